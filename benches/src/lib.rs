@@ -1,0 +1,1 @@
+//! Measurements, and the budget they are held against.

@@ -1,0 +1,1 @@
+//! Properties that fuzz targets and corpus replays check.

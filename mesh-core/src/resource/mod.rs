@@ -1,0 +1,138 @@
+//! The objects that configure the mesh: Kubernetes' own as k8s-openapi defines them, and the mesh's
+//! custom resources. The deployed CRDs are generated from the types here.
+//!
+//! Law: what a Linkerd user's manifest says is read; what is not understood is an error that names
+//! the field, never dropped.
+
+pub mod policy;
+pub mod workload;
+
+use std::fmt;
+use std::sync::Arc;
+
+use kube::core::Resource;
+
+pub use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
+pub use k8s_openapi::api::discovery::v1::EndpointSlice;
+pub use policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server};
+pub use workload::Workload;
+
+/// Names an object: kind, namespace (empty for those that have none) and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace; empty where the kind has none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            namespace,
+            name,
+        } = self;
+        match namespace.as_str() {
+            "" => write!(f, "{kind}/{name}"),
+            _ => write!(f, "{kind}/{namespace}/{name}"),
+        }
+    }
+}
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $kind:ident,)*) => {
+        /// The kinds of object that the mesh reads.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// The kind's `apiVersion`, such as `v1` or `policy.linkerd.io/v1beta3`.
+            pub fn api_version(self) -> String {
+                match self {
+                    $(Self::$kind => $kind::api_version(&Default::default()).into_owned(),)*
+                }
+            }
+        }
+
+        impl fmt::Display for Kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$kind => stringify!($kind),)* })
+            }
+        }
+
+        /// An object of any kind that the mesh reads. Cloning shares it.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Object {
+            $($(#[$doc])* $kind(Arc<$kind>),)*
+        }
+
+        impl Object {
+            /// The object's kind.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$kind(_) => Kind::$kind,)* }
+            }
+
+            /// The object's name.
+            pub fn object_ref(&self) -> ObjectRef {
+                let kind = self.kind();
+                let meta = match self { $(Self::$kind(object) => object.meta(),)* };
+                ObjectRef {
+                    kind,
+                    namespace: meta.namespace.clone().unwrap_or_default(),
+                    name: meta.name.clone().unwrap_or_default(),
+                }
+            }
+
+            /// Reads an object of a kind out of a document.
+            ///
+            /// # Errors
+            /// What is wrong, with the field where serde knows it.
+            pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+                kind: Kind,
+                document: D,
+            ) -> Result<Self, D::Error> {
+                use serde::Deserialize;
+                Ok(match kind {
+                    $(Kind::$kind => Self::$kind(Arc::new($kind::deserialize(document)?)),)*
+                })
+            }
+        }
+
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                Self::$kind(Arc::new(object))
+            }
+        })*
+    };
+}
+
+objects! {
+    /// A namespace: annotations that hold for what is in it.
+    Namespace,
+    /// A service account: an identity.
+    ServiceAccount,
+    /// A service: a name, an address and ports.
+    Service,
+    /// The endpoints of a service.
+    EndpointSlice,
+    /// A pod: an instance of a workload.
+    Pod,
+    /// An instance of a workload on a plain host, and the service it serves.
+    Workload,
+    /// A port of workloads, and what it speaks.
+    Server,
+    /// Who may use a Server, route or namespace.
+    AuthorizationPolicy,
+    /// Identities that clients may have.
+    MeshTLSAuthentication,
+    /// Networks that clients may be in.
+    NetworkAuthentication,
+}

@@ -1,0 +1,1 @@
+//! Mesh TLS: credentials, servers, clients.

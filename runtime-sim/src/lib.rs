@@ -1,0 +1,1 @@
+//! The doors on simulated networks: a discrete-event engine and turmoil.
