@@ -13,6 +13,8 @@ pub mod entropy;
 pub mod files;
 pub mod net;
 pub mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::future::Future;
