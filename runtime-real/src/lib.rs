@@ -1,1 +1,49 @@
-//! The doors on tokio and Linux.
+//! The doors on tokio and Linux, and what the binaries on them share: logging, process figures, the
+//! proxy's `main`.
+//!
+//! Law: nothing is decided here. What a policy, a route or a certificate means is in `mesh-core`;
+//! this crate carries bytes, time, files and randomness in and out.
+
+pub mod clock;
+pub mod crypto;
+pub mod entropy;
+pub mod files;
+pub mod logging;
+pub mod net;
+pub mod no_cluster;
+pub mod process;
+pub mod tasks;
+
+use std::sync::Arc;
+
+use mesh_core::runtime::{Cluster, Runtime};
+
+/// The doors of a real process. Call it inside of a tokio runtime: tasks are started on that one.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn runtime(cluster: Arc<dyn Cluster>) -> Runtime {
+    Runtime {
+        clock: Arc::new(clock::SystemClock::new()),
+        net: Arc::new(net::TcpNet),
+        tasks: Arc::new(tasks::TokioTasks::current()),
+        entropy: Arc::new(entropy::SystemEntropy::new()),
+        crypto: Arc::new(crypto::AwsLc::new()),
+        files: Arc::new(files::SystemFiles),
+        cluster,
+    }
+}
+
+/// A current-thread tokio runtime, sized for a proxy: one thread for everything but file access and
+/// name resolution, which borrow at most four short-lived threads with small stacks.
+///
+/// # Errors
+/// Where the kernel gives no epoll instance.
+pub fn current_thread() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(512 * 1024)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .build()
+}
