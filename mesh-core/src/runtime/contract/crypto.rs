@@ -39,7 +39,12 @@ async fn a_signature_verifies_under_its_key_alone(bed: Bed) {
     let signature = key.sign(b"message").expect("a signature");
     assert!(verifies(crypto, key.public_key(), b"message", &signature));
     assert!(!verifies(crypto, key.public_key(), b"massage", &signature));
-    assert!(!verifies(crypto, other.public_key(), b"message", &signature));
+    assert!(!verifies(
+        crypto,
+        other.public_key(),
+        b"message",
+        &signature
+    ));
 }
 
 async fn a_key_survives_its_pkcs8_form(bed: Bed) {
@@ -64,7 +69,10 @@ async fn tls_13_is_offered(bed: Bed) {
     let provider = bed.near.runtime.crypto.tls_provider();
     assert!(provider.cipher_suites.iter().any(|s| s.tls13().is_some()));
     let mut random = [0; 32];
-    provider.secure_random.fill(&mut random).expect("randomness");
+    provider
+        .secure_random
+        .fill(&mut random)
+        .expect("randomness");
     assert_ne!(random, [0; 32]);
     let key = bed.near.runtime.crypto.generate_key().expect("a key");
     let der = rustls_pki_types::PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec());

@@ -31,7 +31,10 @@ async fn every_length_is_filled(bed: Bed) {
         for _ in 0..32 {
             let mut draw = vec![0; length];
             bed.near.runtime.entropy.fill(&mut draw);
-            union.iter_mut().zip(draw).for_each(|(all, one)| *all |= one);
+            union
+                .iter_mut()
+                .zip(draw)
+                .for_each(|(all, one)| *all |= one);
         }
         assert!(union.iter().all(|byte| *byte != 0), "of {length} bytes");
     }

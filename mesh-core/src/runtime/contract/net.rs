@@ -68,7 +68,13 @@ async fn serve_far<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    serve(&bed.far, bed.far.any_port(), ListenOptions::default(), handle).await
+    serve(
+        &bed.far,
+        bed.far.any_port(),
+        ListenOptions::default(),
+        handle,
+    )
+    .await
 }
 
 /// Sends back what comes, then ends its stream.
@@ -100,7 +106,11 @@ async fn an_echo_comes_back(bed: Bed) {
         connection.io.write_all(message).await.expect("to write");
         connection.io.flush().await.expect("to flush");
         let mut answer = vec![0; message.len()];
-        connection.io.read_exact(&mut answer).await.expect("an echo");
+        connection
+            .io
+            .read_exact(&mut answer)
+            .await
+            .expect("an echo");
         assert_eq!(answer, message);
     }
     connection.io.shutdown().await.expect("to end");
@@ -237,7 +247,11 @@ async fn dropping_a_connection_with_unread_bytes_resets_it(bed: Bed) {
     })
     .await;
     let mut connection = connect(&bed, address).await;
-    connection.io.write_all(b"never read").await.expect("to write");
+    connection
+        .io
+        .write_all(b"never read")
+        .await
+        .expect("to write");
     let error = connection.io.read_u8().await.expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
 }
@@ -296,10 +310,18 @@ async fn vectored_writes_arrive_in_order(bed: Bed) {
             skip -= skipped;
             slices.push(IoSlice::new(&part[skipped..]));
         }
-        sent += connection.io.write_vectored(&slices).await.expect("to write");
+        sent += connection
+            .io
+            .write_vectored(&slices)
+            .await
+            .expect("to write");
     }
     let mut answer = vec![0; whole.len()];
-    connection.io.read_exact(&mut answer).await.expect("an echo");
+    connection
+        .io
+        .read_exact(&mut answer)
+        .await
+        .expect("an echo");
     assert_eq!(answer, whole);
 }
 
@@ -344,7 +366,11 @@ async fn many_connections_are_independent(bed: Bed) {
         connections.push(connect(&bed, address).await);
     }
     for (number, connection) in connections.iter_mut().enumerate().rev() {
-        connection.io.write_u8(number as u8).await.expect("to write");
+        connection
+            .io
+            .write_u8(number as u8)
+            .await
+            .expect("to write");
     }
     for (number, connection) in connections.iter_mut().enumerate() {
         let echoed = connection.io.read_u8().await.expect("an echo");
