@@ -1,4 +1,9 @@
 //! Protocols over byte streams. hyper and rustls are driven here and nowhere else.
 
+pub mod counted;
+pub mod drain;
 pub mod http;
+pub mod opaque;
+pub mod rewind;
 pub mod tls;
+pub mod transport_header;

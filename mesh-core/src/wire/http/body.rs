@@ -1,0 +1,220 @@
+//! A message's body, whatever it comes from: one type for both versions and both directions.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::Error;
+
+/// A body: data, then perhaps trailers. An error of it that is a reset makes the HTTP/2 stream
+/// that it is sent on be reset with the same code.
+#[derive(Default)]
+pub struct Body(Kind);
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    /// From an HTTP/2 connection.
+    Http2(Incoming),
+    /// From anything else.
+    Wrapped(Wrapped),
+    /// Lent to a connection that has not begun to read it.
+    Lent(Arc<Mutex<Option<Body>>>),
+}
+
+type Wrapped = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error> + Send>>;
+
+impl Body {
+    /// No data and no trailers.
+    pub const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// Data already there.
+    pub fn full(data: impl Into<Bytes>) -> Self {
+        let data = data.into();
+        if data.is_empty() {
+            Self::empty()
+        } else {
+            Self(Kind::Full(data))
+        }
+    }
+
+    /// Any other body, on the heap.
+    pub fn wrap(body: impl http_body::Body<Data = Bytes, Error = Error> + Send + 'static) -> Self {
+        Self(Kind::Wrapped(Box::pin(body)))
+    }
+
+    pub(super) fn http2(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() {
+            Self::empty()
+        } else {
+            Self(Kind::Http2(incoming))
+        }
+    }
+
+    /// All of the data, where it is at most `bytes_max`; trailers are dropped.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], or as the body fails.
+    pub async fn read_to_end(mut self, bytes_max: usize) -> Result<Bytes, Error> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = self.frame().await {
+            let Ok(data) = frame?.into_data() else {
+                continue;
+            };
+            if first.len() + all.len() + data.len() > bytes_max {
+                return Err(Error::TooLarge("body"));
+            }
+            if first.is_empty() && all.is_empty() {
+                first = data;
+                continue;
+            }
+            if all.is_empty() {
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    /// Splits off what can bring this body back while nobody has read from it.
+    pub(super) fn lend(self) -> (Self, Loan) {
+        match self.0 {
+            Kind::Empty => (Self::empty(), Loan::Copy(Self::empty())),
+            Kind::Full(data) => (Self::full(data.clone()), Loan::Copy(Self::full(data))),
+            kind => {
+                let slot = Arc::new(Mutex::new(Some(Self(kind))));
+                (Self(Kind::Lent(slot.clone())), Loan::Slot(slot))
+            }
+        }
+    }
+
+    /// Polls a lent body: it stays in its slot until it has yielded something.
+    fn poll_lent(
+        &mut self,
+        slot: &Mutex<Option<Self>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(body) = slot.as_mut() else {
+            return Poll::Ready(Some(Err(Error::Canceled)));
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        *self = slot.take().unwrap_or_default();
+        Poll::Ready(frame)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(data) => {
+                let data = std::mem::take(data);
+                self.0 = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Kind::Http2(incoming) => {
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
+            }
+            Kind::Wrapped(body) => body.as_mut().poll_frame(cx),
+            Kind::Lent(slot) => {
+                let slot = slot.clone();
+                self.poll_lent(&slot, cx)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Full(data) => data.is_empty(),
+            Kind::Http2(incoming) => incoming.is_end_stream(),
+            Kind::Wrapped(body) => body.is_end_stream(),
+            Kind::Lent(slot) => match &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(body) => body.is_end_stream(),
+                None => true,
+            },
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(data) => SizeHint::with_exact(data.len() as u64),
+            Kind::Http2(incoming) => incoming.size_hint(),
+            Kind::Wrapped(body) => body.size_hint(),
+            Kind::Lent(slot) => match &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(body) => body.size_hint(),
+                None => SizeHint::with_exact(0),
+            },
+        }
+    }
+}
+
+/// What brings a lent body back.
+pub(super) enum Loan {
+    /// The body can be had twice.
+    Copy(Body),
+    /// The body itself, until it is read from.
+    Slot(Arc<Mutex<Option<Body>>>),
+}
+
+impl Loan {
+    /// The body as it was; `None` where some of it has been read.
+    pub(super) fn call_in(self) -> Option<Body> {
+        match self {
+            Self::Copy(body) => Some(body),
+            Self::Slot(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(data: Bytes) -> Self {
+        Self::full(data)
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(data: &'static str) -> Self {
+        Self::full(data)
+    }
+}
+
+impl From<String> for Body {
+    fn from(data: String) -> Self {
+        Self::full(data)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Kind::Empty => "Body(empty)",
+            Kind::Full(_) => "Body(full)",
+            Kind::Http2(_) => "Body(http/2)",
+            Kind::Wrapped(_) => "Body(stream)",
+            Kind::Lent(_) => "Body(lent)",
+        })
+    }
+}
+
+const _: () = assert!(size_of::<Body>() <= 48);
