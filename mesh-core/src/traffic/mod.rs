@@ -1,1 +1,12 @@
 //! Decisions about traffic, one a file: pure functions and sans-I/O machines.
+//!
+//! Time, chance and bytes are arguments; nothing here knows a clock, a socket or a task.
+
+pub mod authorize;
+pub mod backoff;
+pub mod classify;
+pub mod detect;
+pub mod distribute;
+pub mod filter;
+pub mod select;
+pub mod timeout;
