@@ -74,6 +74,15 @@ pub(super) trait Codec: Sized {
     fn decode(proto: Self::Proto) -> Decoded<Self>;
 }
 
+/// A field that is always there.
+pub(super) fn field<P, T>(
+    name: &str,
+    value: P,
+    decode: impl FnOnce(P) -> Decoded<T>,
+) -> Decoded<T> {
+    decode(value).map_err(|error| error.at(name))
+}
+
 /// A field that must be there.
 pub(super) fn required<P, T>(
     field: &str,

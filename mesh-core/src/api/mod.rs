@@ -6,10 +6,21 @@
 //! Law: tonic, prost and the generated types stay inside this module, and for every message
 //! `decode(encode(x)) == x`. Decoding never panics, whatever a peer sends.
 
+mod authorization;
 pub mod client;
+mod client_policy;
 pub mod codec;
+mod endpoint;
+mod grpc_route;
+mod http_route;
+mod http_types;
 pub mod identity;
+mod metadata;
+mod net;
+mod profile;
+mod request;
 pub mod server;
+mod server_policy;
 pub mod workload;
 
 pub use codec::DecodeError;
