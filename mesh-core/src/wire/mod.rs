@@ -5,5 +5,6 @@ pub mod drain;
 pub mod http;
 pub mod opaque;
 pub mod rewind;
+pub mod sniff;
 pub mod tls;
 pub mod transport_header;

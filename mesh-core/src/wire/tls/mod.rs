@@ -9,6 +9,10 @@ pub mod client;
 pub mod credentials;
 pub mod csr;
 pub mod server;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
