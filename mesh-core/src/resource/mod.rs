@@ -4,12 +4,17 @@
 //! Law: what a Linkerd user's manifest says is read; what is not understood is an error that names
 //! the field, never dropped.
 
+pub mod check;
+mod locate;
 pub mod policy;
+pub mod ports;
 pub mod workload;
+pub mod yaml;
 
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Resource;
 
 pub use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
@@ -42,6 +47,28 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+impl Kind {
+    /// Whether objects of this `apiVersion` are read as this kind: the version that is stored, and
+    /// older ones that differ only in what they lack.
+    pub fn reads(self, api_version: &str) -> bool {
+        const SERVERS: [&str; 4] = [
+            "policy.linkerd.io/v1alpha1",
+            "policy.linkerd.io/v1beta1",
+            "policy.linkerd.io/v1beta2",
+            "policy.linkerd.io/v1beta3",
+        ];
+        match self {
+            Self::Server => SERVERS.contains(&api_version),
+            _ => self.api_version() == api_version,
+        }
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    pub fn is_namespaced(self) -> bool {
+        self != Self::Namespace
+    }
+}
+
 macro_rules! objects {
     ($($(#[$doc:meta])* $kind:ident,)*) => {
         /// The kinds of object that the mesh reads.
@@ -53,6 +80,14 @@ macro_rules! objects {
         impl Kind {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// The kind of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($kind) => Some(Self::$kind),)*
+                    _ => None,
+                }
+            }
 
             /// The kind's `apiVersion`, such as `v1` or `policy.linkerd.io/v1beta3`.
             pub fn api_version(self) -> String {
@@ -80,12 +115,21 @@ macro_rules! objects {
                 match self { $(Self::$kind(_) => Kind::$kind,)* }
             }
 
+            /// The object's metadata.
+            pub fn meta(&self) -> &ObjectMeta {
+                match self { $(Self::$kind(object) => object.meta(),)* }
+            }
+
+            /// The object's metadata, to change. Copies an object that is shared.
+            pub fn meta_mut(&mut self) -> &mut ObjectMeta {
+                match self { $(Self::$kind(object) => Arc::make_mut(object).meta_mut(),)* }
+            }
+
             /// The object's name.
             pub fn object_ref(&self) -> ObjectRef {
-                let kind = self.kind();
-                let meta = match self { $(Self::$kind(object) => object.meta(),)* };
+                let meta = self.meta();
                 ObjectRef {
-                    kind,
+                    kind: self.kind(),
                     namespace: meta.namespace.clone().unwrap_or_default(),
                     name: meta.name.clone().unwrap_or_default(),
                 }

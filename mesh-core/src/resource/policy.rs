@@ -1,5 +1,8 @@
 //! `policy.linkerd.io`: servers and who may use them.
 
+use std::fmt;
+use std::str::FromStr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;
@@ -18,15 +21,16 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServerSpec {
-    /// Which pods. Either this or `externalWorkloadSelector`.
+    /// Which pods, and which Workloads. Either this or `externalWorkloadSelector`.
     pub pod_selector: Option<LabelSelector>,
-    /// Which external workloads.
+    /// Which external workloads: Workloads alone.
     pub external_workload_selector: Option<LabelSelector>,
     /// The port, by number or by the container port's name.
     pub port: IntOrString,
     /// What it speaks.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Who may use it where no AuthorizationPolicy says so; `deny` where none is given.
+    /// Who may use it beside those whom AuthorizationPolicies allow: a [`DefaultPolicy`]; `deny`
+    /// where none is given.
     pub access_policy: Option<String>,
 }
 
@@ -141,4 +145,84 @@ pub struct NetworkSpec {
     pub cidr: String,
     /// Addresses or networks in it that do not count.
     pub except: Option<Vec<String>>,
+}
+
+/// Who may use a port that no policy speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DefaultPolicy {
+    /// Everybody.
+    #[default]
+    AllUnauthenticated,
+    /// Every meshed client.
+    AllAuthenticated,
+    /// Everybody in the cluster's networks.
+    ClusterUnauthenticated,
+    /// Every meshed client in the cluster's networks.
+    ClusterAuthenticated,
+    /// Nobody.
+    Deny,
+    /// Everybody, and what no policy allows is logged.
+    Audit,
+}
+
+impl DefaultPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 6] = [
+        Self::AllUnauthenticated,
+        Self::AllAuthenticated,
+        Self::ClusterUnauthenticated,
+        Self::ClusterAuthenticated,
+        Self::Deny,
+        Self::Audit,
+    ];
+
+    /// The name, as annotations and `accessPolicy` have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllUnauthenticated => "all-unauthenticated",
+            Self::AllAuthenticated => "all-authenticated",
+            Self::ClusterUnauthenticated => "cluster-unauthenticated",
+            Self::ClusterAuthenticated => "cluster-authenticated",
+            Self::Deny => "deny",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+impl fmt::Display for DefaultPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is not a default policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a policy; use all-unauthenticated, all-authenticated, cluster-unauthenticated, \
+     cluster-authenticated, deny or audit"
+)]
+pub struct InvalidPolicy(pub String);
+
+impl FromStr for DefaultPolicy {
+    type Err = InvalidPolicy;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPolicy> {
+        Self::ALL
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+            .ok_or_else(|| InvalidPolicy(text.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_read_as_they_print() {
+        for policy in DefaultPolicy::ALL {
+            assert_eq!(policy.as_str().parse(), Ok(policy));
+        }
+        assert!("allow".parse::<DefaultPolicy>().is_err());
+    }
 }

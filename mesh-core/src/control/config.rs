@@ -1,0 +1,190 @@
+//! What a control plane is told when it starts. Plain data: flags and charts are mapped to it by
+//! whoever starts it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::identity::{Identity, InvalidIdentity};
+
+use crate::resource::policy::DefaultPolicy;
+use crate::resource::ports::PortSet;
+
+/// How a control plane runs.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// Where it serves; port 0 takes a free one.
+    pub listen: ListenConfig,
+    /// What it compiles for proxies.
+    pub mesh: MeshConfig,
+    /// How it issues certificates.
+    pub identity: IdentityConfig,
+    /// How long a change waits for others of the same burst, so that proxies are sent one update.
+    pub coalesce: Duration,
+    /// Streams and distinct targets that are served at once; more are refused as unavailable.
+    pub streams_max: usize,
+}
+
+/// Where a control plane serves. Every API is served on each of the three ports; there are three
+/// because Linkerd's proxies are told three.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// Destination (Linkerd: 8086).
+    pub destination: SocketAddr,
+    /// Policy (Linkerd: 8090).
+    pub policy: SocketAddr,
+    /// Identity (Linkerd: 8080).
+    pub identity: SocketAddr,
+    /// `/metrics`, `/ready`, `/live`, plaintext (Linkerd: 9996).
+    pub admin: SocketAddr,
+}
+
+/// Facts of the mesh that policies are compiled with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// The control plane's namespace, a part of every identity.
+    pub control_namespace: String,
+    /// The suffix of service names.
+    pub cluster_domain: String,
+    /// The suffix of identities.
+    pub trust_domain: String,
+    /// Addresses that count as the cluster's for `cluster-*` default policies.
+    pub cluster_networks: Vec<IpNet>,
+    /// Addresses that probes come from.
+    pub probe_networks: Vec<IpNet>,
+    /// Who may use ports that no Server selects, unless annotations say otherwise.
+    pub default_inbound_policy: DefaultPolicy,
+    /// Ports that are opaque unless annotations say otherwise.
+    pub opaque_ports: PortSet,
+    /// Send meshed traffic to the peer's proxy port with a transport header (Linkerd's default);
+    /// else only opaque traffic goes there.
+    pub transport_header: bool,
+    /// Let proxies carry HTTP/1 over HTTP/2 between them.
+    pub http2_upgrade: bool,
+}
+
+/// How certificates are issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityConfig {
+    /// The directory of `ca.crt`, `issuer.crt`, `issuer.key`, `token.key`; made on first start.
+    pub state_directory: PathBuf,
+    /// Life of a workload's certificate.
+    pub certificate_lifetime: Duration,
+    /// Certificates are valid from this much earlier, for clocks that are behind.
+    pub clock_skew: Duration,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            listen: ListenConfig::default(),
+            mesh: MeshConfig::default(),
+            identity: IdentityConfig::default(),
+            coalesce: Duration::from_millis(10),
+            streams_max: 100_000,
+        }
+    }
+}
+
+impl Default for ListenConfig {
+    /// Linkerd's ports on every IPv4 address.
+    fn default() -> Self {
+        let at = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        Self {
+            destination: at(8086),
+            policy: at(8090),
+            identity: at(8080),
+            admin: at(9996),
+        }
+    }
+}
+
+impl ListenConfig {
+    /// Free ports of the loopback address, for demos and tests.
+    pub fn loopback() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            destination: any,
+            policy: any,
+            identity: any,
+            admin: any,
+        }
+    }
+}
+
+impl Default for MeshConfig {
+    /// As Linkerd's chart has it.
+    fn default() -> Self {
+        let net = |text: &str| text.parse().expect("a network written here");
+        Self {
+            control_namespace: "linkerd".to_string(),
+            cluster_domain: "cluster.local".to_string(),
+            trust_domain: "cluster.local".to_string(),
+            cluster_networks: [
+                "10.0.0.0/8",
+                "100.64.0.0/10",
+                "172.16.0.0/12",
+                "192.168.0.0/16",
+                "fd00::/8",
+            ]
+            .map(net)
+            .to_vec(),
+            probe_networks: ["0.0.0.0/0", "::/0"].map(net).to_vec(),
+            default_inbound_policy: DefaultPolicy::AllUnauthenticated,
+            opaque_ports: [25, 587, 3306, 4444, 5432, 6379, 9300, 11211]
+                .into_iter()
+                .collect(),
+            transport_header: true,
+            http2_upgrade: true,
+        }
+    }
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self {
+            state_directory: PathBuf::from("weft-state"),
+            certificate_lifetime: Duration::from_secs(24 * 60 * 60),
+            clock_skew: Duration::from_secs(20),
+        }
+    }
+}
+
+impl MeshConfig {
+    /// The identity of a service account:
+    /// `NAME.NAMESPACE.serviceaccount.identity.CONTROL-NAMESPACE.TRUST-DOMAIN`.
+    ///
+    /// # Errors
+    /// [`InvalidIdentity`] where that is not a DNS name.
+    pub fn identity(&self, namespace: &str, account: &str) -> Result<Identity, InvalidIdentity> {
+        let Self {
+            control_namespace,
+            trust_domain,
+            ..
+        } = self;
+        Identity::new(&format!(
+            "{account}.{namespace}.serviceaccount.identity.{control_namespace}.{trust_domain}"
+        ))
+    }
+
+    /// The name of a service: `NAME.NAMESPACE.svc.CLUSTER-DOMAIN`.
+    pub fn service_name(&self, namespace: &str, name: &str) -> String {
+        format!("{name}.{namespace}.svc.{}", self.cluster_domain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_carry_the_control_namespace() {
+        let identity = MeshConfig::default().identity("emojivoto", "web").unwrap();
+        assert_eq!(
+            identity.as_str(),
+            "web.emojivoto.serviceaccount.identity.linkerd.cluster.local"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! Issues workload certificates (`Identity.Certify`).
+//!
+//! Law: the token is authenticated before anything else of the request is parsed, and a certificate
+//! carries exactly the name of the service account that the token is for.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::api::identity::Certificate;
+use crate::api::server::{Certifier, Refusal};
+use crate::model::identity::{DnsName, Identity};
+use crate::runtime::cluster::ClusterError;
+use crate::runtime::crypto::KeyPair;
+use crate::runtime::{BoxFuture, Runtime};
+
+use super::ca::{Authority, CaError, IssuedLeaf, Validity};
+use super::config::{IdentityConfig, MeshConfig};
+use super::csr;
+use super::state::{self, StateError};
+use super::token::{self, AUDIENCE, ServiceAccountName, TOKEN_BYTES_MAX, TokenError};
+
+/// Checks tokens and requests, and signs.
+#[derive(Clone)]
+pub struct IdentityIssuer(Arc<Inner>);
+
+struct Inner {
+    runtime: Runtime,
+    config: IdentityConfig,
+    mesh: MeshConfig,
+    authority: ArcSwap<Authority>,
+    token_key: Arc<dyn KeyPair>,
+}
+
+impl IdentityIssuer {
+    /// Reads the state directory, or fills it on first start.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn open(
+        runtime: &Runtime,
+        config: &IdentityConfig,
+        mesh: &MeshConfig,
+    ) -> Result<Self, StateError> {
+        let directory = &config.state_directory;
+        let authority = state::authority(runtime, directory).await?;
+        let token_key = state::token_key(runtime, directory).await?;
+        Ok(Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            config: config.clone(),
+            mesh: mesh.clone(),
+            authority: ArcSwap::from_pointee(authority),
+            token_key,
+        })))
+    }
+
+    /// Reads the authority's files again. Where they are wrong, what was read before stays in force.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn reload(&self) -> Result<(), StateError> {
+        let Inner {
+            runtime, config, ..
+        } = &*self.0;
+        let authority = state::authority(runtime, &config.state_directory).await?;
+        self.0.authority.store(Arc::new(authority));
+        Ok(())
+    }
+
+    /// The authority in force.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.0.authority.load_full()
+    }
+
+    /// A certificate for the control plane itself.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    pub fn issue_own(&self, public_key: &[u8], names: &[DnsName]) -> Result<IssuedLeaf, CaError> {
+        self.0.issue(public_key, names)
+    }
+}
+
+impl Certifier for IdentityIssuer {
+    fn certify(
+        &self,
+        identity: String,
+        token: Vec<u8>,
+        csr_der: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Certificate, Refusal>> {
+        let inner = self.0.clone();
+        Box::pin(async move { inner.certify(&identity, &token, &csr_der).await })
+    }
+}
+
+impl Inner {
+    async fn certify(
+        &self,
+        identity: &str,
+        token: &[u8],
+        csr_der: &[u8],
+    ) -> Result<Certificate, Refusal> {
+        let account = self.authenticate(token).await?;
+        let name = self.name_of(&account)?;
+        if !name.as_str().eq_ignore_ascii_case(identity) {
+            return Err(Refusal::Denied(format!(
+                "the token is for {name}, the request for another identity"
+            )));
+        }
+        let public_key = csr::check(&*self.runtime.crypto, csr_der, &name)
+            .map_err(|error| Refusal::InvalidArgument(format!("signing request: {error}")))?;
+        let leaf = self
+            .issue(&public_key, std::slice::from_ref(&name))
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        tracing::info!(identity = %name, until = %leaf.valid_until, "certificate issued");
+        Ok(Certificate {
+            leaf_der: leaf.leaf_der,
+            intermediates_der: leaf.intermediates_der,
+            valid_until: leaf.valid_until,
+        })
+    }
+
+    /// Whose token this is: one of this control plane's own, or else one that the cluster knows.
+    async fn authenticate(&self, token: &[u8]) -> Result<ServiceAccountName, Refusal> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(Refusal::Denied(TokenError::Malformed.to_string()));
+        }
+        let now = self.runtime.clock.wall();
+        let key = self.token_key.public_key();
+        let denied = |reason: &dyn std::fmt::Display| Refusal::Denied(reason.to_string());
+        let foreign = match token::verify(&*self.runtime.crypto, key, token, now) {
+            Ok(account) => return Ok(account),
+            Err(error @ (TokenError::Malformed | TokenError::Signature)) => error,
+            // Ours, but not good: nobody else can vouch for it.
+            Err(error) => return Err(denied(&error)),
+        };
+        let text = std::str::from_utf8(token).map_err(|_| denied(&foreign))?;
+        match self.runtime.cluster.review_token(text.trim(), AUDIENCE).await {
+            Ok(review) => ServiceAccountName::from_username(&review.username)
+                .ok_or_else(|| denied(&TokenError::Subject)),
+            Err(ClusterError::Unavailable(reason)) => Err(Refusal::Unavailable(reason)),
+            Err(ClusterError::Denied(reason)) => Err(Refusal::Denied(reason)),
+            // The source reviews no tokens.
+            Err(_) => Err(denied(&foreign)),
+        }
+    }
+
+    fn name_of(&self, account: &ServiceAccountName) -> Result<DnsName, Refusal> {
+        match self.mesh.identity(&account.namespace, &account.name) {
+            Ok(Identity::Dns(name)) => Ok(name),
+            _ => Err(Refusal::Denied(format!("{account} has no identity"))),
+        }
+    }
+
+    fn issue(&self, public_key: &[u8], names: &[DnsName]) -> Result<IssuedLeaf, CaError> {
+        let IdentityConfig {
+            certificate_lifetime,
+            clock_skew,
+            ..
+        } = self.config;
+        let validity = Validity::new(self.runtime.clock.wall(), certificate_lifetime, clock_skew);
+        let authority = self.authority.load();
+        authority.issue(&*self.runtime.entropy, public_key, names, validity)
+    }
+}
