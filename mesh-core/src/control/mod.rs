@@ -2,8 +2,11 @@
 
 pub mod ca;
 pub mod config;
-pub(crate) mod pem;
+pub mod csr;
+pub mod identity;
+mod pem;
 mod signature;
+pub mod state;
 pub mod token;
 
 pub use config::{ControlConfig, IdentityConfig, ListenConfig, MeshConfig};

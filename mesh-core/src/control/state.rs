@@ -137,14 +137,18 @@ struct Directory<'a> {
 
 impl Directory<'_> {
     async fn make_anchor(&self) -> Result<(), StateError> {
-        let key = self.make_key(ANCHOR_KEY).await?;
+        let key = match self.read_key(ANCHOR_KEY).await? {
+            Some(key) => key,
+            None => self.make_key(ANCHOR_KEY).await?,
+        };
         let validity = Validity::new(self.runtime.clock.wall(), ANCHOR_LIFETIME, CLOCK_SKEW);
         let anchor = ca::make_anchor(&*self.runtime.entropy, &key, "Weft root", validity)
             .map_err(|error| self.authority_error(error))?;
         self.write(ANCHORS, anchor.as_bytes(), Privacy::Public).await
     }
 
-    /// Makes an issuer below the anchor that this control plane made. Its key is a new one.
+    /// Makes an issuer below the anchor that this control plane made, for the issuer's key that is
+    /// there or a new one. The key is written first: a start that was broken off is taken up here.
     async fn make_issuer(&self) -> Result<Authority, StateError> {
         let partial = |missing| StateError::Partial {
             directory: self.directory.to_path_buf(),
@@ -154,7 +158,10 @@ impl Directory<'_> {
         let anchor_key = self.read_key(ANCHOR_KEY).await?;
         let anchor_key = anchor_key.ok_or_else(|| partial(ANCHOR_KEY))?;
         let now = self.runtime.clock.wall();
-        let key = self.make_key(ISSUER_KEY).await?;
+        let key = match self.read_key(ISSUER_KEY).await? {
+            Some(key) => key,
+            None => self.make_key(ISSUER_KEY).await?,
+        };
         let issuer = ca::make_issuer(
             &*self.runtime.entropy,
             (&anchors, &anchor_key),
