@@ -135,7 +135,12 @@ impl Inner {
             Err(error) => return Err(denied(&error)),
         };
         let text = std::str::from_utf8(token).map_err(|_| denied(&foreign))?;
-        match self.runtime.cluster.review_token(text.trim(), AUDIENCE).await {
+        match self
+            .runtime
+            .cluster
+            .review_token(text.trim(), AUDIENCE)
+            .await
+        {
             Ok(review) => ServiceAccountName::from_username(&review.username)
                 .ok_or_else(|| denied(&TokenError::Subject)),
             Err(ClusterError::Unavailable(reason)) => Err(Refusal::Unavailable(reason)),

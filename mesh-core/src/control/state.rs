@@ -144,7 +144,8 @@ impl Directory<'_> {
         let validity = Validity::new(self.runtime.clock.wall(), ANCHOR_LIFETIME, CLOCK_SKEW);
         let anchor = ca::make_anchor(&*self.runtime.entropy, &key, "Weft root", validity)
             .map_err(|error| self.authority_error(error))?;
-        self.write(ANCHORS, anchor.as_bytes(), Privacy::Public).await
+        self.write(ANCHORS, anchor.as_bytes(), Privacy::Public)
+            .await
     }
 
     /// Makes an issuer below the anchor that this control plane made, for the issuer's key that is
@@ -170,7 +171,8 @@ impl Directory<'_> {
             Validity::new(now, ISSUER_LIFETIME, CLOCK_SKEW),
         )
         .map_err(|error| self.authority_error(error))?;
-        self.write(ISSUER, issuer.as_bytes(), Privacy::Public).await?;
+        self.write(ISSUER, issuer.as_bytes(), Privacy::Public)
+            .await?;
         let key = pem::encode("PRIVATE KEY", key.pkcs8_der());
         Authority::from_pem(
             &*self.runtime.crypto,
