@@ -19,16 +19,15 @@ pub struct Control {
 impl Control {
     pub(super) fn new(endpoints: Arc<Group<HttpMetrics>>) -> Self {
         let times = |families: &'static [Family; 1]| {
-            Arc::new(Group::new(families[0].name, families, 1, || {
-                WallTimeGauge::default()
-            }))
+            let new = WallTimeGauge::default;
+            Arc::new(Group::permanent(families[0].name, families, new))
         };
         let name = "control_identity_cert_refreshes";
         Self {
             endpoints,
             expiration: times(&CERT_EXPIRATION),
             refreshed_at: times(&CERT_REFRESHED_AT),
-            refreshes: Arc::new(Group::new(name, &CERT_REFRESHES, 2, Counter::default)),
+            refreshes: Arc::new(Group::permanent(name, &CERT_REFRESHES, Counter::default)),
         }
     }
 

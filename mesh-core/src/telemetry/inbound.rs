@@ -74,6 +74,10 @@ impl Inbound {
             let group = Group::new(families[0].name, families, sets_max, Counter::default);
             Arc::new(group)
         };
+        let few = |families: &'static [Family; 1]| {
+            let group = Group::permanent(families[0].name, families, Counter::default);
+            Arc::new(group)
+        };
         let routes = |name, families, new| Arc::new(Group::new(name, families, sets_max, new));
         Self {
             endpoints,
@@ -84,7 +88,7 @@ impl Inbound {
             tcp_authz_allow: counters(&TCP_AUTHZ_ALLOW),
             tcp_authz_deny: counters(&TCP_AUTHZ_DENY),
             tcp_authz_terminate: counters(&TCP_AUTHZ_TERMINATE),
-            http_errors: counters(&HTTP_ERRORS),
+            http_errors: few(&HTTP_ERRORS),
             tcp_errors: counters(&TCP_ERRORS),
             http_routes: routes("inbound_http", &INBOUND_HTTP, InboundRouteMetrics::http),
             grpc_routes: routes("inbound_grpc", &INBOUND_GRPC, InboundRouteMetrics::grpc),
@@ -177,10 +181,9 @@ impl Inbound {
         self.tcp_errors.resolve(&labels).increment();
     }
 
-    /// In the order of printing, those in Linkerd's old style first; the shared ones are printed
-    /// by [`super::Telemetry`].
-    pub(super) fn reports(&self) -> (Vec<Arc<dyn Report>>, Vec<Arc<dyn Report>>) {
-        let legacy: Vec<Arc<dyn Report>> = vec![
+    /// Families of this side alone in Linkerd's old style, in the order of printing.
+    pub(super) fn legacy_reports(&self) -> Vec<Arc<dyn Report>> {
+        vec![
             self.http_authz_allow.clone(),
             self.http_authz_deny.clone(),
             self.http_route_not_found.clone(),
@@ -189,14 +192,17 @@ impl Inbound {
             self.tcp_authz_terminate.clone(),
             self.http_errors.clone(),
             self.tcp_errors.clone(),
-        ];
-        let open: Vec<Arc<dyn Report>> = vec![
+        ]
+    }
+
+    /// Families in Linkerd's new style, in the order of printing.
+    pub(super) fn open_reports(&self) -> Vec<Arc<dyn Report>> {
+        vec![
             self.http_routes.clone(),
             self.grpc_routes.clone(),
             self.detect.clone(),
             self.transport_headers.clone(),
-        ];
-        (legacy, open)
+        ]
     }
 }
 

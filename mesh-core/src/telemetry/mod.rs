@@ -6,16 +6,18 @@
 //!
 //! Law: a request costs atomic additions, no lock, no allocation. Label sets that nobody holds are
 //! forgotten after [`TelemetryConfig::retain_idle`]; each family keeps at most
-//! [`TelemetryConfig::label_sets_max`] and one that stands for all others.
+//! [`TelemetryConfig::label_sets_max`] and one (for each shape of labels) that stands for all others.
 
+pub mod access_log;
+pub mod control;
 pub mod exposition;
+pub mod inbound;
 pub mod labels;
 pub mod metrics;
-
-mod control;
-mod inbound;
-mod outbound;
-mod process;
+pub mod outbound;
+pub mod process;
+pub mod rates;
+pub mod samples;
 
 use std::fmt;
 use std::sync::Arc;
@@ -110,21 +112,14 @@ impl Telemetry {
         let outbound = Outbound::new(endpoints.clone(), transports.clone(), sets_max);
         let control = Control::new(control_endpoints.clone());
         let name = "weft_policy_unenforced";
-        let unenforced = Arc::new(Group::new(
-            name,
-            &UNENFORCED,
-            UNENFORCED_MAX,
-            Counter::default,
-        ));
+        let unenforced = Arc::new(Group::permanent(name, &UNENFORCED, Counter::default));
 
-        let (inbound_legacy, inbound_open) = inbound.reports();
-        let (outbound_legacy, outbound_open) = outbound.reports();
         let shared: [Arc<dyn Report>; 3] = [endpoints, control_endpoints, transports];
         let mut reports = Vec::from(shared);
-        reports.extend(inbound_legacy);
-        reports.extend(outbound_legacy);
-        reports.extend(inbound_open);
-        reports.extend(outbound_open);
+        reports.extend(inbound.legacy_reports());
+        reports.extend(outbound.legacy_reports());
+        reports.extend(inbound.open_reports());
+        reports.extend(outbound.open_reports());
         reports.extend(control.reports());
         reports.push(unenforced.clone());
         Self {
@@ -193,9 +188,6 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// Features that may be reported as not enforced; they are named in code, so few.
-const UNENFORCED_MAX: usize = 64;
-
 struct Usage {
     sets: usize,
     folded: u64,
@@ -227,3 +219,6 @@ static USAGE: [Family; 2] = [
         "How often labels were counted under `other` because their group was full",
     ),
 ];
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,10 @@ impl Outbound {
             let group = Group::new(families[0].name, families, sets_max, Counter::default);
             Arc::new(group)
         };
+        let few = |families: &'static [Family; 1]| {
+            let group = Group::permanent(families[0].name, families, Counter::default);
+            Arc::new(group)
+        };
         let routes = |name, families, new| Arc::new(Group::new(name, families, sets_max, new));
         let backends = |name, families, new| Arc::new(Group::new(name, families, sets_max, new));
         let balancers =
@@ -104,8 +108,8 @@ impl Outbound {
         Self {
             endpoints,
             transports,
-            http_errors: counters(&HTTP_ERRORS),
-            tcp_errors: counters(&TCP_ERRORS),
+            http_errors: few(&HTTP_ERRORS),
+            tcp_errors: few(&TCP_ERRORS),
             http_routes: routes(
                 "outbound_http_route",
                 &OUTBOUND_HTTP_ROUTE,
@@ -223,10 +227,14 @@ impl Outbound {
         self.tcp_errors.resolve(&labels).increment();
     }
 
-    /// In the order of printing, those in Linkerd's old style first.
-    pub(super) fn reports(&self) -> (Vec<Arc<dyn Report>>, Vec<Arc<dyn Report>>) {
-        let legacy: Vec<Arc<dyn Report>> = vec![self.http_errors.clone(), self.tcp_errors.clone()];
-        let open: Vec<Arc<dyn Report>> = vec![
+    /// Families of this side alone in Linkerd's old style, in the order of printing.
+    pub(super) fn legacy_reports(&self) -> Vec<Arc<dyn Report>> {
+        vec![self.http_errors.clone(), self.tcp_errors.clone()]
+    }
+
+    /// Families in Linkerd's new style, in the order of printing.
+    pub(super) fn open_reports(&self) -> Vec<Arc<dyn Report>> {
+        vec![
             self.http_routes.clone(),
             self.grpc_routes.clone(),
             self.http_backends.clone(),
@@ -238,8 +246,7 @@ impl Outbound {
             self.tcp_routes.clone(),
             self.tls_routes.clone(),
             self.detect.clone(),
-        ];
-        (legacy, open)
+        ]
     }
 }
 

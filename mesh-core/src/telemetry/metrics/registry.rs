@@ -1,7 +1,8 @@
 //! Groups of metric families that share their labels, and how families are printed.
 //!
 //! Law: equal labels give the same handle as long as somebody holds it or it has not been idle for
-//! long; a group never keeps more label sets than its limit and one.
+//! long; a group never keeps more label sets than its limit and one for each shape of labels (such
+//! as inbound and outbound, with and without TLS).
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -205,12 +206,17 @@ pub(crate) trait Report: Send + Sync {
     fn usage(&self) -> (usize, u64);
 }
 
+/// Label sets of a group whose labels have few values: more than any enum has.
+const PERMANENT_SETS_MAX: usize = 64;
+
 /// Label sets that share their families.
 pub(crate) struct Group<M> {
     name: &'static str,
     families: &'static [Family],
     new: fn() -> M,
     sets_max: usize,
+    /// Whether label sets are forgotten. Those with few values stay.
+    expires: bool,
     sets: Mutex<BTreeMap<Arc<str>, Set<M>>>,
     folded: AtomicU64,
 }
@@ -233,8 +239,21 @@ impl<M: MetricSet> Group<M> {
             families,
             new,
             sets_max,
+            expires: true,
             sets: Mutex::default(),
             folded: AtomicU64::new(0),
+        }
+    }
+
+    /// The same for labels whose values are few: nothing expires, so that nobody has to hold them.
+    pub(crate) fn permanent(
+        name: &'static str,
+        families: &'static [Family],
+        new: fn() -> M,
+    ) -> Self {
+        Self {
+            expires: false,
+            ..Self::new(name, families, PERMANENT_SETS_MAX, new)
         }
     }
 
@@ -275,6 +294,9 @@ impl<M: MetricSet> Report for Group<M> {
     }
 
     fn sweep(&self, now: Timestamp, retain: Duration) {
+        if !self.expires {
+            return;
+        }
         self.lock().retain(|_, set| {
             if Arc::strong_count(&set.metrics) > 1 {
                 set.idle_since = None;

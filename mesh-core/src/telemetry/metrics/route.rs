@@ -1,6 +1,7 @@
 //! Requests by route: durations, statuses, sizes of frames. Outbound by route and by backend of a
 //! route, inbound by route.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::cell::{Buckets, Counter, Histogram, Unit};
@@ -93,7 +94,12 @@ impl Statuses {
         }
     }
 
-    fn record(&self, end: StreamEnd) {
+    fn record(&self, mut end: StreamEnd) {
+        if self.protocol == RouteProtocol::Grpc {
+            // What prints the same is counted together.
+            let known = |status: &u16| usize::from(*status) < GRPC_STATUSES.len();
+            end.status = end.status.filter(known).or(Some(GRPC_UNKNOWN));
+        }
         let counter = self.ends.entry(&Some(end), &None, Counter::default);
         counter.increment();
     }
@@ -104,45 +110,45 @@ impl Statuses {
                 .and_then(|end| end.error)
                 .map_or("", StreamError::as_str);
             let status = end.map(|end| end.status);
-            let labels = match (self.protocol, status) {
-                (RouteProtocol::Http, None) => "http_status=\"other\",error=\"\"".to_string(),
-                (RouteProtocol::Http, Some(None)) => format!("http_status=\"\",error=\"{error}\""),
-                (RouteProtocol::Http, Some(Some(status))) => {
-                    format!("http_status=\"{status}\",error=\"{error}\"")
-                }
-                (RouteProtocol::Grpc, status) => {
-                    let name = grpc_status_name(status.flatten());
-                    format!("grpc_status=\"{name}\",error=\"{error}\"")
+            let name = match self.protocol {
+                RouteProtocol::Http => "http_status",
+                RouteProtocol::Grpc => "grpc_status",
+            };
+            let status = match (self.protocol, status) {
+                (_, None) => "other".into(),
+                (_, Some(None)) => "".into(),
+                (RouteProtocol::Http, Some(Some(status))) => Cow::from(status.to_string()),
+                (RouteProtocol::Grpc, Some(Some(status))) => {
+                    GRPC_STATUSES[usize::from(status)].into()
                 }
             };
+            let labels = format!("{name}=\"{status}\",error=\"{error}\"");
             lines.counter(&labels, counter.value());
         }
     }
 }
 
-fn grpc_status_name(status: Option<u16>) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let name = status.and_then(|status| NAMES.get(usize::from(status)));
-    name.copied().unwrap_or("UNKNOWN")
-}
+const GRPC_UNKNOWN: u16 = 2;
+
+const GRPC_STATUSES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 
 /// The outbound side's requests on a route, retries not counted apart.
 #[derive(Debug)]
