@@ -42,7 +42,7 @@ fn by_weight<'d, F>(
 ) -> Option<&'d RouteBackend<F>> {
     let total: u64 = backends.clone().map(|(weight, _)| u64::from(weight)).sum();
     // Scales `random` to 0..total without the bias of a remainder.
-    let mut point = (u128::from(random) * u128::from(total) >> 64) as u64;
+    let mut point = ((u128::from(random) * u128::from(total)) >> 64) as u64;
     let mut last = None;
     for (weight, backend) in backends.filter(|(weight, _)| *weight > 0) {
         if point < u64::from(weight) {

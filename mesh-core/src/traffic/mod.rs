@@ -4,6 +4,7 @@
 
 pub mod authorize;
 pub mod backoff;
+pub mod balance;
 pub mod classify;
 pub mod detect;
 pub mod distribute;

@@ -40,7 +40,8 @@ pub enum HeaderMatch {
     Regex(HeaderName, Pattern),
 }
 
-/// A condition on a query parameter, percent-decoded; the first of its name counts.
+/// A condition on a query parameter, percent-decoded; of several of its name one must hold, as in
+/// Linkerd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryParamMatch {
     /// Equal.

@@ -53,9 +53,7 @@ impl TlsDetector {
             if self.found.is_some() {
                 break;
             }
-            self.found = self
-                .byte(byte)
-                .map_or_else(|NotTls| Some(TlsFound::NotTls), |found| found);
+            self.found = self.byte(byte).unwrap_or(Some(TlsFound::NotTls));
         }
         match &self.found {
             Some(found) => Progress::Done(found.clone()),
@@ -220,7 +218,7 @@ impl Message {
             }
             Field::Version if value >> 8 == 3 => self.go(Field::SessionId, RANDOM_BYTES),
             Field::SessionId if value <= 32 => self.go(Field::CipherSuites, value),
-            Field::CipherSuites if value >= 2 && value % 2 == 0 => {
+            Field::CipherSuites if value >= 2 && value.is_multiple_of(2) => {
                 self.go(Field::Compression, value)
             }
             Field::Compression if value >= 1 => {

@@ -139,7 +139,11 @@ fn then_method_then_headers_then_query_then_order() {
         route("first", &[], vec![prefix("/")]),
         route("second", &[], vec![]),
         route("query", &[], vec![with(None, &[], &[("q", "1")])]),
-        route("header", &[], vec![with(None, &[a.clone()], &[])]),
+        route(
+            "header",
+            &[],
+            vec![with(None, std::slice::from_ref(&a), &[])],
+        ),
         route("headers", &[], vec![with(None, &[a.clone(), b], &[])]),
         route("method", &[], vec![with(Some(Method::GET), &[], &[])]),
         route(
