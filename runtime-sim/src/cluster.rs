@@ -67,7 +67,10 @@ impl ApiServer {
     /// The objects of a kind, by namespace and name.
     pub fn list(&self, kind: Kind) -> Vec<Object> {
         let state = lock(&self.0);
-        let of_kind = state.objects.values().filter(|object| object.kind() == kind);
+        let of_kind = state
+            .objects
+            .values()
+            .filter(|object| object.kind() == kind);
         of_kind.cloned().collect()
     }
 
@@ -96,7 +99,9 @@ impl ApiServer {
                 state.relist();
             } else {
                 let error = ClusterError::Unavailable("simulated outage".to_owned());
-                state.watches.retain(|(_, watch)| watch.send(Err(error.clone())).is_ok());
+                state
+                    .watches
+                    .retain(|(_, watch)| watch.send(Err(error.clone())).is_ok());
             }
         }
     }
@@ -138,7 +143,9 @@ impl State {
         if self.down {
             return;
         }
-        let Self { watches, objects, .. } = self;
+        let Self {
+            watches, objects, ..
+        } = self;
         watches.retain(|(kind, watch)| list(objects, *kind, watch).is_ok());
     }
 
@@ -188,7 +195,9 @@ impl Cluster for Door {
         let mut state = lock(&self.server.0);
         // Cannot fail: the receiver is in hand.
         let _ = match state.down {
-            true => tell.send(Err(ClusterError::Unavailable("simulated outage".to_owned()))),
+            true => tell.send(Err(ClusterError::Unavailable(
+                "simulated outage".to_owned(),
+            ))),
             false => list(&state.objects, kind, &tell),
         };
         state.watches.push((kind, tell));
@@ -238,14 +247,18 @@ impl Cluster for Door {
         audience: &str,
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
         let state = lock(&self.server.0);
-        let result = state.available().and_then(|()| match state.tokens.get(token) {
-            Some(known) if known.audience == audience => Ok(TokenReview {
-                username: known.username.clone(),
-                extra: BTreeMap::new(),
-            }),
-            Some(_) => Err(ClusterError::Denied("token for another audience".to_owned())),
-            None => Err(ClusterError::Denied("unknown token".to_owned())),
-        });
+        let result = state
+            .available()
+            .and_then(|()| match state.tokens.get(token) {
+                Some(known) if known.audience == audience => Ok(TokenReview {
+                    username: known.username.clone(),
+                    extra: BTreeMap::new(),
+                }),
+                Some(_) => Err(ClusterError::Denied(
+                    "token for another audience".to_owned(),
+                )),
+                None => Err(ClusterError::Denied("unknown token".to_owned())),
+            });
         Box::pin(async { result })
     }
 }

@@ -37,9 +37,8 @@ impl SeededCrypto {
     /// The door of a host under a seed. rustls wants key exchange groups that live for ever, so
     /// some hundred bytes are leaked per call.
     pub fn new(seed: u64, host: &str) -> Self {
-        let random: &'static Seeded = Box::leak(Box::new(Seeded(Mutex::new(Random::new(
-            seed, host, "tls",
-        )))));
+        let random: &'static Seeded =
+            Box::leak(Box::new(Seeded(Mutex::new(Random::new(seed, host, "tls")))));
         let group: &'static X25519 = Box::leak(Box::new(X25519(random)));
         let provider = CryptoProvider {
             kx_groups: vec![group],
@@ -92,7 +91,11 @@ impl P256Key {
             .map_err(|error| CryptoError(format!("cannot write the key as PKCS#8: {error}")))?;
         Ok(Self {
             signing: secret.into(),
-            public: secret.public_key().to_encoded_point(false).as_bytes().to_vec(),
+            public: secret
+                .public_key()
+                .to_encoded_point(false)
+                .as_bytes()
+                .to_vec(),
             pkcs8: pkcs8.as_bytes().to_vec(),
         })
     }
@@ -231,7 +234,11 @@ mod tests {
             let key = crypto.generate_key().expect("a key");
             let share = crypto.tls_provider().kx_groups[0].start().expect("a share");
             let signature = key.sign(b"message").expect("a signature");
-            (key.public_key().to_vec(), signature, share.pub_key().to_vec())
+            (
+                key.public_key().to_vec(),
+                signature,
+                share.pub_key().to_vec(),
+            )
         };
         assert_eq!(of(1, "a"), of(1, "a"));
         assert_ne!(of(1, "a").0, of(2, "a").0);

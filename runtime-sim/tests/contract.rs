@@ -79,11 +79,17 @@ impl Harness for OnEngine {
 #[test]
 fn the_engine_keeps_the_contract() {
     for seed in 0..5 {
-        check(&OnEngine { seed, outbound: false });
+        check(&OnEngine {
+            seed,
+            outbound: false,
+        });
     }
 }
 
 #[test]
 fn the_engine_keeps_the_contract_on_one_host() {
-    check(&OnEngine { seed: 7, outbound: true });
+    check(&OnEngine {
+        seed: 7,
+        outbound: true,
+    });
 }

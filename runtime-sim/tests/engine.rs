@@ -92,7 +92,6 @@ impl Pair {
     }
 }
 
-
 async fn connect(client: &Runtime) -> std::io::Result<Connection> {
     client.net.connect(AT, TcpOptions::default()).await
 }
@@ -108,7 +107,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn an_idle_hour_costs_no_events() {
     let pair = Pair::new(1);
     pair.engine.run_until(Timestamp::from_millis(3_600_000));
-    assert!(pair.engine.effort().events < 10, "{:?}", pair.engine.effort());
+    assert!(
+        pair.engine.effort().events < 10,
+        "{:?}",
+        pair.engine.effort()
+    );
     assert_eq!(pair.engine.now(), Timestamp::from_millis(3_600_000));
 }
 
@@ -125,7 +128,10 @@ fn a_partition_stalls_a_stream_and_its_repair_mends_it() {
     let took = pair.engine.now().since(start);
     assert_eq!(byte, 7);
     // Sent again on TCP's own schedule: 0.2 + 0.4 + 0.8 + 1.6 + 3.2 s.
-    assert!(took > Duration::from_secs(6) && took < Duration::from_secs(7), "{took:?}");
+    assert!(
+        took > Duration::from_secs(6) && took < Duration::from_secs(7),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -149,7 +155,9 @@ fn a_one_way_partition_stalls_acknowledgements_and_ends_in_the_user_timeout() {
 fn connecting_into_a_partition_takes_the_kernels_patience() {
     let pair = Pair::new(1);
     pair.set_up(0, 1, false);
-    let error = pair.do_within(4 * MINUTE, async |client| connect(&client).await.unwrap_err());
+    let error = pair.do_within(4 * MINUTE, async |client| {
+        connect(&client).await.unwrap_err()
+    });
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(pair.engine.now().since(Timestamp::ZERO).as_secs(), 127);
 }
@@ -166,8 +174,10 @@ fn a_crashed_process_closes_its_connections() {
     let error = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     pair.start_server();
-    pair.do_within(MINUTE, async |client| echo(&mut connect(&client).await.unwrap()).await)
-        .expect("the restarted server echoes");
+    pair.do_within(MINUTE, async |client| {
+        echo(&mut connect(&client).await.unwrap()).await
+    })
+    .expect("the restarted server echoes");
 }
 
 #[test]
@@ -182,7 +192,9 @@ fn a_host_without_power_is_silent_and_forgets_its_connections() {
     assert!(waited.is_err(), "silence, but {waited:?}");
     pair.engine.power_on(1);
     pair.start_server();
-    let error = pair.do_within(4 * MINUTE, async |_| connection.io.read_u8().await.unwrap_err());
+    let error = pair.do_within(4 * MINUTE, async |_| {
+        connection.io.read_u8().await.unwrap_err()
+    });
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
@@ -242,7 +254,10 @@ fn a_full_backlog_makes_the_peer_try_again() {
         (one, two)
     });
     let took = pair.engine.now().since(start);
-    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
+    assert!(
+        took > Duration::from_secs(1) && took < Duration::from_secs(2),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -266,7 +281,10 @@ fn bandwidth_takes_time_and_loss_only_delays() {
         write.write_all(&megabyte).await.unwrap();
     });
     let took = pair.engine.now().since(start);
-    assert!(took > Duration::from_millis(600) && took < Duration::from_secs(2), "{took:?}");
+    assert!(
+        took > Duration::from_millis(600) && took < Duration::from_secs(2),
+        "{took:?}"
+    );
 
     let lossy = Link {
         loss: 0.05,

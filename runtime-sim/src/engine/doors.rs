@@ -184,7 +184,11 @@ impl Doors {
         };
         let here = &mut state.hosts[self.host];
         // Redirected to loopback, the source address has been chosen already, as on Linux.
-        let local_ip = if to.ip().is_loopback() { to.ip() } else { here.ip };
+        let local_ip = if to.ip().is_loopback() {
+            to.ip()
+        } else {
+            here.ip
+        };
         let local = SocketAddr::new(local_ip, here.free_port());
         let end = |host: HostId, boot, address, held| End {
             host,
@@ -268,10 +272,9 @@ impl State {
         let host = self.hosts.iter().find(|host| &*host.name == name);
         match (host, name) {
             (Some(host), _) => DnsAnswer::Addresses(vec![host.ip]),
-            (None, "localhost") => DnsAnswer::Addresses(vec![
-                Ipv4Addr::LOCALHOST.into(),
-                Ipv6Addr::LOCALHOST.into(),
-            ]),
+            (None, "localhost") => {
+                DnsAnswer::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+            }
             (None, _) => DnsAnswer::NotFound,
         }
     }

@@ -103,7 +103,10 @@ impl Executor {
             assert!(
                 polls < POLLS_PER_MOMENT_MAX,
                 "tasks wake each other without end; one of them is `{}`",
-                lock(&self.tasks).slots.get(&id).map_or("", |slot| slot.name),
+                lock(&self.tasks)
+                    .slots
+                    .get(&id)
+                    .map_or("", |slot| slot.name),
             );
             waker.queued.store(false, Ordering::Relaxed);
             let std_waker = Waker::from(waker);
@@ -244,4 +247,3 @@ impl std::fmt::Debug for Executor {
         f.debug_tuple("Executor").field(&self.census()).finish()
     }
 }
-

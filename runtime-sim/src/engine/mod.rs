@@ -165,7 +165,9 @@ impl Engine {
     pub fn run_while(&self, until: Timestamp, mut go_on: impl FnMut() -> bool) -> bool {
         loop {
             let shared = &self.shared;
-            shared.executor.run_ready(|host| lock(&shared.state).hosts[host].paused);
+            shared
+                .executor
+                .run_ready(|host| lock(&shared.state).hosts[host].paused);
             if !go_on() {
                 return true;
             }
@@ -201,7 +203,11 @@ impl Engine {
         });
         let mut panicked = None;
         self.run_while(until, || {
-            panicked = self.panics().into_iter().skip(panics).find(|p| p.task == "block_on");
+            panicked = self
+                .panics()
+                .into_iter()
+                .skip(panics)
+                .find(|p| p.task == "block_on");
             panicked.is_none() && lock(&result).is_none()
         });
         if let Some(Panicked { message, .. }) = panicked {
@@ -283,12 +289,16 @@ impl Engine {
 
     /// Names an address. Hosts' own names resolve without.
     pub fn set_name(&self, name: &str, answer: DnsAnswer) {
-        lock(&self.shared.state).names.insert(name.to_owned(), answer);
+        lock(&self.shared.state)
+            .names
+            .insert(name.to_owned(), answer);
     }
 
     /// A service's address: connections to it go to one of the endpoints, as kube-proxy does it.
     pub fn set_virtual_address(&self, at: SocketAddr, endpoints: Vec<SocketAddr>) {
-        lock(&self.shared.state).virtual_addresses.insert(at, endpoints);
+        lock(&self.shared.state)
+            .virtual_addresses
+            .insert(at, endpoints);
     }
 
     /// Shows every delivery of bytes to `tap`, which must not touch this engine.
@@ -346,6 +356,8 @@ impl Drop for Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("now", &self.now()).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("now", &self.now())
+            .finish_non_exhaustive()
     }
 }

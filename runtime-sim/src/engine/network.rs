@@ -141,7 +141,10 @@ impl State {
     }
 
     pub(super) fn link(&self, a: HostId, b: HostId) -> Link {
-        self.links.get(&(a, b)).copied().unwrap_or(self.default_link)
+        self.links
+            .get(&(a, b))
+            .copied()
+            .unwrap_or(self.default_link)
     }
 
     /// Whether what `a` sends to `b` now is lost.
@@ -196,11 +199,7 @@ impl State {
     }
 
     /// The ways that `between` tells opened or closed.
-    pub(super) fn way_changed(
-        &mut self,
-        between: impl Fn(HostId, HostId) -> bool,
-        opened: bool,
-    ) {
+    pub(super) fn way_changed(&mut self, between: impl Fn(HostId, HostId) -> bool, opened: bool) {
         let now = self.agenda.now();
         let concerned: Vec<_> = self
             .connections

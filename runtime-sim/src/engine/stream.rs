@@ -68,11 +68,7 @@ impl AsyncRead for Stream {
 
 impl Stream {
     /// How much may be written now, or why not.
-    fn poll_room(
-        &self,
-        state: &mut State,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    fn poll_room(&self, state: &mut State, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(connection) = state.connections.get_mut(&self.connection) else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
@@ -207,7 +203,9 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         let listeners = &mut state.hosts[self.host].listeners;
-        if listeners.get(&self.at).is_some_and(|listener| listener.id == self.id)
+        if listeners
+            .get(&self.at)
+            .is_some_and(|listener| listener.id == self.id)
             && let Some(listener) = listeners.remove(&self.at)
         {
             state.reset_pending(listener.pending);

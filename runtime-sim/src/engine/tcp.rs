@@ -287,13 +287,7 @@ impl State {
     }
 
     /// A segment reaches the other end, unless the way was cut while it travelled.
-    pub(super) fn arrive(
-        &mut self,
-        id: ConnectionId,
-        from: usize,
-        number: u64,
-        segment: Segment,
-    ) {
+    pub(super) fn arrive(&mut self, id: ConnectionId, from: usize, number: u64, segment: Segment) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -502,7 +496,8 @@ impl State {
             end,
             silent_since,
         };
-        self.agenda.plan(self.agenda.now() + interval.max(MILLISECOND), event);
+        self.agenda
+            .plan(self.agenda.now() + interval.max(MILLISECOND), event);
     }
 
     /// A program lets go of an end, or its process died.
