@@ -1,0 +1,4 @@
+//! HTTP/1.0 and HTTP/1.1, ours from the bytes up. hyper's is not used: it is less strict than a
+//! proxy between two implementations must be, and keeps 16 kB for each idle connection.
+
+pub mod codec;
