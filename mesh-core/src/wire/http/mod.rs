@@ -6,6 +6,8 @@
 pub mod body;
 pub mod client;
 pub mod error;
+pub mod h1;
+pub mod hop_by_hop;
 mod runtime;
 pub mod server;
 pub mod upgrade;

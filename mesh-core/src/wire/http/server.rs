@@ -13,6 +13,7 @@ use ::http::Method;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::h1;
 use super::runtime::{Executor, Stream, Timer, Tunnel};
 use super::{Body, Error, Reset, Response, Service, Upgraded};
 use crate::model::protocol::{HttpVersion, KeepAlive};
@@ -97,9 +98,7 @@ pub async fn serve(
     drain: DrainWatch,
 ) -> Result<(), Error> {
     match version {
-        HttpVersion::Http1 => Err(Error::Invalid(
-            "HTTP/1 is not served on this listener".into(),
-        )),
+        HttpVersion::Http1 => h1::server::serve(runtime, io, options, service, drain).await,
         HttpVersion::Http2 => serve_http2(runtime, io, options, service, drain).await,
     }
 }

@@ -42,11 +42,20 @@ enum State {
 /// Where in the chunked coding the next byte lies.
 #[derive(Clone, Copy, Debug)]
 enum Chunk {
-    Size { digits: u8, size: u64 },
-    Extension { size: u64 },
-    SizeLineFeed { size: u64 },
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
     /// Bytes of the chunk left, not zero.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     DataCarriageReturn,
     DataLineFeed,
     Trailers(Scan),
@@ -133,7 +142,9 @@ impl BodyDecoder {
 
 /// At most `left` bytes off the front of `input`, which is not empty.
 fn take(input: &mut BytesMut, left: &mut u64) -> Bytes {
-    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+    let length = usize::try_from(*left)
+        .unwrap_or(usize::MAX)
+        .min(input.len());
     *left -= length as u64;
     if length == input.len() {
         return mem::take(input).freeze();

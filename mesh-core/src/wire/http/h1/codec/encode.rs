@@ -76,8 +76,9 @@ impl Framing {
     }
 }
 
-/// Writes a request's head. The target is written in the form that `uri` has. A request that has
-/// no `Host` gets the target's authority for one.
+/// Writes a request's head. The target is written in the form that `uri` has, but that of an HTTP/2
+/// request (always absolute) in origin form. A request that has no `Host` gets the target's
+/// authority for one. HTTP/1.0 cannot say `chunked`, so that such a request goes as HTTP/1.1.
 pub fn request_head(
     parts: &http::request::Parts,
     framing: Framing,
@@ -87,11 +88,13 @@ pub fn request_head(
     out.reserve(256);
     out.extend_from_slice(parts.method.as_str().as_bytes());
     out.push(b' ');
-    target(&parts.uri, out);
+    let origin_form = parts.version == Version::HTTP_2 && parts.method != Method::CONNECT;
+    target(&parts.uri, origin_form, out);
     out.push(b' ');
-    out.extend_from_slice(version(parts.version));
+    let http10 = parts.version == Version::HTTP_10 && framing != Framing::Chunked;
+    out.extend_from_slice(if http10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
     out.extend_from_slice(b"\r\n");
-    if !parts.headers.contains_key(HOST) && parts.version != Version::HTTP_10 {
+    if !parts.headers.contains_key(HOST) && !http10 {
         let authority = parts.uri.authority().map_or("", |found| found.as_str());
         // User information is not part of `Host`.
         let host = authority.rsplit('@').next().unwrap_or_default();
@@ -113,7 +116,8 @@ pub fn response_head(
     out: &mut Vec<u8>,
 ) {
     out.reserve(256);
-    out.extend_from_slice(version(client));
+    let http10 = client == Version::HTTP_10;
+    out.extend_from_slice(if http10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
     out.push(b' ');
     out.extend_from_slice(parts.status.as_str().as_bytes());
     out.push(b' ');
@@ -172,27 +176,45 @@ impl BodyEncoder {
         self.ended
     }
 
-    /// Writes what goes before `length` bytes of data, and returns what goes after them.
+    /// Writes what goes before `length` bytes of data, and returns what goes after them. `last`:
+    /// the body ends with them, so that [`Self::end`] has nothing more to write.
     ///
     /// # Errors
-    /// [`EncodeError::TooLong`].
-    pub fn data(&mut self, length: usize, out: &mut Vec<u8>) -> Result<&'static [u8], EncodeError> {
+    /// [`EncodeError`].
+    pub fn data(
+        &mut self,
+        length: usize,
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<&'static [u8], EncodeError> {
+        if length == 0 {
+            if last {
+                self.end(None, out)?;
+            }
+            return Ok(b"");
+        }
         match &mut self.framing {
-            _ if length == 0 => Ok(b""),
             Framing::None => Err(EncodeError::TooLong),
             Framing::Length(left) => {
                 *left = left
                     .checked_sub(length as u64)
                     .ok_or(EncodeError::TooLong)?;
+                if last && *left > 0 {
+                    return Err(EncodeError::TooShort);
+                }
                 self.ended = *left == 0;
                 Ok(b"")
             }
             Framing::Chunked => {
                 hexadecimal(length as u64, out);
                 out.extend_from_slice(b"\r\n");
-                Ok(b"\r\n")
+                self.ended = last;
+                Ok(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" })
             }
-            Framing::UntilClose => Ok(b""),
+            Framing::UntilClose => {
+                self.ended = last;
+                Ok(b"")
+            }
         }
     }
 
@@ -226,25 +248,18 @@ impl BodyEncoder {
     }
 }
 
-fn version(version: Version) -> &'static [u8] {
-    if version == Version::HTTP_10 {
-        b"HTTP/1.0"
-    } else {
-        b"HTTP/1.1"
-    }
-}
-
-fn target(uri: &Uri, out: &mut Vec<u8>) {
-    if let Some(scheme) = uri.scheme_str() {
+fn target(uri: &Uri, origin_form: bool, out: &mut Vec<u8>) {
+    let authority = uri.authority().filter(|_| !origin_form);
+    if let Some(scheme) = uri.scheme_str().filter(|_| !origin_form) {
         out.extend_from_slice(scheme.as_bytes());
         out.extend_from_slice(b"://");
     }
-    if let Some(authority) = uri.authority() {
+    if let Some(authority) = authority {
         out.extend_from_slice(authority.as_str().as_bytes());
     }
     match uri.path_and_query() {
         Some(path) => out.extend_from_slice(path.as_str().as_bytes()),
-        None if uri.authority().is_none() => out.push(b'/'),
+        None if authority.is_none() => out.push(b'/'),
         None => {}
     }
 }

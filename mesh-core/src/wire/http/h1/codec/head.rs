@@ -95,8 +95,8 @@ impl HeadDecoder {
         let framing = Framing::of_request(&method, version, &headers)?;
 
         let (mut parts, ()) = http::Request::new(()).into_parts();
-        let upgrade = method == Method::CONNECT
-            || (version == Version::HTTP_11 && is_upgrade(&headers));
+        let upgrade =
+            method == Method::CONNECT || (version == Version::HTTP_11 && is_upgrade(&headers));
         parts.method = method;
         parts.uri = uri;
         parts.version = version;
@@ -166,7 +166,10 @@ fn version(minor: u8) -> Version {
 
 /// Tells an unsupported version from a malformed first line.
 fn first_line(section: &[u8], error: httparse::Error) -> Refusal {
-    let line = section.split(|byte| *byte == b'\r').next().unwrap_or(section);
+    let line = section
+        .split(|byte| *byte == b'\r')
+        .next()
+        .unwrap_or(section);
     if line.starts_with(b"HTTP/") {
         return match error {
             httparse::Error::Version => Refusal::Version,

@@ -95,9 +95,12 @@ pub(super) fn refusal(section: &[u8], error: httparse::Error, first_line: Refusa
             Refusal::WhitespaceBeforeColon
         }
         httparse::Error::HeaderName => Refusal::HeaderName,
-        // The scan has found every control character and line end that httparse would.
-        httparse::Error::HeaderValue | httparse::Error::NewLine => Refusal::Control(0),
-        httparse::Error::Status | httparse::Error::Token | httparse::Error::Version => first_line,
+        // The scan has found every control character that httparse would.
+        httparse::Error::HeaderValue => Refusal::Control(0),
+        httparse::Error::NewLine
+        | httparse::Error::Status
+        | httparse::Error::Token
+        | httparse::Error::Version => first_line,
     }
 }
 
