@@ -4,6 +4,10 @@
 //! [`Telemetry::control`]), keeps the handle for as long as the thing it counts lives, and counts
 //! facts on it. Names, labels and their order are Linkerd's.
 //!
+//! Not printed, though linkerd2-proxy does: `stack_*` and `tokio_rt_*`, which describe its own inner
+//! layers; `opentelemetry_*`, `route_*` of service profiles, retries and rate limits, which come
+//! with what they count. Printed beyond it: `weft_*`.
+//!
 //! Law: a request costs atomic additions, no lock, no allocation. Label sets that nobody holds are
 //! forgotten after [`TelemetryConfig::retain_idle`]; each family keeps at most
 //! [`TelemetryConfig::label_sets_max`] and one (for each shape of labels) that stands for all others.

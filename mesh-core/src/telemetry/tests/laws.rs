@@ -53,6 +53,26 @@ fn gzip_carries_the_same_text_in_pieces_of_bounded_size() {
 }
 
 #[test]
+fn pieces_can_be_sent_from_any_task() {
+    fn sendable<T: Send + Unpin + 'static>() {}
+    sendable::<exposition::Exposition>();
+    sendable::<exposition::GzipExposition>();
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Telemetry>();
+    shared::<OpenConnection>();
+}
+
+#[test]
+fn handles_stay_small() {
+    // 2,000 endpoints (`label_sets_max`) must stay within 2 MiB with their labels.
+    assert!(size_of::<HttpMetrics>() <= 32);
+    assert!(size_of::<TransportMetrics>() <= 64);
+    assert!(size_of::<RouteMetrics>() <= 128);
+    assert!(size_of::<InboundRouteMetrics>() <= 256);
+    assert!(size_of::<BalancerMetrics>() <= 192);
+}
+
+#[test]
 fn clients_say_whether_they_take_gzip() {
     assert!(exposition::accepts_gzip("gzip"));
     assert!(exposition::accepts_gzip("deflate, GZip;q=0.5"));
