@@ -1,1 +1,288 @@
-//! The weft command line.
+//! The weft command line: what is asked for, and what the answer's exit code is.
+//!
+//! Law: results go to stdout, everything else to stderr.
+
+mod controller;
+mod demo;
+mod duration;
+mod token;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed (stderr says why), 2 the command line is wrong, 64 the configuration is wrong.";
+
+/// A service mesh for Kubernetes and plain hosts, compatible with Linkerd.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the version.
+    Version,
+    /// Run the control plane from a directory of manifests.
+    ///
+    /// Reads every *.yaml and *.yml file under the directory and follows their changes. Serves
+    /// destinations, policies and certificates to proxies, and /metrics, /ready and /live.
+    #[command(after_help = EXIT_CODES)]
+    Controller(ControllerArgs),
+    /// Tokens, with which workloads prove who they are.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show a working mesh: a controller, services, a proxy for each, and traffic.
+    ///
+    /// Needs no root and no other software, and leaves nothing behind. On a terminal, keys kill
+    /// and restart parts of it.
+    #[command(after_help = EXIT_CODES)]
+    Demo(DemoArgs),
+    /// One application of the demo.
+    #[command(hide = true)]
+    DemoApplication(ApplicationArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerArgs {
+    /// Directory of manifests
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    /// Directory of the control plane's keys and certificates; made on first start
+    #[arg(long, value_name = "DIR", default_value = "weft-state")]
+    state_dir: PathBuf,
+    /// Address to serve on
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    listen: IpAddr,
+    /// Port of the Destination API
+    #[arg(long, value_name = "PORT", default_value_t = 8086)]
+    destination_port: u16,
+    /// Port of the policy APIs
+    #[arg(long, value_name = "PORT", default_value_t = 8090)]
+    policy_port: u16,
+    /// Port of the Identity API
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    identity_port: u16,
+    /// Port of /metrics, /ready and /live
+    #[arg(long, value_name = "PORT", default_value_t = 9996)]
+    admin_port: u16,
+    /// The control plane's namespace: a part of every identity
+    #[arg(long, value_name = "NAME", default_value = "linkerd")]
+    control_namespace: String,
+    /// Suffix of identities
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    trust_domain: String,
+    /// Suffix of service names
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Networks that `cluster-*` policies call the cluster [default: all private ones]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    cluster_networks: Vec<String>,
+    /// Who may use ports that no Server selects: all-unauthenticated, all-authenticated,
+    /// cluster-unauthenticated, cluster-authenticated, deny or audit
+    #[arg(long, value_name = "POLICY", default_value = "all-unauthenticated")]
+    default_inbound_policy: String,
+    /// Life of workloads' certificates
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
+    certificate_lifetime: Duration,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Log levels, such as `warn,weft=debug`
+    #[arg(long, value_name = "LEVELS", default_value = runtime_real::logging::LEVELS_DEFAULT)]
+    log: String,
+    /// Form of log lines: plain or json
+    #[arg(long, value_name = "FORMAT", default_value = "plain")]
+    log_format: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token for a service account and print it.
+    ///
+    /// The controller that has the same state directory will know it for its own.
+    #[command(after_help = EXIT_CODES)]
+    Create(TokenArgs),
+}
+
+#[derive(Debug, Args)]
+struct TokenArgs {
+    /// The controller's state directory
+    #[arg(long, value_name = "DIR", default_value = "weft-state")]
+    state_dir: PathBuf,
+    /// Namespace of the service account
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// Name of the service account
+    #[arg(long, value_name = "NAME")]
+    service_account: String,
+    /// Whom the token is for
+    #[arg(long, value_name = "NAME", default_value = "identity.l5d.io")]
+    audience: String,
+    /// How long the token is valid
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
+    ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// End after this time, such as 20s or 5m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    run_for: Option<Duration>,
+    /// Show a table, or print one JSON object at the end
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Requests a second
+    #[arg(long, value_name = "NUMBER", default_value_t = 50.0, value_parser = rate)]
+    rate: f64,
+    /// Put manifests, keys and logs here and keep them [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Log levels of the proxies
+    #[arg(long, value_name = "LEVELS", default_value = runtime_real::logging::LEVELS_DEFAULT)]
+    proxy_log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct ApplicationArgs {
+    service: String,
+    #[arg(long)]
+    name: String,
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    #[arg(long)]
+    call: Vec<SocketAddr>,
+    #[arg(long, default_value_t = 50.0)]
+    rate: f64,
+}
+
+/// How a command failed: its exit code and what to say.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something did not work.
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        let message = message.to_string();
+        Self { code: 1, message }
+    }
+
+    /// What was asked for cannot be.
+    pub(crate) fn misconfigured(message: impl fmt::Display) -> Self {
+        let message = message.to_string();
+        Self { code: 64, message }
+    }
+}
+
+/// Does what the process's arguments say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("weft: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    let runtime = runtime_real::current_thread().map_err(Failure::failed)?;
+    runtime.block_on(async {
+        match command {
+            Command::Version => {
+                println!("weft {}", env!("CARGO_PKG_VERSION"));
+                Ok(())
+            }
+            Command::Controller(args) => controller::run(args).await,
+            Command::Token(TokenCommand::Create(args)) => create_token(args).await,
+            Command::Demo(args) => run_demo(args).await,
+            Command::DemoApplication(args) => run_application(args).await,
+        }
+    })
+}
+
+async fn create_token(args: TokenArgs) -> Result<(), Failure> {
+    let token = token::create(
+        &args.state_dir,
+        &args.namespace,
+        &args.service_account,
+        &args.audience,
+        args.ttl,
+    );
+    println!("{}", token.await.map_err(Failure::failed)?);
+    Ok(())
+}
+
+async fn run_demo(args: DemoArgs) -> Result<(), Failure> {
+    let options = demo::DemoOptions {
+        run_for: args.run_for,
+        as_json: args.output == Output::Json,
+        rate: args.rate,
+        directory: args.directory,
+        proxy_log: args.proxy_log,
+    };
+    demo::run(options).await.map_err(Failure::failed)
+}
+
+async fn run_application(args: ApplicationArgs) -> Result<(), Failure> {
+    let options = demo::ApplicationOptions {
+        service: args.service,
+        name: args.name,
+        listen: args.listen,
+        calls: args.call,
+        rate: args.rate,
+    };
+    demo::run_application(options).await.map_err(Failure::failed)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.1..=100_000.0).contains(&rate) => Ok(rate),
+        _ => Err("give a number from 0.1 to 100000".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_command() {
+        insta::assert_snapshot!(Cli::command().render_help(), @"");
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused() {
+        for wrong in ["0", "-1", "NaN", "inf", "many"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(rate("2.5"), Ok(2.5));
+    }
+}

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod crypto;
+pub mod directory;
 pub mod entropy;
 pub mod files;
 pub mod logging;

@@ -1,0 +1,124 @@
+//! The demo's terminal: keys as they are pressed, a screen that is given back as it was.
+
+use std::io::{self, IsTerminal, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use tokio::io::unix::AsyncFd;
+
+/// What a person asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    KillReplica,
+    KillController,
+    Restart,
+    Quit,
+}
+
+impl Key {
+    fn read(byte: u8) -> Option<Self> {
+        Some(match byte.to_ascii_lowercase() {
+            b'k' => Self::KillReplica,
+            b'c' => Self::KillController,
+            b'r' => Self::Restart,
+            b'q' | 0x03 | 0x04 => Self::Quit,
+            _ => return None,
+        })
+    }
+}
+
+/// The terminal while the demo has it: no echo, no line editing, its own screen. Dropping it
+/// gives it back.
+pub(crate) struct Terminal {
+    input: AsyncFd<BorrowedFd<'static>>,
+    before: libc::termios,
+}
+
+impl Terminal {
+    /// Takes the terminal. `None` where stdin or stdout is none.
+    pub(crate) fn take() -> Option<Self> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let fd = io::stdin().as_raw_fd();
+        let before = attributes(fd).ok()?;
+        let mut raw = before;
+        // Ctrl-C stays a signal.
+        raw.c_lflag &= !(libc::ICANON | libc::ECHO);
+        raw.c_cc[libc::VMIN] = 0;
+        raw.c_cc[libc::VTIME] = 0;
+        set_attributes(fd, &raw).ok()?;
+        // SAFETY: descriptor 0 stays open for the life of the process: nothing here closes it.
+        #[allow(unsafe_code)] // io::Stdin lends its descriptor for no longer than itself.
+        let stdin = unsafe { BorrowedFd::borrow_raw(fd) };
+        match AsyncFd::with_interest(stdin, tokio::io::Interest::READABLE) {
+            Ok(input) => {
+                print("\x1b[?1049h\x1b[?25l");
+                Some(Self { input, before })
+            }
+            Err(_) => {
+                let _ = set_attributes(fd, &before);
+                None
+            }
+        }
+    }
+
+    /// Replaces what the screen shows.
+    pub(crate) fn show(&self, text: &str) {
+        let lines = text.replace('\n', "\x1b[K\r\n");
+        print(&format!("\x1b[H{lines}\x1b[J"));
+    }
+
+    /// The next key that means something.
+    pub(crate) async fn key(&self) -> Key {
+        loop {
+            let Ok(mut ready) = self.input.readable().await else {
+                return std::future::pending().await;
+            };
+            let mut byte = [0_u8];
+            // SAFETY: reads at most one byte into a buffer of one.
+            #[allow(unsafe_code)] // Unbuffered, as readiness wants it.
+            let read = unsafe { libc::read(0, byte.as_mut_ptr().cast(), 1) };
+            if read != 1 {
+                ready.clear_ready();
+            } else if let Some(key) = Key::read(byte[0]) {
+                return key;
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        print("\x1b[?25h\x1b[?1049l");
+        let _ = set_attributes(self.input.get_ref().as_raw_fd(), &self.before);
+    }
+}
+
+/// A terminal that has gone away takes nothing; the demo ends by its signal.
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+fn attributes(fd: i32) -> io::Result<libc::termios> {
+    let mut attributes = MaybeUninit::uninit();
+    // SAFETY: tcgetattr fills the struct or fails; it is read only where it did not fail.
+    #[allow(unsafe_code)] // The standard library knows no terminals.
+    unsafe {
+        match libc::tcgetattr(fd, attributes.as_mut_ptr()) {
+            0 => Ok(attributes.assume_init()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn set_attributes(fd: i32, attributes: &libc::termios) -> io::Result<()> {
+    // SAFETY: reads a whole termios.
+    #[allow(unsafe_code)] // The standard library knows no terminals.
+    match unsafe { libc::tcsetattr(fd, libc::TCSANOW, attributes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,7 @@
+//! The `weft` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

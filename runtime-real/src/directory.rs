@@ -1,0 +1,438 @@
+//! The door to the cluster's objects, with a directory of YAML files behind it.
+//!
+//! Law: a change of files becomes one snapshot of the whole directory, and watches tell how it
+//! differs from the one before. A file that cannot be read leaves in force what it held when it
+//! last could; it is reported with file, line and field.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use mesh_core::resource::{Kind, Object, ObjectRef, yaml};
+use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
+use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster, Files};
+use tokio::sync::watch;
+
+use crate::clock::SystemClock;
+use crate::files::{self, SystemFiles};
+
+/// The largest file that is read.
+const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The objects of a directory of YAML files. Dropping it, and its watches, stops following them.
+#[derive(Debug)]
+pub struct DirectoryCluster {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    leases: Mutex<BTreeMap<String, Lease>>,
+    clock: SystemClock,
+}
+
+impl DirectoryCluster {
+    /// Reads the directory, then follows it. Wrong files are no error: they are reported.
+    ///
+    /// # Errors
+    /// As the system's, where the directory cannot be listed.
+    pub async fn open(directory: PathBuf) -> io::Result<Self> {
+        // Watched before it is read: a change in between is read again.
+        let changes = SystemFiles.watch(&directory);
+        std::fs::read_dir(&directory)?;
+        let (reader, snapshot) = Reader::new(directory).read_off_thread().await?;
+        let (publish, snapshots) = watch::channel(Arc::new(snapshot));
+        tokio::spawn(follow(reader, changes, publish));
+        Ok(Self {
+            snapshots,
+            leases: Mutex::default(),
+            clock: SystemClock::new(),
+        })
+    }
+}
+
+impl Cluster for DirectoryCluster {
+    fn watch(&self, kind: Kind) -> BoxStream<Result<WatchEvent, ClusterError>> {
+        let mut snapshots = self.snapshots.clone();
+        snapshots.mark_changed();
+        Box::pin(Watch {
+            kind,
+            known: None,
+            problems: Vec::new(),
+            events: VecDeque::new(),
+            next: Box::pin(next_snapshot(snapshots)),
+        })
+    }
+
+    fn write_status(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let error = not_found(&format!("status of {}", object.object_ref()));
+        Box::pin(async move { Err(error) })
+    }
+
+    fn hold_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        duration: Duration,
+    ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
+        let now = self.clock.wall();
+        let mut leases = self.leases.lock().expect("no panic while leasing");
+        let lease = leases.entry(name.to_string()).or_insert_with(|| Lease {
+            holder: holder.to_string(),
+            expires: now,
+        });
+        if lease.holder == holder || lease.expires <= now {
+            *lease = Lease {
+                holder: holder.to_string(),
+                expires: now + duration,
+            };
+        }
+        let lease = lease.clone();
+        Box::pin(async move { Ok(lease) })
+    }
+
+    fn review_token(
+        &self,
+        _token: &str,
+        _audience: &str,
+    ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
+        Box::pin(async { Err(not_found("token review")) })
+    }
+}
+
+fn not_found(what: &str) -> ClusterError {
+    ClusterError::NotFound(format!("{what}: a directory of manifests has none"))
+}
+
+/// Reads the directory again after each change, until nobody is interested any more.
+async fn follow(
+    mut reader: Reader,
+    mut changes: BoxStream<()>,
+    publish: watch::Sender<Arc<Snapshot>>,
+) {
+    loop {
+        let change = poll_fn(|context| changes.as_mut().poll_next(context));
+        tokio::select! {
+            biased;
+            () = publish.closed() => return,
+            change = change => if change.is_none() { return },
+        }
+        let Ok((read, snapshot)) = reader.read_off_thread().await else {
+            return; // The process is ending: it gives no threads any more.
+        };
+        reader = read;
+        publish.send_if_modified(|current| {
+            let changed = **current != snapshot;
+            if changed {
+                *current = Arc::new(snapshot);
+            }
+            changed
+        });
+    }
+}
+
+/// What a directory held at one time.
+#[derive(Debug, Default, PartialEq)]
+struct Snapshot {
+    objects: BTreeMap<ObjectRef, Object>,
+    /// What is wrong with its files.
+    problems: Vec<String>,
+}
+
+/// Reads a directory, and remembers what of it could be read last.
+#[derive(Debug)]
+struct Reader {
+    directory: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+    reported: Vec<String>,
+}
+
+/// A file as it was read last.
+#[derive(Debug, Default)]
+struct File {
+    content: Vec<u8>,
+    /// What it held when it last was right.
+    objects: Vec<Object>,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            files: BTreeMap::new(),
+            reported: Vec::new(),
+        }
+    }
+
+    async fn read_off_thread(mut self) -> io::Result<(Self, Snapshot)> {
+        let read = tokio::task::spawn_blocking(move || {
+            let snapshot = self.read();
+            (self, snapshot)
+        });
+        read.await.map_err(io::Error::other)
+    }
+
+    /// What the directory holds now. Reports problems that are new.
+    fn read(&mut self) -> Snapshot {
+        let mut problems = Vec::new();
+        match files::list(&self.directory) {
+            Ok(mut paths) => {
+                paths.retain(|path| is_manifest(path));
+                self.files.retain(|path, _| paths.contains(path));
+                for path in paths {
+                    self.files.entry(path.clone()).or_default().read(&path);
+                }
+            }
+            Err(error) => problems.push(format!("{}: {error}", self.directory.display())),
+        }
+        let mut objects = BTreeMap::<ObjectRef, (Object, &Path)>::new();
+        for (path, file) in &self.files {
+            problems.extend(file.problems.iter().cloned());
+            for object in &file.objects {
+                let name = object.object_ref();
+                match objects.get(&name) {
+                    None => drop(objects.insert(name, (object.clone(), path))),
+                    Some((_, first)) => problems.push(format!(
+                        "{}: {name} is in {} too, which is in force; remove one of them",
+                        path.display(),
+                        first.display()
+                    )),
+                }
+            }
+        }
+        for problem in &problems {
+            if !self.reported.contains(problem) {
+                tracing::warn!("{problem}");
+            }
+        }
+        self.reported.clone_from(&problems);
+        let objects = objects.into_iter().map(|(name, (object, _))| (name, object));
+        Snapshot {
+            objects: objects.collect(),
+            problems,
+        }
+    }
+}
+
+impl File {
+    fn read(&mut self, path: &Path) {
+        let name = path.display().to_string();
+        let content = match files::read(path, FILE_BYTES_MAX) {
+            Ok(content) => content,
+            Err(error) => {
+                self.problems = vec![format!("{name}: {error}; what it held before stays in force")];
+                self.content.clear();
+                return;
+            }
+        };
+        if content == self.content && !content.is_empty() {
+            return;
+        }
+        let read = match std::str::from_utf8(&content) {
+            Ok(text) => yaml::read(&name, text)
+                .map_err(|problems| problems.iter().map(ToString::to_string).collect()),
+            Err(_) => Err(vec![format!("{name}: is not UTF-8 text")]),
+        };
+        match read {
+            Ok(manifest) => {
+                for notice in &manifest.notices {
+                    tracing::info!("{notice}");
+                }
+                self.objects = manifest.objects;
+                self.problems.clear();
+            }
+            Err(problems) => self.problems = problems,
+        }
+        self.content = content;
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+type NextSnapshot = (watch::Receiver<Arc<Snapshot>>, Arc<Snapshot>);
+
+async fn next_snapshot(mut snapshots: watch::Receiver<Arc<Snapshot>>) -> NextSnapshot {
+    if snapshots.changed().await.is_err() {
+        // Nobody reads the directory any more: nothing changes any more.
+        std::future::pending::<()>().await;
+    }
+    let snapshot = snapshots.borrow_and_update().clone();
+    (snapshots, snapshot)
+}
+
+/// The objects of one kind as a stream: differences between snapshots.
+struct Watch {
+    kind: Kind,
+    /// What this stream has told of; nothing before the first list.
+    known: Option<BTreeMap<ObjectRef, Object>>,
+    /// The problems it has told of.
+    problems: Vec<String>,
+    /// Told next. Bounded by what two snapshots hold.
+    events: VecDeque<Result<WatchEvent, ClusterError>>,
+    next: BoxFuture<'static, NextSnapshot>,
+}
+
+impl Watch {
+    /// Queues what is different.
+    fn take(&mut self, snapshot: &Snapshot) {
+        for problem in &snapshot.problems {
+            if !self.problems.contains(problem) {
+                self.events.push_back(Err(ClusterError::Invalid(problem.clone())));
+            }
+        }
+        self.problems.clone_from(&snapshot.problems);
+
+        let of_kind = snapshot.objects.iter().filter(|(name, _)| name.kind == self.kind);
+        let objects: BTreeMap<_, _> = of_kind.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let events = &mut self.events;
+        match &self.known {
+            None => {
+                events.push_back(Ok(WatchEvent::Init));
+                events.extend(objects.values().cloned().map(WatchEvent::InitApply).map(Ok));
+                events.push_back(Ok(WatchEvent::InitDone));
+            }
+            Some(known) => {
+                let changed = objects.iter().filter(|(name, object)| known.get(name) != Some(object));
+                events.extend(changed.map(|(_, object)| Ok(WatchEvent::Apply(object.clone()))));
+                let gone = known.keys().filter(|name| !objects.contains_key(name));
+                events.extend(gone.map(|name| Ok(WatchEvent::Delete(name.clone()))));
+            }
+        }
+        self.known = Some(objects);
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<WatchEvent, ClusterError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            let (snapshots, snapshot) = std::task::ready!(self.next.as_mut().poll(context));
+            self.next = Box::pin(next_snapshot(snapshots));
+            self.take(&snapshot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: &str = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: ";
+
+    /// A directory, and a watch of its service accounts.
+    struct Bed {
+        directory: tempfile::TempDir,
+        reader: Reader,
+        watch: Watch,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let reader = Reader::new(directory.path().to_owned());
+            let watch = Watch {
+                kind: Kind::ServiceAccount,
+                known: None,
+                problems: Vec::new(),
+                events: VecDeque::new(),
+                next: Box::pin(std::future::pending()),
+            };
+            Self { directory, reader, watch }
+        }
+
+        fn write(&self, name: &str, yaml: &str) {
+            std::fs::write(self.directory.path().join(name), yaml).unwrap();
+        }
+
+        /// Reads again; what the watch tells.
+        fn events(&mut self) -> Vec<String> {
+            self.watch.take(&self.reader.read());
+            let directory = self.directory.path().display().to_string();
+            let tell = |event| match event {
+                Ok(WatchEvent::Init) => "init".to_string(),
+                Ok(WatchEvent::InitApply(object)) => format!("has {}", object.object_ref().name),
+                Ok(WatchEvent::InitDone) => "done".to_string(),
+                Ok(WatchEvent::Apply(object)) => format!("apply {}", object.object_ref().name),
+                Ok(WatchEvent::Delete(name)) => format!("delete {}", name.name),
+                Err(error) => error.to_string().replace(&directory, ""),
+            };
+            self.watch.events.drain(..).map(tell).collect()
+        }
+    }
+
+    #[test]
+    fn a_change_of_files_is_told_as_the_difference() {
+        let mut bed = Bed::new();
+        bed.write("one.yaml", &format!("{ACCOUNT}a\n---\n{ACCOUNT}b\n"));
+        bed.write("notes.txt", "not: a manifest");
+        assert_eq!(bed.events(), ["init", "has a", "has b", "done"]);
+        assert_eq!(bed.events(), [""; 0]);
+
+        bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
+        bed.write("two.yml", &format!("{ACCOUNT}c\n"));
+        assert_eq!(bed.events(), ["apply c", "delete b"]);
+
+        std::fs::remove_file(bed.directory.path().join("one.yaml")).unwrap();
+        assert_eq!(bed.events(), ["delete a"]);
+    }
+
+    #[test]
+    fn a_wrong_file_is_reported_once_and_leaves_its_last_good_objects() {
+        let mut bed = Bed::new();
+        bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
+        assert_eq!(bed.events(), ["init", "has a", "done"]);
+        bed.write("one.yaml", &format!("{ACCOUNT}a\n  nam: b\n---\n{ACCOUNT}[\n"));
+        let told = bed.events();
+        assert!(!told.is_empty() && told.iter().all(|told| told.starts_with("/one.yaml:")), "{told:?}");
+        assert_eq!(bed.events(), [""; 0]);
+        bed.write("one.yaml", &format!("{ACCOUNT}b\n"));
+        assert_eq!(bed.events(), ["apply b", "delete a"]);
+    }
+
+    #[test]
+    fn of_two_files_with_one_object_the_first_holds() {
+        let mut bed = Bed::new();
+        bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
+        bed.write("two.yaml", &format!("{ACCOUNT}a\n  labels: {{x: y}}\n"));
+        let told = bed.events();
+        assert_eq!(told[1..], ["init", "has a", "done"]);
+        assert_eq!(
+            told[0],
+            "/two.yaml: ServiceAccount/default/a is in /one.yaml too, which is in force; remove one of them"
+        );
+    }
+
+    #[test]
+    fn a_lease_has_one_holder_until_it_runs_out() {
+        crate::current_thread().unwrap().block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let cluster = DirectoryCluster::open(directory.path().to_owned()).await.unwrap();
+            let holder = |who: &'static str, secs| {
+                let held = cluster.hold_lease("writer", who, Duration::from_secs(secs));
+                async move { held.await.unwrap().holder }
+            };
+            assert_eq!(holder("one", 60).await, "one");
+            assert_eq!(holder("two", 60).await, "one");
+            assert_eq!(holder("one", 0).await, "one");
+            assert_eq!(holder("two", 60).await, "two");
+        });
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error() {
+        crate::current_thread().unwrap().block_on(async {
+            let missing = DirectoryCluster::open(PathBuf::from("/no/such/directory")).await;
+            assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+        });
+    }
+}
