@@ -16,7 +16,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed (stderr says why), 2 the command line is wrong, 64 the configuration is wrong.";
+Exit codes:
+  0   done
+  1   failed; stderr says why
+  2   the command line is wrong
+  64  the configuration is wrong";
 
 /// A service mesh for Kubernetes and plain hosts, compatible with Linkerd.
 #[derive(Debug, Parser)]
@@ -126,9 +130,6 @@ struct TokenArgs {
     /// Name of the service account
     #[arg(long, value_name = "NAME")]
     service_account: String,
-    /// Whom the token is for
-    #[arg(long, value_name = "NAME", default_value = "identity.l5d.io")]
-    audience: String,
     /// How long the token is valid
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     ttl: Duration,
@@ -226,7 +227,6 @@ async fn create_token(args: TokenArgs) -> Result<(), Failure> {
         &args.state_dir,
         &args.namespace,
         &args.service_account,
-        &args.audience,
         args.ttl,
     );
     println!("{}", token.await.map_err(Failure::failed)?);
@@ -252,7 +252,9 @@ async fn run_application(args: ApplicationArgs) -> Result<(), Failure> {
         calls: args.call,
         rate: args.rate,
     };
-    demo::run_application(options).await.map_err(Failure::failed)
+    demo::run_application(options)
+        .await
+        .map_err(Failure::failed)
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -275,7 +277,27 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        insta::assert_snapshot!(Cli::command().render_help(), @"");
+        insta::assert_snapshot!(Cli::command().render_help(), @r#"
+        A service mesh for Kubernetes and plain hosts, compatible with Linkerd
+
+        Usage: weft <COMMAND>
+
+        Commands:
+          version     Print the version
+          controller  Run the control plane from a directory of manifests
+          token       Tokens, with which workloads prove who they are
+          demo        Show a working mesh: a controller, services, a proxy for each, and traffic
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+
+        Exit codes:
+          0   done
+          1   failed; stderr says why
+          2   the command line is wrong
+          64  the configuration is wrong
+        "#);
     }
 
     #[test]

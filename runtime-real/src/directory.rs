@@ -209,7 +209,9 @@ impl Reader {
             }
         }
         self.reported.clone_from(&problems);
-        let objects = objects.into_iter().map(|(name, (object, _))| (name, object));
+        let objects = objects
+            .into_iter()
+            .map(|(name, (object, _))| (name, object));
         Snapshot {
             objects: objects.collect(),
             problems,
@@ -223,7 +225,9 @@ impl File {
         let content = match files::read(path, FILE_BYTES_MAX) {
             Ok(content) => content,
             Err(error) => {
-                self.problems = vec![format!("{name}: {error}; what it held before stays in force")];
+                self.problems = vec![format!(
+                    "{name}: {error}; what it held before stays in force"
+                )];
                 self.content.clear();
                 return;
             }
@@ -283,12 +287,16 @@ impl Watch {
     fn take(&mut self, snapshot: &Snapshot) {
         for problem in &snapshot.problems {
             if !self.problems.contains(problem) {
-                self.events.push_back(Err(ClusterError::Invalid(problem.clone())));
+                self.events
+                    .push_back(Err(ClusterError::Invalid(problem.clone())));
             }
         }
         self.problems.clone_from(&snapshot.problems);
 
-        let of_kind = snapshot.objects.iter().filter(|(name, _)| name.kind == self.kind);
+        let of_kind = snapshot
+            .objects
+            .iter()
+            .filter(|(name, _)| name.kind == self.kind);
         let objects: BTreeMap<_, _> = of_kind.map(|(k, v)| (k.clone(), v.clone())).collect();
         let events = &mut self.events;
         match &self.known {
@@ -298,7 +306,9 @@ impl Watch {
                 events.push_back(Ok(WatchEvent::InitDone));
             }
             Some(known) => {
-                let changed = objects.iter().filter(|(name, object)| known.get(name) != Some(object));
+                let changed = objects
+                    .iter()
+                    .filter(|(name, object)| known.get(name) != Some(object));
                 events.extend(changed.map(|(_, object)| Ok(WatchEvent::Apply(object.clone()))));
                 let gone = known.keys().filter(|name| !objects.contains_key(name));
                 events.extend(gone.map(|name| Ok(WatchEvent::Delete(name.clone()))));
@@ -347,7 +357,11 @@ mod tests {
                 events: VecDeque::new(),
                 next: Box::pin(std::future::pending()),
             };
-            Self { directory, reader, watch }
+            Self {
+                directory,
+                reader,
+                watch,
+            }
         }
 
         fn write(&self, name: &str, yaml: &str) {
@@ -358,7 +372,7 @@ mod tests {
         fn events(&mut self) -> Vec<String> {
             self.watch.take(&self.reader.read());
             let directory = self.directory.path().display().to_string();
-            let tell = |event| match event {
+            let tell = |event: Result<WatchEvent, ClusterError>| match event {
                 Ok(WatchEvent::Init) => "init".to_string(),
                 Ok(WatchEvent::InitApply(object)) => format!("has {}", object.object_ref().name),
                 Ok(WatchEvent::InitDone) => "done".to_string(),
@@ -391,9 +405,15 @@ mod tests {
         let mut bed = Bed::new();
         bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
         assert_eq!(bed.events(), ["init", "has a", "done"]);
-        bed.write("one.yaml", &format!("{ACCOUNT}a\n  nam: b\n---\n{ACCOUNT}[\n"));
+        bed.write(
+            "one.yaml",
+            &format!("{ACCOUNT}a\n  nam: b\n---\n{ACCOUNT}[\n"),
+        );
         let told = bed.events();
-        assert!(!told.is_empty() && told.iter().all(|told| told.starts_with("/one.yaml:")), "{told:?}");
+        assert!(
+            !told.is_empty() && told.iter().all(|told| told.starts_with("/one.yaml:")),
+            "{told:?}"
+        );
         assert_eq!(bed.events(), [""; 0]);
         bed.write("one.yaml", &format!("{ACCOUNT}b\n"));
         assert_eq!(bed.events(), ["apply b", "delete a"]);
@@ -416,7 +436,9 @@ mod tests {
     fn a_lease_has_one_holder_until_it_runs_out() {
         crate::current_thread().unwrap().block_on(async {
             let directory = tempfile::tempdir().unwrap();
-            let cluster = DirectoryCluster::open(directory.path().to_owned()).await.unwrap();
+            let cluster = DirectoryCluster::open(directory.path().to_owned())
+                .await
+                .unwrap();
             let holder = |who: &'static str, secs| {
                 let held = cluster.hold_lease("writer", who, Duration::from_secs(secs));
                 async move { held.await.unwrap().holder }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesh_core::resource::{Object, ObjectRef};
+use mesh_core::runtime::BoxFuture;
 use mesh_core::runtime::cluster::ClusterError;
 use mesh_core::runtime::contract::{self, Bed, Case, ClusterEditor, Harness, Site};
-use mesh_core::runtime::BoxFuture;
 use runtime_real::directory::DirectoryCluster;
 
 struct Tokio;
@@ -33,7 +33,11 @@ impl Harness for Tokio {
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).expect("the file").permissions().mode() & 0o777
+    std::fs::metadata(path)
+        .expect("the file")
+        .permissions()
+        .mode()
+        & 0o777
 }
 
 /// A person with an editor.
@@ -49,8 +53,8 @@ impl ClusterEditor for Editor {
     fn apply(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
         // JSON is YAML.
         let text = match &object {
-            Object::Namespace(namespace) => serde_json::to_string(namespace),
-            Object::ServiceAccount(account) => serde_json::to_string(account),
+            Object::Namespace(namespace) => serde_json::to_string(&**namespace),
+            Object::ServiceAccount(account) => serde_json::to_string(&**account),
             other => panic!("the contract has no {}", other.kind()),
         };
         let path = self.path(&object.object_ref());

@@ -37,7 +37,12 @@ pub(crate) async fn run(options: ApplicationOptions) -> io::Result<()> {
     } = options;
     let counted = Counted::default();
     tokio::spawn(counted.clone().tell());
-    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{service}: wrong options"));
+    let wrong = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{service}: wrong options"),
+        )
+    };
     let call = |nth: usize| calls.get(nth).copied().ok_or_else(wrong);
     if service == "load" {
         traffic::load(call(0)?, call(1)?, rate, counted).await;

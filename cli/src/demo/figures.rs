@@ -24,7 +24,9 @@ pub(crate) struct Histogram([u64; BOUNDS_MS.len() + 1]);
 impl Histogram {
     /// Counts a latency.
     pub(crate) fn record(&mut self, latency_ms: f64) {
-        let bucket = BOUNDS_MS.iter().position(|bound| latency_ms <= *bound as f64);
+        let bucket = BOUNDS_MS
+            .iter()
+            .position(|bound| latency_ms <= *bound as f64);
         self.0[bucket.unwrap_or(BOUNDS_MS.len())] += 1;
     }
 
@@ -43,8 +45,12 @@ impl Histogram {
         }
     }
 
-    /// Takes from each bucket what is in the one below it.
+    /// Takes from each bucket what is in the one below it. A bucket that is not told of holds as
+    /// much as that one.
     fn disjoint(mut self) -> Self {
+        for bucket in 1..self.0.len() {
+            self.0[bucket] = self.0[bucket].max(self.0[bucket - 1]);
+        }
         for bucket in (1..self.0.len()).rev() {
             self.0[bucket] = self.0[bucket].saturating_sub(self.0[bucket - 1]);
         }
@@ -338,7 +344,10 @@ response_total{direction="outbound",target_ip="10.0.0.1",classification="success
         let counts = &scraped.edges[&edge("web", "api")];
         assert_eq!((counts.requests, counts.successes), (4, 3));
         assert_eq!(counts.success_rate(), Some(0.75));
-        assert_eq!((counts.secured, counts.plain, counts.connections), (2, 0, 1));
+        assert_eq!(
+            (counts.secured, counts.plain, counts.connections),
+            (2, 0, 1)
+        );
         assert_eq!(counts.all_secured(), Some(true));
         assert_eq!(counts.latency.quantile(1.0), Some(2.0));
         assert_eq!(counts.latency.0.iter().sum::<u64>(), 3);

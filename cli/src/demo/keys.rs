@@ -51,7 +51,9 @@ impl Terminal {
         // SAFETY: descriptor 0 stays open for the life of the process: nothing here closes it.
         #[allow(unsafe_code)] // io::Stdin lends its descriptor for no longer than itself.
         let stdin = unsafe { BorrowedFd::borrow_raw(fd) };
-        match AsyncFd::with_interest(stdin, tokio::io::Interest::READABLE) {
+        // SAFETY: the same descriptor, open for the life of the process.
+        #[allow(unsafe_code)] // As above.
+        match unsafe { AsyncFd::register_with_interest(stdin, tokio::io::Interest::READABLE) } {
             Ok(input) => {
                 print("\x1b[?1049h\x1b[?25l");
                 Some(Self { input, before })

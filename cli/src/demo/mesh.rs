@@ -159,7 +159,9 @@ impl Instance {
         let address = self.address(network);
         let ports = CALL_PORT_BASE..;
         let calls = self.service.calls.iter().copied();
-        calls.zip(ports).map(move |(to, port)| (to, (address, port).into()))
+        calls
+            .zip(ports)
+            .map(move |(to, port)| (to, (address, port).into()))
     }
 }
 
@@ -303,9 +305,18 @@ pub(crate) fn proxy_command(
         .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "none")
         .env("WEFT_OUTBOUND_LISTENERS", calls.join(","))
         .env("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", at(ADMIN_PORT))
-        .env("LINKERD2_PROXY_DESTINATION_SVC_ADDR", network.controller(8086).to_string())
-        .env("LINKERD2_PROXY_POLICY_SVC_ADDR", network.controller(8090).to_string())
-        .env("LINKERD2_PROXY_IDENTITY_SVC_ADDR", network.controller(8080).to_string())
+        .env(
+            "LINKERD2_PROXY_DESTINATION_SVC_ADDR",
+            network.controller(8086).to_string(),
+        )
+        .env(
+            "LINKERD2_PROXY_POLICY_SVC_ADDR",
+            network.controller(8090).to_string(),
+        )
+        .env(
+            "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
+            network.controller(8080).to_string(),
+        )
         .env("LINKERD2_PROXY_DESTINATION_CONTEXT", &workload)
         .env("LINKERD2_PROXY_POLICY_WORKLOAD", &workload)
         .env(
@@ -313,7 +324,10 @@ pub(crate) fn proxy_command(
             format!("{account}.{NAMESPACE}.serviceaccount.identity.linkerd.cluster.local"),
         )
         .env("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", layout.token(account))
-        .env("WEFT_IDENTITY_TRUST_ANCHORS_FILE", layout.state().join("ca.crt"))
+        .env(
+            "WEFT_IDENTITY_TRUST_ANCHORS_FILE",
+            layout.state().join("ca.crt"),
+        )
         .env("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "1s");
     if let Some(port) = instance.service.port {
         command.env("LINKERD2_PROXY_INBOUND_PORTS", port.to_string());
@@ -338,13 +352,65 @@ mod tests {
     #[test]
     fn a_service_is_an_account_a_service_and_its_workloads() {
         let web = service("web").unwrap();
-        insta::assert_snapshot!(manifest(web, Network(70, 1)), @"");
+        insta::assert_snapshot!(manifest(web, Network(70, 1)), @r#"
+        apiVersion: v1
+        kind: ServiceAccount
+        metadata:
+          name: web
+          namespace: demo
+        ---
+        apiVersion: v1
+        kind: Service
+        metadata:
+          name: web
+          namespace: demo
+        spec:
+          ports:
+          - name: app
+            port: 8080
+        ---
+        apiVersion: workload.weft.sh/v1alpha1
+        kind: Workload
+        metadata:
+          name: web-1
+          namespace: demo
+        spec:
+          addresses: [127.70.1.31]
+          serviceAccount: web
+          service: web
+          ports:
+          - name: app
+            port: 8080
+          proxy:
+            inboundPort: 4143
+            adminPort: 4191
+        ---
+        apiVersion: workload.weft.sh/v1alpha1
+        kind: Workload
+        metadata:
+          name: web-2
+          namespace: demo
+        spec:
+          addresses: [127.70.1.32]
+          serviceAccount: web
+          service: web
+          ports:
+          - name: app
+            port: 8080
+          proxy:
+            inboundPort: 4143
+            adminPort: 4191
+        "#);
     }
 
     #[test]
     fn what_is_called_exists() {
         let calls = SERVICES.iter().flat_map(|service| service.calls);
-        assert!(calls.into_iter().all(|to| service(to).is_some_and(|s| s.port.is_some())));
+        assert!(
+            calls
+                .into_iter()
+                .all(|to| service(to).is_some_and(|s| s.port.is_some()))
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ impl Process {
 
     /// As [`Process::start`], with stdout to be read and only stderr in the file.
     pub(crate) fn start_piped(mut command: Command, log: &Path) -> io::Result<(Self, ChildStdout)> {
-        command.stdout(Stdio::piped()).stderr(fs::File::create(log)?);
+        command
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(log)?);
         let mut process = Self::spawn(command, log)?;
         let stdout = process.child.stdout.take().expect("stdout is piped");
         Ok((process, stdout))
@@ -42,7 +44,10 @@ impl Process {
     fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
         let program = command.as_std().get_program().to_owned();
         // A group of its own: Ctrl-C on the terminal is for the demo, which ends the others.
-        command.stdin(Stdio::null()).kill_on_drop(true).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .process_group(0);
         let demo = std::process::id();
         // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid.
         #[allow(unsafe_code)] // The standard library cannot ask for a parent-death signal.
@@ -96,7 +101,10 @@ impl Process {
 
     /// Waits until it has ended, and kills it where that takes too long.
     pub(crate) async fn wait(&mut self) {
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(GRACE, self.child.wait())
+            .await
+            .is_err()
+        {
             self.kill().await;
         }
     }
@@ -154,9 +162,11 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let missing = Command::new("/no/such/program");
-        let error = run(async {
-            Process::start(missing, &directory.path().join("log")).unwrap_err()
-        });
-        assert!(error.to_string().starts_with("/no/such/program: "), "{error}");
+        let error =
+            run(async { Process::start(missing, &directory.path().join("log")).unwrap_err() });
+        assert!(
+            error.to_string().starts_with("/no/such/program: "),
+            "{error}"
+        );
     }
 }

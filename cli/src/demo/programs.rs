@@ -26,7 +26,9 @@ impl Programs {
         let weft = env::current_exe().map_err(DemoError::io("this program"))?;
         let directory = weft.parent().unwrap_or(Path::new("/")).to_owned();
         let proxy = directory.join(PROXY);
-        if let (Some(cargo), Some(package)) = (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR")) {
+        if let (Some(cargo), Some(package)) =
+            (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR"))
+        {
             build(cargo, package.into(), &directory)?;
         }
         match proxy.is_file() {
@@ -43,7 +45,14 @@ fn build(cargo: OsString, package: PathBuf, directory: &Path) -> Result<(), Demo
     };
     eprintln!("weft demo: building {PROXY} (cargo build --profile {profile}) ...");
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "runtime-real", "--bin", PROXY])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "runtime-real",
+            "--bin",
+            PROXY,
+        ])
         .args(["--profile", profile])
         .current_dir(package)
         .stdin(Stdio::null())

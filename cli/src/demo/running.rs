@@ -137,12 +137,17 @@ impl Demo {
         ready("the controller", controller, admin, deadline).await?;
         for service in &SERVICES {
             let path = self.layout.token(service.name);
-            token::create(&self.layout.state(), NAMESPACE, service.name, Duration::from_secs(86_400))
-                .await
-                .map_err(|error| DemoError::Token(error.to_string()))
-                .and_then(|token| {
-                    fs::write(&path, token).map_err(DemoError::io(path.display().to_string()))
-                })?;
+            token::create(
+                &self.layout.state(),
+                NAMESPACE,
+                service.name,
+                Duration::from_secs(86_400),
+            )
+            .await
+            .map_err(|error| DemoError::Token(error.to_string()))
+            .and_then(|token| {
+                fs::write(&path, token).map_err(DemoError::io(path.display().to_string()))
+            })?;
         }
         for index in 0..self.instances.len() {
             self.start_proxy(index)?;
@@ -179,7 +184,8 @@ impl Demo {
             &self.proxy_log,
         );
         let log = self.layout.log(&format!("{name}-proxy"));
-        let process = Process::start(command, &log).map_err(DemoError::io(format!("{name}'s proxy")))?;
+        let process =
+            Process::start(command, &log).map_err(DemoError::io(format!("{name}'s proxy")))?;
         running.proxy = Some(process);
         Ok(())
     }
@@ -190,8 +196,7 @@ impl Demo {
         let (weft, instance) = (&self.programs.weft, running.instance);
         let command = mesh::application_command(weft, instance, self.network, self.rate);
         let log = self.layout.log(&name);
-        let (process, stdout) =
-            Process::start_piped(command, &log).map_err(DemoError::io(name))?;
+        let (process, stdout) = Process::start_piped(command, &log).map_err(DemoError::io(name))?;
         running.told = Arc::default();
         tokio::spawn(listen_to(stdout, running.told.clone()));
         running.application = Some(process);
@@ -206,7 +211,11 @@ impl Demo {
                 application.kill().await;
             }
         }
-        let mut rest: Vec<Process> = self.instances.iter_mut().filter_map(|r| r.proxy.take()).collect();
+        let mut rest: Vec<Process> = self
+            .instances
+            .iter_mut()
+            .filter_map(|r| r.proxy.take())
+            .collect();
         rest.extend(self.controller.take());
         rest.iter().for_each(Process::terminate);
         for process in &mut rest {
@@ -222,7 +231,13 @@ impl Demo {
                 let service = self.instances[*index].instance.service;
                 let same = |running: &&Running| running.instance.service == service;
                 is_up(&self.instances[*index])
-                    && self.instances.iter().filter(same).filter(|r| is_up(r)).count() > 1
+                    && self
+                        .instances
+                        .iter()
+                        .filter(same)
+                        .filter(|r| is_up(r))
+                        .count()
+                        > 1
             })
             .collect();
         let Some(drawn) = (self.entropy.next_u64() as usize).checked_rem(candidates.len()) else {
@@ -313,12 +328,18 @@ impl Demo {
                 Err(_) => continue,
             };
             running.now.requests = scraped.requests;
-            let edges = scraped.edges.into_iter().map(without_clients_figures).collect();
-            self.tally.tell(&format!("proxy {}", instance.name()), edges);
+            let edges = scraped
+                .edges
+                .into_iter()
+                .map(without_clients_figures)
+                .collect();
+            self.tally
+                .tell(&format!("proxy {}", instance.name()), edges);
         }
         for running in &mut self.instances {
             let name = running.instance.name();
-            self.tally.tell(&format!("application {name}"), running.application_told());
+            self.tally
+                .tell(&format!("application {name}"), running.application_told());
             let pid = running.proxy.as_ref().and_then(Process::pid);
             if let Some(process) = pid.and_then(runtime_real::process::of_pid) {
                 running.now.rss_bytes = process.resident_bytes;

@@ -35,6 +35,9 @@ async fn ask(from: SocketAddr, path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nhost: {from}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .await?;
     String::from_utf8(answer).map_err(|_| io::ErrorKind::InvalidData.into())
 }

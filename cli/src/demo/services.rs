@@ -102,7 +102,9 @@ pub(crate) async fn api(name: String, listener: TcpListener, cache: CacheClient)
     serve(listener, move |stream| {
         let (name, cache) = (name.clone(), cache.clone());
         async move {
-            let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
+            let mut connection = h2::server::handshake(stream)
+                .await
+                .map_err(io::Error::other)?;
             while let Some(accepted) = connection.accept().await {
                 let (request, respond) = accepted.map_err(io::Error::other)?;
                 let (name, cache) = (name.clone(), cache.clone());
@@ -144,7 +146,11 @@ async fn answer(
         stream.send_data(grpc_message(reply.as_bytes()), false)?;
     }
     let status = http::HeaderValue::from_static(status);
-    stream.send_trailers([(http::HeaderName::from_static("grpc-status"), status)].into_iter().collect())
+    stream.send_trailers(
+        [(http::HeaderName::from_static("grpc-status"), status)]
+            .into_iter()
+            .collect(),
+    )
 }
 
 /// A message with gRPC's prefix: not compressed, and how long.
@@ -156,10 +162,7 @@ pub(crate) fn grpc_message(message: &[u8]) -> Bytes {
 }
 
 /// Accepts for ever; each connection by itself.
-async fn serve<F>(
-    listener: TcpListener,
-    connection: impl Fn(TcpStream) -> F,
-) -> io::Result<()>
+async fn serve<F>(listener: TcpListener, connection: impl Fn(TcpStream) -> F) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
@@ -218,7 +221,11 @@ pub(crate) fn frame(text: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
         Some(mask) => {
             frame[1] |= 0x80;
             frame.extend_from_slice(&mask);
-            frame.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+            frame.extend(
+                text.iter()
+                    .zip(mask.iter().cycle())
+                    .map(|(byte, mask)| byte ^ mask),
+            );
         }
     }
     frame
@@ -257,7 +264,9 @@ mod tests {
     fn a_masked_frame_is_the_rfcs_hello() {
         assert_eq!(
             frame(b"Hello", Some([0x37, 0xfa, 0x21, 0x3d])),
-            [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]
+            [
+                0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58
+            ]
         );
     }
 }

@@ -294,7 +294,20 @@ mod tests {
     fn the_table_fits_100_columns() {
         let table = render(&view(), false);
         assert!(table.lines().all(|line| line.len() <= 100));
-        insta::assert_snapshot!(table, @"");
+        insta::assert_snapshot!(table, @r#"
+        weft demo  12 s   controller down   figures of the last 5 s
+
+        EDGE             PROTOCOL   SECURED   SUCCESS      RPS       P50       P95       P99  CONNS
+        load -> web      HTTP/1     mTLS       99.50%     40.0    2.5 ms    4.7 ms    4.9 ms      4
+        api -> cache     TCP        -               -      0.0         -         -         -      0
+
+        PROXY            STATE             RSS      CPU   REQUESTS      RPS
+        web-1            up            8.0 MiB    1.3 %        200     40.0
+
+        k kill a replica   c kill the controller   r restart all   q quit
+
+        killed web-2
+        "#);
     }
 
     #[test]
@@ -310,6 +323,45 @@ mod tests {
     #[test]
     fn the_report_is_the_promised_object() {
         let json = serde_json::to_string_pretty(&report(&view())).unwrap();
-        insta::assert_snapshot!(json, @"");
+        insta::assert_snapshot!(json, @r#"
+        {
+          "edges": [
+            {
+              "src": "load",
+              "dst": "web",
+              "protocol": "HTTP/1",
+              "secured": true,
+              "requests": 200,
+              "success_rate": 0.995,
+              "latency_ms": {
+                "p50": 2.475,
+                "p95": 4.744,
+                "p99": 4.949
+              }
+            },
+            {
+              "src": "api",
+              "dst": "cache",
+              "protocol": "TCP",
+              "secured": false,
+              "requests": 0,
+              "success_rate": null,
+              "latency_ms": {
+                "p50": null,
+                "p95": null,
+                "p99": null
+              }
+            }
+          ],
+          "proxies": [
+            {
+              "name": "web-1",
+              "rss_bytes": 8388608,
+              "cpu_seconds": 0.25,
+              "requests": 200
+            }
+          ]
+        }
+        "#);
     }
 }

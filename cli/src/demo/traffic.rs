@@ -43,7 +43,9 @@ impl Counted {
         let counts = all.entry(to).or_default();
         counts.requests += 1;
         counts.successes += u64::from(succeeded);
-        counts.latency.record(started.elapsed().as_secs_f64() * 1000.0);
+        counts
+            .latency
+            .record(started.elapsed().as_secs_f64() * 1000.0);
     }
 
     /// Tells the counts on stdout for ever, or until nobody reads them.
@@ -117,7 +119,9 @@ struct Answer {
 
 /// Reads a response with its body.
 async fn read_response(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
-    let head = read_head(stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let head = read_head(stream)
+        .await?
+        .ok_or(io::ErrorKind::UnexpectedEof)?;
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let status = head.first().and_then(|line| line.split(' ').nth(1));
     let status = status.and_then(|s| s.parse().ok()).ok_or_else(invalid)?;
@@ -129,7 +133,12 @@ async fn read_response(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> 
         line.map(str::trim)
     };
     let length = header("content-length").and_then(|value| value.parse().ok());
-    let mut body = vec![0; length.filter(|bytes| *bytes <= 64 * 1024).ok_or_else(invalid)?];
+    let mut body = vec![
+        0;
+        length
+            .filter(|bytes| *bytes <= 64 * 1024)
+            .ok_or_else(invalid)?
+    ];
     stream.read_exact(&mut body).await?;
     let is_last = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     Ok(Answer { status, is_last })
@@ -144,8 +153,13 @@ async fn talk(to: SocketAddr, every: Duration, counted: &Counted) -> io::Result<
                        connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: d2VmdC1kZW1vLWNoYXQtMQ==\r\n\r\n";
         stream.write_all(request.as_bytes()).await?;
-        let head = read_head(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        match head.first().is_some_and(|line| line.starts_with("HTTP/1.1 101")) {
+        let head = read_head(&mut stream)
+            .await?
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        match head
+            .first()
+            .is_some_and(|line| line.starts_with("HTTP/1.1 101"))
+        {
             true => Ok(()),
             false => Err(io::ErrorKind::ConnectionRefused.into()),
         }
@@ -161,11 +175,15 @@ async fn talk(to: SocketAddr, every: Duration, counted: &Counted) -> io::Result<
         pace.tick().await;
         let started = Instant::now();
         let answered = patiently(async {
-            stream.write_all(&frame(b"hello", Some([7, 1, 5, 3]))).await?;
+            stream
+                .write_all(&frame(b"hello", Some([7, 1, 5, 3])))
+                .await?;
             read_frame(&mut stream).await
         })
         .await;
-        let succeeded = answered.as_ref().is_ok_and(|text| text.ends_with(b": hello"));
+        let succeeded = answered
+            .as_ref()
+            .is_ok_and(|text| text.ends_with(b": hello"));
         counted.record("chat", started, succeeded);
         answered?;
     }
@@ -209,7 +227,9 @@ impl CacheClient {
             None => {
                 let mut stream = connect(self.to).await?;
                 // The server speaks first.
-                read_line(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                read_line(&mut stream)
+                    .await?
+                    .ok_or(io::ErrorKind::UnexpectedEof)?;
                 CacheConnection {
                     stream,
                     exchanges: 0,
@@ -251,7 +271,9 @@ impl GrpcClient {
         let started = Instant::now();
         let answered = patiently(async {
             let sender = self.sender().await?;
-            exchange_grpc(sender, message).await.map_err(io::Error::other)?
+            exchange_grpc(sender, message)
+                .await
+                .map_err(io::Error::other)?
         })
         .await;
         self.counted.record("api", started, answered.is_ok());
@@ -268,7 +290,9 @@ impl GrpcClient {
         }
         let stream = TcpStream::connect(self.to).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+        let (sender, connection) = h2::client::handshake(stream)
+            .await
+            .map_err(io::Error::other)?;
         tokio::spawn(async move {
             // The next call finds out that the connection has ended.
             let _ = connection.await;
@@ -356,8 +380,14 @@ mod tests {
             loop {
                 tokio::task::yield_now().await;
                 let all = counted.0.lock().unwrap();
-                if ["web", "api", "cache", "chat"].iter().all(|to| enough(all.get(to))) {
-                    assert!(all.values().all(|c| c.success_rate() == Some(1.0)), "{all:?}");
+                if ["web", "api", "cache", "chat"]
+                    .iter()
+                    .all(|to| enough(all.get(to)))
+                {
+                    assert!(
+                        all.values().all(|c| c.success_rate() == Some(1.0)),
+                        "{all:?}"
+                    );
                     return;
                 }
             }

@@ -174,6 +174,9 @@ async fn connecting_where_nobody_listens_is_refused(bed: Bed) {
 async fn a_dropped_listener_refuses(bed: Bed) {
     let (address, guard) = serve_far(&bed, echo).await;
     let mut connection = connect(&bed, address).await;
+    // An echo: the connection has been accepted, and does not wait in the listener's queue.
+    connection.io.write_all(b"a").await.expect("to write");
+    assert_eq!(connection.io.read_u8().await.expect("an echo"), b'a');
     drop(guard);
     bed.near.runtime.sleep(Duration::from_millis(100)).await;
     refused(&bed, address).await;

@@ -1,0 +1,87 @@
+//! `weft token create`: tokens for workloads outside of Kubernetes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::control::state::{self, StateError};
+use mesh_core::control::token::{self, ServiceAccountName};
+use mesh_core::runtime::crypto::CryptoError;
+use runtime_real::no_cluster::NoCluster;
+
+/// Why no token was made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenError {
+    #[error(
+        "{namespace:?} and {account:?} do not name a service account; names have lower-case \
+         letters, digits and `-`"
+    )]
+    Name { namespace: String, account: String },
+    #[error("{0}")]
+    State(#[from] StateError),
+    #[error("the token key cannot sign: {0}")]
+    Key(#[from] CryptoError),
+}
+
+/// A token for a service account, signed with the key of a controller's state directory. The key
+/// is made where there is none yet.
+///
+/// # Errors
+/// [`TokenError`].
+pub(crate) async fn create(
+    state: &Path,
+    namespace: &str,
+    account: &str,
+    lifetime: Duration,
+) -> Result<String, TokenError> {
+    let username = format!("system:serviceaccount:{namespace}:{account}");
+    let account = ServiceAccountName::from_username(&username).ok_or_else(|| TokenError::Name {
+        namespace: namespace.to_string(),
+        account: account.to_string(),
+    })?;
+    let runtime = runtime_real::runtime(Arc::new(NoCluster));
+    let key = state::token_key(&runtime, state).await?;
+    Ok(token::create(
+        &*key,
+        &account,
+        runtime.clock.wall(),
+        lifetime,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        runtime_real::current_thread().unwrap().block_on(test)
+    }
+
+    #[test]
+    fn a_token_is_its_controllers() {
+        let directory = tempfile::tempdir().unwrap();
+        run(async {
+            let hour = Duration::from_secs(3600);
+            let made = create(directory.path(), "demo", "web", hour).await.unwrap();
+            let runtime = runtime_real::runtime(Arc::new(NoCluster));
+            let key = state::token_key(&runtime, directory.path()).await.unwrap();
+            let (crypto, now) = (&*runtime.crypto, runtime.clock.wall());
+            let whose = token::verify(crypto, key.public_key(), made.as_bytes(), now).unwrap();
+            assert_eq!(whose.to_string(), "system:serviceaccount:demo:web");
+        });
+    }
+
+    #[test]
+    fn a_name_that_would_smuggle_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        run(async {
+            for (namespace, account) in [("demo.other", "web"), ("demo", "a:b"), ("", "web")] {
+                let made = create(directory.path(), namespace, account, Duration::ZERO).await;
+                assert!(
+                    matches!(made, Err(TokenError::Name { .. })),
+                    "{namespace} {account}"
+                );
+            }
+        });
+    }
+}
