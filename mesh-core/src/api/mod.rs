@@ -18,9 +18,13 @@ pub mod identity;
 mod metadata;
 mod net;
 mod profile;
+#[cfg(test)]
+mod properties;
 mod request;
 pub mod server;
 mod server_policy;
+#[cfg(test)]
+mod testing;
 pub mod workload;
 
 pub use codec::DecodeError;

@@ -1,0 +1,116 @@
+//! Laws of all codecs: decoding undoes encoding, and nothing that a peer sends makes decoding
+//! panic.
+
+use proptest::prelude::*;
+use prost::Message;
+
+use super::codec::Codec;
+use super::identity::Certificate;
+use super::testing;
+use crate::model::client_policy::ClientPolicy;
+use crate::model::endpoint::EndpointUpdate;
+use crate::model::profile::Profile;
+use crate::model::server_policy::ServerPolicy;
+
+/// Over the bytes, as it travels.
+fn travel<T: Codec>(value: &T) -> Result<T, TestCaseError> {
+    let bytes = value.encode().encode_to_vec();
+    let proto = T::Proto::decode(bytes.as_slice())
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    T::decode(proto).map_err(|error| TestCaseError::fail(error.to_string()))
+}
+
+/// Decodes whatever it is; a message that is understood is understood the same when sent on.
+fn decode_any<T: Codec + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(proto) = T::Proto::decode(bytes)
+        && let Ok(value) = T::decode(proto)
+    {
+        prop_assert_eq!(travel(&value)?, value);
+    }
+    Ok(())
+}
+
+/// A valid message with some of its bytes changed, cut off or repeated: most of it still parses.
+fn mutated<T: Codec + std::fmt::Debug + 'static>(
+    values: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Vec<u8>> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4), 0..6);
+    (values, edits).prop_map(|(value, edits)| {
+        let mut bytes = value.encode().encode_to_vec();
+        for (index, byte, kind) in edits {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = index.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes[at] ^= 1 << (byte % 8),
+                2 => bytes.truncate(at),
+                _ => bytes.extend_from_within(at..),
+            }
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn client_policies_survive_the_wire(policy in testing::client_policy()) {
+        prop_assert_eq!(travel(&policy)?, policy);
+    }
+
+    #[test]
+    fn server_policies_survive_the_wire(policy in testing::server_policy()) {
+        prop_assert_eq!(travel(&policy)?, policy);
+    }
+
+    #[test]
+    fn profiles_survive_the_wire(profile in testing::profile()) {
+        prop_assert_eq!(travel(&profile)?, profile);
+    }
+
+    #[test]
+    fn endpoint_updates_survive_the_wire(update in testing::endpoint_update()) {
+        prop_assert_eq!(travel(&update)?, update);
+    }
+
+    #[test]
+    fn certificates_survive_the_wire(certificate in testing::certificate()) {
+        prop_assert_eq!(travel(&certificate)?, certificate);
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+        decode_any::<ClientPolicy>(&bytes)?;
+        decode_any::<ServerPolicy>(&bytes)?;
+        decode_any::<Profile>(&bytes)?;
+        decode_any::<EndpointUpdate>(&bytes)?;
+        decode_any::<Certificate>(&bytes)?;
+    }
+
+    #[test]
+    fn damaged_client_policies_are_decoded_or_refused(
+        bytes in mutated(testing::client_policy())
+    ) {
+        decode_any::<ClientPolicy>(&bytes)?;
+    }
+
+    #[test]
+    fn damaged_server_policies_are_decoded_or_refused(
+        bytes in mutated(testing::server_policy())
+    ) {
+        decode_any::<ServerPolicy>(&bytes)?;
+    }
+
+    #[test]
+    fn damaged_profiles_are_decoded_or_refused(bytes in mutated(testing::profile())) {
+        decode_any::<Profile>(&bytes)?;
+    }
+
+    #[test]
+    fn damaged_endpoint_updates_are_decoded_or_refused(
+        bytes in mutated(testing::endpoint_update())
+    ) {
+        decode_any::<EndpointUpdate>(&bytes)?;
+    }
+}
