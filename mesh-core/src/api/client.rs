@@ -3,11 +3,33 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use super::codec::DecodeError;
+use futures_core::Stream;
+use http::Uri;
+use linkerd2_proxy_api::destination::destination_client::DestinationClient;
+use linkerd2_proxy_api::identity::CertifyRequest;
+use linkerd2_proxy_api::identity::identity_client::IdentityClient;
+use linkerd2_proxy_api::inbound::inbound_server_policies_client::InboundServerPoliciesClient;
+use linkerd2_proxy_api::outbound::outbound_policies_client::OutboundPoliciesClient;
+use tonic::{Code, Response, Status, Streaming};
+
+use super::channel::Channel;
+use super::codec::{Codec, DecodeError};
+use super::identity::Certificate;
+use super::request::{encode_destination, encode_port, encode_traffic};
+use crate::model::client_policy::ClientPolicy;
+use crate::model::endpoint::EndpointUpdate;
 use crate::model::identity::ServerTls;
-use crate::model::target::NameAddr;
-use crate::runtime::BoxStream;
+use crate::model::profile::Profile;
+use crate::model::server_policy::ServerPolicy;
+use crate::model::target::{NameAddr, Target};
+use crate::runtime::{BoxStream, Runtime};
+use crate::wire::tls::Credentials;
+
+/// Largest message taken. Four times what Linkerd's proxy takes: some ten thousand endpoints.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where a control plane's service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +40,151 @@ pub struct ControlAddress {
     pub tls: Option<ServerTls>,
 }
 
+/// Asks one service of a control plane. Clones share one HTTP/2 connection, which is made when it
+/// is first needed and again when it is gone: the name is resolved anew, every address tried in
+/// turn from a random one on, and failures are followed by growing waits of up to some 6 s.
+///
+/// No call has a timeout but those of connecting; the caller sets its own for the first answer.
+#[derive(Clone)]
+pub struct ControlClient {
+    channel: Channel,
+    origin: Uri,
+}
+
+impl ControlClient {
+    /// A client that is not connected yet. `credentials` are not used where `address` has no TLS.
+    pub fn new(runtime: &Runtime, address: ControlAddress, credentials: Credentials) -> Self {
+        let authority = address.authority.to_string();
+        let origin = Uri::builder()
+            .scheme("http")
+            .authority(authority)
+            .path_and_query("/")
+            .build()
+            .expect("NameAddr::new admits only what an authority may hold");
+        Self {
+            channel: Channel::new(runtime, address, credentials),
+            origin,
+        }
+    }
+
+    /// Where this client asks.
+    pub fn address(&self) -> &ControlAddress {
+        self.channel.address()
+    }
+
+    /// What `workload`'s proxy does with traffic to `target` (`OutboundPolicies.Watch`).
+    ///
+    /// # Errors
+    /// [`ApiError`]; at `NotFound` and `Unimplemented` go by profile and address.
+    pub async fn watch_client_policy(
+        &self,
+        workload: &str,
+        target: &Target,
+    ) -> Result<ApiStream<ClientPolicy>, ApiError> {
+        OutboundPoliciesClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .watch(encode_traffic(workload, target))
+            .await
+            .map(decoded)
+            .map_err(ApiError::from_status)
+    }
+
+    /// What `workload`'s proxy does with traffic to its `port`
+    /// (`InboundServerPolicies.WatchPort`).
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn watch_server_policy(
+        &self,
+        workload: &str,
+        port: u16,
+    ) -> Result<ApiStream<ServerPolicy>, ApiError> {
+        InboundServerPoliciesClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .watch_port(encode_port(workload, port))
+            .await
+            .map(decoded)
+            .map_err(ApiError::from_status)
+    }
+
+    /// The profile of `path`, an address or name with a port (`Destination.GetProfile`).
+    ///
+    /// # Errors
+    /// [`ApiError`]; `InvalidArgument` where there is none.
+    pub async fn watch_profile(
+        &self,
+        path: &str,
+        context_token: &str,
+    ) -> Result<ApiStream<Profile>, ApiError> {
+        DestinationClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .get_profile(encode_destination(path, context_token))
+            .await
+            .map(decoded)
+            .map_err(ApiError::from_status)
+    }
+
+    /// The endpoints of `path`, a name with a port (`Destination.Get`). Each item is a change of
+    /// those before it in the same stream; the first of a new stream replaces all of an older one.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn watch_endpoints(
+        &self,
+        path: &str,
+        context_token: &str,
+    ) -> Result<ApiStream<EndpointUpdate>, ApiError> {
+        DestinationClient::with_origin(self.channel.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .get(encode_destination(path, context_token))
+            .await
+            .map(decoded)
+            .map_err(ApiError::from_status)
+    }
+
+    /// A certificate for `identity`, whose key signed the request (`Identity.Certify`).
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn certify(
+        &self,
+        identity: &str,
+        token: Vec<u8>,
+        csr_der: Vec<u8>,
+    ) -> Result<Certificate, ApiError> {
+        let request = CertifyRequest {
+            identity: identity.to_string(),
+            token,
+            certificate_signing_request: csr_der,
+        };
+        let response = IdentityClient::with_origin(self.channel.clone(), self.origin.clone())
+            .certify(request)
+            .await
+            .map_err(ApiError::from_status)?;
+        Ok(Certificate::decode(response.into_inner())?)
+    }
+}
+
+impl fmt::Debug for ControlClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ControlClient")
+            .field(self.address())
+            .finish()
+    }
+}
+
 /// Answers to one question, in order, until the server or the connection ends. Dropping it tells
 /// the server.
 pub struct ApiStream<T> {
-    pub(super) answers: BoxStream<Result<T, ApiError>>,
+    answers: BoxStream<Result<T, ApiError>>,
 }
 
 impl<T> ApiStream<T> {
+    /// Answers from elsewhere, for those who test their use of them.
+    pub fn from_stream(answers: BoxStream<Result<T, ApiError>>) -> Self {
+        Self { answers }
+    }
+
     /// The next answer. `None` where the server ended the stream: ask again. After
     /// [`ApiError::Decode`] more answers may follow; after any other error there are none.
     pub async fn next(&mut self) -> Option<Result<T, ApiError>> {
@@ -35,6 +195,34 @@ impl<T> ApiStream<T> {
 impl<T> fmt::Debug for ApiStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiStream")
+    }
+}
+
+fn decoded<T: Codec + 'static>(response: Response<Streaming<T::Proto>>) -> ApiStream<T> {
+    ApiStream::from_stream(Box::pin(Answers::<T>(Some(response.into_inner()))))
+}
+
+/// tonic's stream, decoded. `None` after its end.
+struct Answers<T: Codec>(Option<Streaming<T::Proto>>);
+
+impl<T: Codec> Stream for Answers<T> {
+    type Item = Result<T, ApiError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(streaming) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match ready!(Pin::new(streaming).poll_next(cx)) {
+            Some(Ok(proto)) => Some(T::decode(proto).map_err(ApiError::Decode)),
+            Some(Err(status)) => {
+                self.0 = None;
+                Some(Err(ApiError::from_status(status)))
+            }
+            None => {
+                self.0 = None;
+                None
+            }
+        })
     }
 }
 
@@ -67,4 +255,25 @@ pub enum ApiError {
         /// Text.
         message: String,
     },
+}
+
+impl ApiError {
+    fn from_status(status: Status) -> Self {
+        let message = status.message().to_string();
+        match status.code() {
+            Code::NotFound => Self::NotFound(message),
+            Code::InvalidArgument => Self::InvalidArgument(message),
+            Code::Unimplemented => Self::Unimplemented(message),
+            Code::PermissionDenied | Code::Unauthenticated => Self::Denied(message),
+            Code::Unavailable
+            | Code::Aborted
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted => Self::Unavailable(message),
+            code => Self::Other {
+                code: format!("{code:?}"),
+                message,
+            },
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! `decode(encode(x)) == x`. Decoding never panics, whatever a peer sends.
 
 mod authorization;
+mod channel;
 pub mod client;
 mod client_policy;
 pub mod codec;

@@ -1,8 +1,30 @@
 //! What a control plane implements, and the gRPC services that carry it to proxies.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+use linkerd2_proxy_api::destination::GetDestination;
+use linkerd2_proxy_api::destination::destination_server::{self, DestinationServer};
+use linkerd2_proxy_api::identity::identity_server::{self, IdentityServer};
+use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse};
+use linkerd2_proxy_api::inbound::inbound_server_policies_server::{
+    self, InboundServerPoliciesServer,
+};
+use linkerd2_proxy_api::inbound::{PortSpec, Server};
+use linkerd2_proxy_api::outbound::outbound_policies_server::{self, OutboundPoliciesServer};
+use linkerd2_proxy_api::outbound::{OutboundPolicy, TrafficSpec};
+use tonic::{Request, Response, Status};
+use tower_service::Service as _;
+
+use super::channel::to_wire;
+use super::codec::{Codec, DecodeError};
 use super::identity::Certificate;
+use super::request::{decode_destination, decode_port, decode_traffic};
 use super::workload::{ContextToken, Workload};
 use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::EndpointUpdate;
@@ -10,6 +32,13 @@ use crate::model::profile::Profile;
 use crate::model::server_policy::ServerPolicy;
 use crate::model::target::{NameAddr, Target};
 use crate::runtime::{BoxFuture, BoxStream};
+use crate::wire::http as wire;
+
+/// Largest question taken: a certificate signing request and a token fit many times.
+const QUESTION_BYTES_MAX: usize = 64 * 1024;
+
+/// Endpoints in one message. Linkerd's proxies take 4 MiB, and an endpoint is 1 KiB at most.
+const ENDPOINTS_PER_MESSAGE: usize = 2_000;
 
 /// Answers proxies' questions. Each answer is a stream: the state now, then every change of it. It
 /// should yield at once, for proxies wait 3 s for the first item; it is polled only when the client
@@ -87,4 +116,251 @@ pub enum Refusal {
     /// A fault of the server.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound(reason) => Self::not_found(reason),
+            Refusal::InvalidArgument(reason) => Self::invalid_argument(reason),
+            Refusal::Denied(reason) => Self::permission_denied(reason),
+            Refusal::Unavailable(reason) => Self::unavailable(reason),
+            Refusal::Internal(reason) => Self::internal(reason),
+        }
+    }
+}
+
+/// All services of a control plane, told apart by path. Serve it over HTTP/2. What `certifier`
+/// would answer is unimplemented without one.
+pub fn grpc_service(
+    discovery: Arc<dyn Discovery>,
+    certifier: Option<Arc<dyn Certifier>>,
+) -> Arc<dyn wire::Service> {
+    Arc::new(Services {
+        discovery: Some(discovery),
+        certifier,
+    })
+}
+
+/// The identity service alone.
+pub fn identity_service(certifier: Arc<dyn Certifier>) -> Arc<dyn wire::Service> {
+    Arc::new(Services {
+        discovery: None,
+        certifier: Some(certifier),
+    })
+}
+
+struct Services {
+    discovery: Option<Arc<dyn Discovery>>,
+    certifier: Option<Arc<dyn Certifier>>,
+}
+
+impl wire::Service for Services {
+    fn call(&self, request: wire::Request) -> BoxFuture<'static, wire::Response> {
+        let name = request.uri().path().split('/').nth(1).unwrap_or_default();
+        let discovery = || self.discovery.clone().map(Answerer).map(Arc::new);
+        let certifier = || self.certifier.clone().map(Issuer);
+        match name {
+            destination_server::SERVICE_NAME => match discovery() {
+                Some(answerer) => answer(
+                    DestinationServer::from_arc(answerer)
+                        .max_decoding_message_size(QUESTION_BYTES_MAX)
+                        .call(request),
+                ),
+                None => unimplemented(),
+            },
+            outbound_policies_server::SERVICE_NAME => match discovery() {
+                Some(answerer) => answer(
+                    OutboundPoliciesServer::from_arc(answerer)
+                        .max_decoding_message_size(QUESTION_BYTES_MAX)
+                        .call(request),
+                ),
+                None => unimplemented(),
+            },
+            inbound_server_policies_server::SERVICE_NAME => match discovery() {
+                Some(answerer) => answer(
+                    InboundServerPoliciesServer::from_arc(answerer)
+                        .max_decoding_message_size(QUESTION_BYTES_MAX)
+                        .call(request),
+                ),
+                None => unimplemented(),
+            },
+            identity_server::SERVICE_NAME => match certifier() {
+                Some(issuer) => answer(
+                    IdentityServer::new(issuer)
+                        .max_decoding_message_size(QUESTION_BYTES_MAX)
+                        .call(request),
+                ),
+                None => unimplemented(),
+            },
+            _ => unimplemented(),
+        }
+    }
+}
+
+type TonicResponse = ::http::Response<tonic::body::Body>;
+
+fn answer(
+    response: impl Future<Output = Result<TonicResponse, std::convert::Infallible>> + Send + 'static,
+) -> BoxFuture<'static, wire::Response> {
+    Box::pin(async move {
+        let Ok(response) = response.await;
+        response.map(to_wire)
+    })
+}
+
+fn unimplemented() -> BoxFuture<'static, wire::Response> {
+    let status = Status::unimplemented("no such service here");
+    Box::pin(async move { status.into_http::<tonic::body::Body>().map(to_wire) })
+}
+
+/// [`Discovery`] as the generated servers want it.
+struct Answerer(Arc<dyn Discovery>);
+
+#[tonic::async_trait]
+impl destination_server::Destination for Answerer {
+    type GetStream = Messages<EndpointUpdate>;
+    type GetProfileStream = Messages<Profile>;
+
+    async fn get(
+        &self,
+        request: Request<GetDestination>,
+    ) -> Result<Response<Self::GetStream>, Status> {
+        let (path, context) = decode_destination(request.into_inner()).map_err(nonsense)?;
+        let updates = self.0.endpoints(&path, &context)?;
+        Ok(Response::new(Messages::new(Box::pin(Split::new(updates)))))
+    }
+
+    async fn get_profile(
+        &self,
+        request: Request<GetDestination>,
+    ) -> Result<Response<Self::GetProfileStream>, Status> {
+        let (path, context) = decode_destination(request.into_inner()).map_err(nonsense)?;
+        let profiles = self.0.profile(&path, &context)?;
+        Ok(Response::new(Messages::new(profiles)))
+    }
+}
+
+#[tonic::async_trait]
+impl outbound_policies_server::OutboundPolicies for Answerer {
+    type WatchStream = Messages<ClientPolicy>;
+
+    async fn get(&self, request: Request<TrafficSpec>) -> Result<Response<OutboundPolicy>, Status> {
+        first(self.watch(request).await?.into_inner()).await
+    }
+
+    async fn watch(
+        &self,
+        request: Request<TrafficSpec>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (workload, target) = decode_traffic(request.into_inner()).map_err(nonsense)?;
+        let policies = self.0.client_policy(&workload, &target)?;
+        Ok(Response::new(Messages::new(policies)))
+    }
+}
+
+#[tonic::async_trait]
+impl inbound_server_policies_server::InboundServerPolicies for Answerer {
+    type WatchPortStream = Messages<ServerPolicy>;
+
+    async fn get_port(&self, request: Request<PortSpec>) -> Result<Response<Server>, Status> {
+        first(self.watch_port(request).await?.into_inner()).await
+    }
+
+    async fn watch_port(
+        &self,
+        request: Request<PortSpec>,
+    ) -> Result<Response<Self::WatchPortStream>, Status> {
+        let (workload, port) = decode_port(request.into_inner()).map_err(nonsense)?;
+        let policies = self.0.server_policy(&workload, port)?;
+        Ok(Response::new(Messages::new(policies)))
+    }
+}
+
+/// [`Certifier`] as the generated server wants it.
+struct Issuer(Arc<dyn Certifier>);
+
+#[tonic::async_trait]
+impl identity_server::Identity for Issuer {
+    async fn certify(
+        &self,
+        request: Request<CertifyRequest>,
+    ) -> Result<Response<CertifyResponse>, Status> {
+        let CertifyRequest {
+            identity,
+            token,
+            certificate_signing_request,
+        } = request.into_inner();
+        let certified = self.0.certify(identity, token, certificate_signing_request);
+        Ok(Response::new(certified.await?.encode()))
+    }
+}
+
+fn nonsense(error: DecodeError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// A stream of answers as messages.
+struct Messages<T>(BoxStream<T>);
+
+impl<T: Codec> Messages<T> {
+    fn new(answers: BoxStream<T>) -> Self {
+        Self(answers)
+    }
+}
+
+impl<T: Codec> Stream for Messages<T> {
+    type Item = Result<T::Proto, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = ready!(self.0.as_mut().poll_next(cx));
+        Poll::Ready(answer.map(|answer| Ok(answer.encode())))
+    }
+}
+
+/// The state now, for those who do not watch.
+async fn first<T: Codec>(mut messages: Messages<T>) -> Result<Response<T::Proto>, Status> {
+    match poll_fn(|cx| Pin::new(&mut messages).poll_next(cx)).await {
+        Some(message) => message.map(Response::new),
+        None => Err(Status::unavailable("ended before there was an answer")),
+    }
+}
+
+/// Breaks up additions that would be too large a message. Additions add up, so nothing changes.
+struct Split {
+    updates: BoxStream<EndpointUpdate>,
+    /// The rest of a large addition.
+    rest: VecDeque<EndpointUpdate>,
+}
+
+impl Split {
+    fn new(updates: BoxStream<EndpointUpdate>) -> Self {
+        Self {
+            updates,
+            rest: VecDeque::new(),
+        }
+    }
+}
+
+impl Stream for Split {
+    type Item = EndpointUpdate;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(update) = self.rest.pop_front() {
+            return Poll::Ready(Some(update));
+        }
+        match ready!(self.updates.as_mut().poll_next(cx)) {
+            Some(EndpointUpdate::Add { endpoints, labels })
+                if endpoints.len() > ENDPOINTS_PER_MESSAGE =>
+            {
+                let part = |endpoints: &[_]| EndpointUpdate::Add {
+                    endpoints: endpoints.to_vec(),
+                    labels: labels.clone(),
+                };
+                self.rest = endpoints.chunks(ENDPOINTS_PER_MESSAGE).map(part).collect();
+                Poll::Ready(self.rest.pop_front())
+            }
+            update => Poll::Ready(update),
+        }
+    }
 }
