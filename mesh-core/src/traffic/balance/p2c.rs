@@ -48,6 +48,29 @@ pub fn pick(
     })
 }
 
+/// Picks among the indices that are `eligible`; `None` where none is. For conditions that change
+/// by themselves, such as whether an endpoint is reachable; otherwise as [`pick`].
+///
+/// Asks of few indices where most are eligible, of all where few are.
+pub fn pick_where(
+    len: usize,
+    random: u64,
+    eligible: impl Fn(usize) -> bool,
+    load: impl Fn(usize) -> f64,
+) -> Option<Pick> {
+    let drawn = pick(len, &[], random, &load)?;
+    if eligible(drawn.chosen) && drawn.passed_over.is_none_or(&eligible) {
+        return Some(drawn);
+    }
+    let ineligible: Vec<usize> = (0..len).filter(|&at| !eligible(at)).collect();
+    if ineligible.len() == len {
+        return None;
+    }
+    // Another draw: this one is known to have hit what is not eligible.
+    let again = (random ^ random >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    pick(len, &ineligible, again ^ again >> 32, load)
+}
+
 /// The index of the `rank`-th that is not excluded.
 fn nth(rank: usize, excluded: &[usize]) -> usize {
     excluded
@@ -81,6 +104,23 @@ mod tests {
         assert_eq!(pick(3, &[0, 1], u64::MAX, |_| 0.0), Some(only(2)));
     }
 
+    #[test]
+    fn the_eligible_are_drawn_alike() {
+        let mut chosen = [0; 6];
+        let mut random = 1u64;
+        for _ in 0..6_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(0x1357_9bdf);
+            let mixed = random ^ random >> 32;
+            let pick = pick_where(6, mixed, |at| at % 2 == 1, |_| 0.0).unwrap();
+            chosen[pick.chosen] += 1;
+        }
+        for at in [1, 3, 5] {
+            assert!((1_800..2_200).contains(&chosen[at]), "{chosen:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_excluded_is_chosen_only_where_everything_is(
@@ -97,6 +137,23 @@ mod tests {
                 prop_assert!(other != pick.chosen && other < len);
                 prop_assert!(loads[pick.chosen] <= loads[other]);
                 prop_assert!(excluded.len() == len || !excluded.contains(&other));
+            }
+        }
+
+        #[test]
+        fn only_the_eligible_are_picked(
+            len in 0usize..8,
+            up in any::<u8>(),
+            random in any::<u64>(),
+            loads in prop::collection::vec(0u8..4, 8),
+        ) {
+            let eligible = |at: usize| up >> at & 1 == 1;
+            let pick = pick_where(len, random, eligible, |at| f64::from(loads[at]));
+            prop_assert_eq!(pick.is_some(), (0..len).any(eligible));
+            if let Some(pick) = pick {
+                prop_assert!(pick.chosen < len && eligible(pick.chosen));
+                prop_assert!(pick.passed_over.is_none_or(|at| at < len && eligible(at)));
+                prop_assert!(pick.passed_over != Some(pick.chosen));
             }
         }
 

@@ -141,7 +141,8 @@ impl PeakEwma {
         latency * f64::from(state.in_flight.saturating_add(1)) * factor
     }
 
-    /// Tells that it was drawn and another one chosen.
+    /// Tells that it was drawn and another one chosen. Without this an endpoint that was slow or
+    /// failed is forgotten only with `decay`, and recovers late.
     pub fn passed_over(&self) {
         let mut state = self.state();
         if state.in_flight == 0 {

@@ -159,11 +159,26 @@ impl<T> EndpointSet<T> {
         holes.sort_unstable();
         holes.dedup();
         let load = |at: usize| self.members[at].load.load(now);
-        let pick = p2c::pick(self.members.len(), &holes, random, load)?;
+        p2c::pick(self.members.len(), &holes, random, load).map(|pick| self.take(pick))
+    }
+
+    /// Picks an endpoint that is `eligible`; `None` where none is.
+    pub fn pick_where(
+        &self,
+        now: Timestamp,
+        random: u64,
+        eligible: impl Fn(&Member<T>) -> bool,
+    ) -> Option<&Arc<Member<T>>> {
+        let load = |at: usize| self.members[at].load.load(now);
+        let eligible = |at: usize| eligible(&self.members[at]);
+        p2c::pick_where(self.members.len(), random, eligible, load).map(|pick| self.take(pick))
+    }
+
+    fn take(&self, pick: p2c::Pick) -> &Arc<Member<T>> {
         if let Some(other) = pick.passed_over {
             self.members[other].load.passed_over();
         }
-        Some(&self.members[pick.chosen])
+        &self.members[pick.chosen]
     }
 
     /// The endpoint at an address.
@@ -363,6 +378,10 @@ mod tests {
                     .address
             };
             assert_eq!(pick(&excluded), address(2));
+            let second = |m: &Member<u32>| m.endpoint.address == address(2);
+            let picked = set.pick_where(Timestamp::ZERO, random, second);
+            assert_eq!(picked.unwrap().endpoint.address, address(2));
+            assert!(set.pick_where(Timestamp::ZERO, random, |_| false).is_none());
             assert!([address(1), address(2)].contains(&pick(&[address(1), address(2)])));
         }
     }
