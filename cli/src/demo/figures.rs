@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Sub};
 
+use mesh_core::telemetry::samples;
 use serde::{Deserialize, Serialize};
 
 /// Upper bounds of latency buckets in milliseconds, as Linkerd's proxies have them. One more
@@ -183,41 +184,6 @@ impl Tally {
     }
 }
 
-/// One line of an exposition, of those the demo reads.
-pub(crate) struct Sample<'a> {
-    name: &'a str,
-    labels: &'a str,
-    value: f64,
-}
-
-impl<'a> Sample<'a> {
-    /// The value of a label. The demo's own labels hold no quotes or backslashes.
-    fn label(&self, name: &str) -> Option<&'a str> {
-        let at = format!("{name}=\"");
-        let start = self
-            .labels
-            .match_indices(&at)
-            .find(|(i, _)| *i == 0 || self.labels.as_bytes()[i - 1] == b',')?
-            .0;
-        self.labels[start + at.len()..].split('"').next()
-    }
-}
-
-fn samples(exposition: &str) -> impl Iterator<Item = Sample<'_>> {
-    exposition
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            Some(Sample {
-                name,
-                labels: labels.trim_end_matches('}'),
-                value: value.parse().ok()?,
-            })
-        })
-}
-
 /// What a proxy's `/metrics` tells.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scraped {
@@ -234,7 +200,8 @@ pub(crate) fn read_metrics(
     service_of: &dyn Fn(&str) -> Option<String>,
 ) -> Scraped {
     let mut scraped = Scraped::default();
-    for sample in samples(exposition) {
+    // A proxy that is being killed may end in the middle of a line: then nothing of it is told.
+    for sample in samples::parse(exposition).unwrap_or_default() {
         let count = sample.value as u64;
         if sample.name == "request_total" {
             scraped.requests += count;
@@ -252,7 +219,7 @@ pub(crate) fn read_metrics(
         let is_secured = sample.label("tls") == Some("true");
         let to_server = sample.label("peer") == Some("dst");
         let counts = scraped.edges.entry(edge).or_default();
-        match sample.name {
+        match sample.name.as_str() {
             "response_total" => {
                 counts.requests += count;
                 if sample.label("classification") == Some("success") {

@@ -343,7 +343,7 @@ impl Demo {
             let pid = running.proxy.as_ref().and_then(Process::pid);
             if let Some(process) = pid.and_then(runtime_real::process::of_pid) {
                 running.now.rss_bytes = process.resident_bytes;
-                running.now.cpu_seconds = process.cpu_seconds;
+                running.now.cpu_seconds = process.cpu.as_secs_f64();
             }
         }
         self.looks.push_back(Look {
