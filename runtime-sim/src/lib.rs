@@ -1,5 +1,5 @@
 //! The doors on simulated networks, and the worlds that run in them: our discrete-event
-//! [`engine`] (the default), and `on_turmoil`, an adapter on the turmoil crate, its peer.
+//! [`engine`] (the default), and [`on_turmoil`], an adapter on the turmoil crate, its peer.
 //!
 //! Law: a run is a function of its seed. Nothing here reads a clock, the environment or the
 //! system's randomness; whatever has an order has it by key or by the seed's draw.
@@ -8,7 +8,10 @@ pub mod cluster;
 pub mod crypto;
 pub mod engine;
 pub mod files;
+pub mod on_turmoil;
+mod outfit;
 pub mod random;
+pub mod topology;
 pub mod trace;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

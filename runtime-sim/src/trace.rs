@@ -1,13 +1,14 @@
 //! The identity of a run: SHA-256 over every byte on every link and every event, each with its
 //! virtual time. Two runs are the same run where their hashes are.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use mesh_core::time::Timestamp;
+use mesh_core::time::{Timestamp, WallTime};
 
 use crate::lock;
 
@@ -115,6 +116,33 @@ impl State {
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Trace").field(&self.digest()).finish()
+    }
+}
+
+/// When simulated worlds begin: 2026-01-01T00:00:00Z.
+pub(crate) const START: WallTime = WallTime::from_unix_secs(1_767_225_600);
+
+/// Sees the bytes that a host receives: the host's name, whether they came over a link between
+/// hosts, the bytes.
+pub type Tap = Arc<dyn Fn(&str, bool, &[u8]) + Send + Sync>;
+
+/// A task that panicked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panicked {
+    /// What the task was.
+    pub task: &'static str,
+    /// The panic's message.
+    pub message: String,
+}
+
+impl Panicked {
+    pub(crate) fn new(task: &'static str, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self {
+            task,
+            message: text.unwrap_or_default(),
+        }
     }
 }
 

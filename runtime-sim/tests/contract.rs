@@ -9,7 +9,9 @@ use mesh_core::runtime::cluster::ClusterError;
 use mesh_core::runtime::contract::{Bed, Case, ClusterEditor, Harness, Redirect, Site, check};
 use mesh_core::time::Timestamp;
 use runtime_sim::cluster::ApiServer;
-use runtime_sim::engine::{self, Engine, HostSpec, Role};
+use runtime_sim::engine::Engine;
+use runtime_sim::on_turmoil::Turmoil;
+use runtime_sim::topology::{self, HostSpec, Role};
 use runtime_sim::trace::Trace;
 
 const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -47,7 +49,7 @@ impl Harness for OnEngine {
         let mut far = HostSpec::new("far", FAR);
         if case.name == REDIRECTED {
             let host = if self.outbound { &mut near } else { &mut far };
-            host.redirect = Some(engine::Redirect::default());
+            host.redirect = Some(topology::Redirect::default());
         }
         let (near, far) = (engine.add_host(near), engine.add_host(far));
         let near_site = Site::new(engine.start(near, "near", Role::App), NEAR);
@@ -74,6 +76,38 @@ impl Harness for OnEngine {
             false => &[],
         }
     }
+}
+
+struct OnTurmoil;
+
+impl Harness for OnTurmoil {
+    fn run(&self, case: &'static Case) {
+        let api = ApiServer::default();
+        let mut turmoil = Turmoil::new(7, Trace::new(false), api.clone());
+        let mut far = HostSpec::new("far", FAR);
+        if case.name == REDIRECTED {
+            far.redirect = Some(topology::Redirect::default());
+        }
+        let near = turmoil.add_host(HostSpec::new("near", NEAR));
+        let far = turmoil.add_host(far);
+        let near = Site::new(turmoil.start(near, "near", Role::App), NEAR);
+        let far = Site::new(turmoil.start(far, "far", Role::App), FAR);
+        let runtime = near.runtime.clone();
+        let mut bed = Bed::new(near, far);
+        bed.name = Some(("far".to_owned(), FAR));
+        bed.redirect = Some(Redirect {
+            dialled: SocketAddr::new(FAR, 8080),
+            arrives: SocketAddr::new(FAR, 4143),
+        });
+        bed.directory = "/contract".into();
+        bed.cluster = Some(Arc::new(Editor(api)));
+        turmoil.block_on(&runtime, LIMIT, case.run(bed));
+    }
+}
+
+#[test]
+fn turmoil_keeps_the_contract() {
+    check(&OnTurmoil);
 }
 
 #[test]

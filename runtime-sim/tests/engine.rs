@@ -10,7 +10,8 @@ use mesh_core::runtime::net::{ListenOptions, TcpOptions};
 use mesh_core::runtime::{Connection, Runtime};
 use mesh_core::time::Timestamp;
 use runtime_sim::cluster::ApiServer;
-use runtime_sim::engine::{Crash, Engine, HostSpec, Link, Role};
+use runtime_sim::engine::{Engine, Link};
+use runtime_sim::topology::{Crash, HostSpec, Role};
 use runtime_sim::trace::Trace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,10 +16,11 @@ use mesh_core::time::{Timestamp, WallTime};
 use super::Shared;
 use super::agenda::{Event, Nanos, Planned};
 use super::host::{HostId, Listening, ProcessId};
-use super::network::{DnsAnswer, Route, State};
+use super::network::State;
 use super::stream::{Socket, Stream};
 use super::tcp::{ConnectionId, End, Phase, Segment};
 use crate::lock;
+use crate::topology::{DnsAnswer, Role, Route};
 
 /// Pending connections where a listener asks for no other number.
 const BACKLOG: u32 = 1_024;
@@ -35,8 +36,7 @@ pub(super) struct Doors {
     pub(super) shared: Arc<Shared>,
     pub(super) host: HostId,
     pub(super) process: ProcessId,
-    /// Connections of the proxy are not brought back to it.
-    pub(super) is_proxy: bool,
+    pub(super) role: Role,
 }
 
 impl Clock for Doors {
@@ -152,7 +152,7 @@ impl Net for Doors {
                 return Ok(vec![ip]);
             }
             doors.sleep(DNS_LATENCY).await;
-            let answer = lock(&doors.shared.state).answer(&name);
+            let answer = lock(&doors.shared.state).topology.answer(&name);
             match answer {
                 DnsAnswer::Addresses(addresses) => Ok(addresses),
                 DnsAnswer::NotFound => Err(ErrorKind::NotFound.into()),
@@ -172,13 +172,17 @@ impl Doors {
 
     fn dial(&self, to: SocketAddr, options: TcpOptions) -> io::Result<(ConnectionId, SocketAddr)> {
         let mut state = lock(&self.shared.state);
-        let route = state.route(self.host, self.is_proxy, to);
+        let here = state.hosts[self.host].ip;
+        let State {
+            topology, random, ..
+        } = &mut *state;
+        let route = topology.route(here, self.role, to, |bound| random.below(bound));
         let (to_host, target, original_dst) = match route {
             Route::To {
                 host,
                 target,
                 original_dst,
-            } => (Some(host), target, original_dst),
+            } => (Some(state.hosts_by_ip[&host]), target, original_dst),
             Route::Nowhere => (None, to, None),
             Route::Refused => return Err(ErrorKind::ConnectionRefused.into()),
         };
@@ -261,21 +265,5 @@ impl Doors {
             at,
             transparent: options.transparent,
         }))
-    }
-}
-
-impl State {
-    fn answer(&self, name: &str) -> DnsAnswer {
-        if let Some(answer) = self.names.get(name) {
-            return answer.clone();
-        }
-        let host = self.hosts.iter().find(|host| &*host.name == name);
-        match (host, name) {
-            (Some(host), _) => DnsAnswer::Addresses(vec![host.ip]),
-            (None, "localhost") => {
-                DnsAnswer::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
-            }
-            (None, _) => DnsAnswer::NotFound,
-        }
     }
 }

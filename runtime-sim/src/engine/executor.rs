@@ -13,6 +13,7 @@ use mesh_core::runtime::BoxFuture;
 use super::host::{HostId, ProcessId};
 use crate::lock;
 use crate::random::Random;
+use crate::trace::Panicked;
 
 /// Polls between two moments of virtual time after which the run is taken for an endless loop.
 const POLLS_PER_MOMENT_MAX: u64 = 20_000_000;
@@ -43,15 +44,6 @@ struct Slot {
     /// Absent while it is polled.
     future: Option<BoxFuture<'static, ()>>,
     waker: Arc<TaskWaker>,
-}
-
-/// A task that panicked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Panicked {
-    /// What the task was.
-    pub task: &'static str,
-    /// The panic's message.
-    pub message: String,
 }
 
 impl Executor {
@@ -168,8 +160,7 @@ impl Executor {
             }
             Err(panic) => {
                 let task = tasks.slots.remove(&id).map_or("", |slot| slot.name);
-                let message = message_of(&*panic);
-                tasks.panics.push(Panicked { task, message });
+                tasks.panics.push(Panicked::new(task, &*panic));
             }
         }
     }
@@ -215,12 +206,6 @@ impl Executor {
     pub(super) fn polls(&self) -> u64 {
         lock(&self.tasks).polls
     }
-}
-
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
 }
 
 struct TaskWaker {

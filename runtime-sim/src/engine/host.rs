@@ -1,12 +1,12 @@
-//! A host: an address, listeners, redirect rules, clocks, and what survives its processes.
+//! A host: an address, listeners, clocks, and what survives its processes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use super::tcp::ConnectionId;
+use crate::topology::{ClockSkew, HostSpec};
 
 /// A host, by the order of their making.
 pub type HostId = usize;
@@ -17,70 +17,9 @@ pub type ProcessId = u64;
 /// First and last port given out where none is asked for (Linux's default range).
 const EPHEMERAL_PORTS: (u16, u16) = (32_768, 60_999);
 
-/// What a host is like.
-#[derive(Clone, Debug)]
-pub struct HostSpec {
-    /// Name, unique; names its random streams.
-    pub name: String,
-    /// Address, unique.
-    pub ip: IpAddr,
-    /// Rules that bring connections to a proxy of the host.
-    pub redirect: Option<Redirect>,
-    /// How far the host's wall clock is from the truth.
-    pub clock_skew: ClockSkew,
-}
-
-impl HostSpec {
-    /// A host with a right clock and no rules.
-    pub fn new(name: impl Into<String>, ip: IpAddr) -> Self {
-        Self {
-            name: name.into(),
-            ip,
-            redirect: None,
-            clock_skew: ClockSkew::default(),
-        }
-    }
-}
-
-/// The wall clock's error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClockSkew {
-    /// How far it is ahead.
-    pub ahead: Duration,
-    /// How far it is behind.
-    pub behind: Duration,
-}
-
-/// Redirect rules, as an init container installs them. Connections to the host's own addresses
-/// are never redirected, nor are those of processes that are the proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redirect {
-    /// The port on 127.0.0.1 that takes what the host's programs connect to.
-    pub outbound_port: u16,
-    /// The port that takes what other hosts connect to.
-    pub inbound_port: u16,
-    /// Ports that programs reach directly.
-    pub skip_outbound_ports: Vec<u16>,
-    /// Ports that other hosts reach directly.
-    pub skip_inbound_ports: Vec<u16>,
-}
-
-impl Default for Redirect {
-    /// 4140 and 4143; the proxy's tap and admin ports are reached directly.
-    fn default() -> Self {
-        Self {
-            outbound_port: 4140,
-            inbound_port: 4143,
-            skip_outbound_ports: Vec::new(),
-            skip_inbound_ports: vec![4190, 4191],
-        }
-    }
-}
-
 pub(super) struct Host {
     pub(super) name: Arc<str>,
     pub(super) ip: IpAddr,
-    pub(super) redirect: Option<Redirect>,
     pub(super) clock_skew: ClockSkew,
     /// Has power.
     pub(super) on: bool,
@@ -108,7 +47,6 @@ impl Host {
         Self {
             name: spec.name.into(),
             ip: spec.ip,
-            redirect: spec.redirect,
             clock_skew: spec.clock_skew,
             on: true,
             paused: false,

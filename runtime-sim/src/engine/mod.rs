@@ -24,22 +24,19 @@ use mesh_core::runtime::Runtime;
 use mesh_core::time::{Timestamp, WallTime};
 
 use crate::cluster::ApiServer;
-use crate::crypto::SeededCrypto;
 use crate::files::MemoryFiles;
 use crate::lock;
-use crate::random::{Random, SharedRandom};
-use crate::trace::Trace;
+use crate::outfit::Outfit;
+use crate::random::Random;
+use crate::topology::{ClockSkew, Crash, DnsAnswer, HostSpec, Role};
+use crate::trace::{Panicked, START, Tap, Trace};
 
 use doors::Doors;
 use executor::Executor;
 use network::State;
 
-pub use executor::Panicked;
-pub use host::{ClockSkew, HostId, HostSpec, ProcessId, Redirect};
-pub use network::{DnsAnswer, Link, Tap};
-
-/// When simulated worlds begin: 2026-01-01T00:00:00Z.
-pub const START: WallTime = WallTime::from_unix_secs(1_767_225_600);
+pub use host::{HostId, ProcessId};
+pub use network::Link;
 
 /// A simulated world of hosts.
 pub struct Engine {
@@ -55,31 +52,6 @@ struct Shared {
     state: Mutex<State>,
     executor: Executor,
     start: WallTime,
-}
-
-/// What a host has beside the network.
-struct Outfit {
-    entropy: Arc<SharedRandom>,
-    crypto: Arc<SeededCrypto>,
-    files: MemoryFiles,
-}
-
-/// What a process is to the redirect rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// A program, whose connections the rules may bring to the proxy.
-    App,
-    /// The proxy, or a program of a host without rules.
-    Proxy,
-}
-
-/// How a host's processes end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// The kernel closes their sockets.
-    Process,
-    /// The host falls silent.
-    Power,
 }
 
 /// What a run cost.
@@ -110,14 +82,13 @@ impl Engine {
 
     /// Adds a host. Nothing runs on it yet.
     pub fn add_host(&mut self, spec: HostSpec) -> HostId {
-        self.outfits.push(Outfit {
-            entropy: Arc::new(SharedRandom::new(self.seed, &spec.name, "entropy")),
-            crypto: Arc::new(SeededCrypto::new(self.seed, &spec.name)),
-            files: MemoryFiles::default(),
-        });
+        self.outfits.push(Outfit::new(self.seed, &spec.name));
         let mut state = lock(&self.shared.state);
+        let id = state.hosts.len();
+        state.topology.add_host(&spec);
+        state.hosts_by_ip.insert(spec.ip, id);
         state.hosts.push(host::Host::new(spec));
-        state.hosts.len() - 1
+        id
     }
 
     /// Starts a process and returns its doors. It lives until its host or it is crashed.
@@ -132,7 +103,7 @@ impl Engine {
             shared: self.shared.clone(),
             host,
             process,
-            is_proxy: role == Role::Proxy,
+            role,
         });
         let outfit = &self.outfits[host];
         Runtime {
@@ -289,16 +260,13 @@ impl Engine {
 
     /// Names an address. Hosts' own names resolve without.
     pub fn set_name(&self, name: &str, answer: DnsAnswer) {
-        lock(&self.shared.state)
-            .names
-            .insert(name.to_owned(), answer);
+        lock(&self.shared.state).topology.set_name(name, answer);
     }
 
     /// A service's address: connections to it go to one of the endpoints, as kube-proxy does it.
     pub fn set_virtual_address(&self, at: SocketAddr, endpoints: Vec<SocketAddr>) {
-        lock(&self.shared.state)
-            .virtual_addresses
-            .insert(at, endpoints);
+        let mut state = lock(&self.shared.state);
+        state.topology.set_virtual_address(at, endpoints);
     }
 
     /// Shows every delivery of bytes to `tap`, which must not touch this engine.

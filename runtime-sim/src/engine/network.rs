@@ -1,12 +1,12 @@
-//! The network between hosts: links, routes, redirect rules, virtual addresses and names.
+//! The network between hosts: links and what they cost, and everything that moves on them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::random::Random;
-use crate::trace::Trace;
+use crate::topology::Topology;
+use crate::trace::{Tap, Trace};
 
 use super::agenda::{Agenda, Event, Nanos};
 use super::host::{Host, HostId, ProcessId};
@@ -47,21 +47,6 @@ impl Default for Link {
     }
 }
 
-/// What a resolver answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsAnswer {
-    /// Addresses, in order.
-    Addresses(Vec<IpAddr>),
-    /// The name does not exist.
-    NotFound,
-    /// Nobody answers.
-    Silence,
-}
-
-/// Sees the bytes that a host receives: the host's name, whether they came over a link between
-/// hosts, the bytes.
-pub type Tap = Arc<dyn Fn(&str, bool, &[u8]) + Send + Sync>;
-
 /// Everything that moves.
 pub(super) struct State {
     pub(super) agenda: Agenda,
@@ -74,25 +59,11 @@ pub(super) struct State {
     links: BTreeMap<(HostId, HostId), Link>,
     /// Until when a link with a bandwidth is busy.
     busy_until: BTreeMap<(HostId, HostId), Nanos>,
-    pub(super) virtual_addresses: BTreeMap<SocketAddr, Vec<SocketAddr>>,
-    pub(super) names: BTreeMap<String, DnsAnswer>,
+    pub(super) topology: Topology,
+    pub(super) hosts_by_ip: BTreeMap<IpAddr, HostId>,
     pub(super) tap: Option<Tap>,
     pub(super) random: Random,
     pub(super) trace: Trace,
-}
-
-/// Where a connection goes.
-pub(super) enum Route {
-    /// To a listener of a host, perhaps past a rule that changed the destination.
-    To {
-        host: HostId,
-        target: SocketAddr,
-        original_dst: Option<SocketAddr>,
-    },
-    /// A virtual address without endpoints.
-    Refused,
-    /// Nobody has the address.
-    Nowhere,
 }
 
 impl State {
@@ -107,8 +78,8 @@ impl State {
             default_link: Link::default(),
             links: BTreeMap::new(),
             busy_until: BTreeMap::new(),
-            virtual_addresses: BTreeMap::new(),
-            names: BTreeMap::new(),
+            topology: Topology::default(),
+            hosts_by_ip: BTreeMap::new(),
             tap: None,
             random,
             trace,
@@ -214,56 +185,6 @@ impl State {
                     false => self.plan_probe(id, end, now),
                 }
             }
-        }
-    }
-
-    /// Where a connection of a host's process to `to` goes: loopback first, then the host's own
-    /// outbound rule, virtual addresses, the owner of the address, and the owner's inbound rule.
-    pub(super) fn route(&mut self, from: HostId, is_proxy: bool, to: SocketAddr) -> Route {
-        let here = &self.hosts[from];
-        if here.has(to.ip()) {
-            return Route::To {
-                host: from,
-                target: to,
-                original_dst: None,
-            };
-        }
-        if let Some(redirect) = here.redirect.as_ref().filter(|_| !is_proxy)
-            && !redirect.skip_outbound_ports.contains(&to.port())
-        {
-            let loopback: IpAddr = match to.ip() {
-                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            };
-            return Route::To {
-                host: from,
-                target: SocketAddr::new(loopback, redirect.outbound_port),
-                original_dst: Some(to),
-            };
-        }
-        let to = match self.virtual_addresses.get(&to) {
-            Some(endpoints) if endpoints.is_empty() => return Route::Refused,
-            Some(endpoints) => endpoints[self.random.below(endpoints.len())],
-            None => to,
-        };
-        let Some(host) = self.hosts.iter().position(|host| host.ip == to.ip()) else {
-            return Route::Nowhere;
-        };
-        let redirected = self.hosts[host]
-            .redirect
-            .as_ref()
-            .filter(|redirect| host != from && !redirect.skip_inbound_ports.contains(&to.port()));
-        match redirected {
-            Some(redirect) => Route::To {
-                host,
-                target: SocketAddr::new(to.ip(), redirect.inbound_port),
-                original_dst: Some(to),
-            },
-            None => Route::To {
-                host,
-                target: to,
-                original_dst: None,
-            },
         }
     }
 }
