@@ -26,6 +26,8 @@ pub mod server;
 mod server_policy;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod workload;
 
 pub use codec::DecodeError;

@@ -1,8 +1,10 @@
 //! A runtime for this crate's own tests: tokio's clock and tasks, and no outside. Not for
-//! production, and not the simulator: it has no network, files, cluster or TLS.
+//! production, and not the simulator: it has no network (but see [`net`]), files, cluster or TLS.
 //!
 //! Law: with tokio's time paused (`#[tokio::test(start_paused = true)]`), a test waits for no real
 //! time, and the same test draws the same random numbers in every run.
+
+pub(crate) mod net;
 
 use std::future::poll_fn;
 use std::io;
