@@ -25,6 +25,11 @@ impl PortSet {
         self.0.is_empty()
     }
 
+    /// All ports of all sets.
+    pub fn union(sets: impl IntoIterator<Item = Self>) -> Self {
+        Self::from_ranges(sets.into_iter().flat_map(|set| set.0).collect())
+    }
+
     fn from_ranges(mut ranges: Vec<(u16, u16)>) -> Self {
         ranges.sort_unstable();
         let mut merged: Vec<(u16, u16)> = Vec::new();

@@ -1,0 +1,338 @@
+//! Compiles the endpoints of a service, and what has to be sent when they change.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use k8s_openapi::api::core::v1::ServicePort;
+use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::api::server::Refusal;
+use crate::control::index::{Instance, ServiceRef, View};
+use crate::control::names::{self, ServiceName};
+use crate::control::protocol;
+use crate::model::endpoint::{Endpoint, EndpointUpdate, ProtocolHint};
+use crate::model::identity::{Identity, ServerTls};
+use crate::model::labels::Labels;
+use crate::model::metadata::{Metadata, ResourceRef};
+use crate::model::target::NameAddr;
+use crate::resource::{Service, Workload};
+
+/// Linkerd's control plane gives every endpoint this weight.
+const WEIGHT: u32 = 10_000;
+
+/// The endpoints of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSet {
+    /// Labels of all of them.
+    pub labels: Labels,
+    /// By address.
+    pub endpoints: BTreeMap<SocketAddr, Endpoint>,
+    /// Whether the service exists.
+    pub exists: bool,
+}
+
+impl EndpointSet {
+    /// What turns `sent` into this, for a client who has it. For one who has nothing yet there is
+    /// always something to say.
+    pub fn updates_since(&self, sent: Option<&Self>) -> Vec<EndpointUpdate> {
+        let nothing = Self::default();
+        let before = sent.unwrap_or(&nothing);
+        let relabelled = self.labels != before.labels;
+        let mut updates = Vec::new();
+        if self.endpoints.is_empty() {
+            let exists = self.exists;
+            let is_news = sent.is_none() || !before.endpoints.is_empty() || before.exists != exists;
+            updates.extend(is_news.then_some(EndpointUpdate::NoEndpoints { exists }));
+            return updates;
+        }
+        let is_news = |(address, endpoint): &(&SocketAddr, &Endpoint)| {
+            relabelled || before.endpoints.get(*address) != Some(*endpoint)
+        };
+        let news = self.endpoints.iter().filter(is_news);
+        let endpoints: Vec<_> = news.map(|(_, endpoint)| endpoint.clone()).collect();
+        // First those that come, so that a client never has fewer than both sets share.
+        if !endpoints.is_empty() {
+            updates.push(EndpointUpdate::Add {
+                endpoints,
+                labels: self.labels.clone(),
+            });
+        }
+        let gone = before.endpoints.keys();
+        let gone: Vec<_> = gone
+            .filter(|address| !self.endpoints.contains_key(address))
+            .copied()
+            .collect();
+        if !gone.is_empty() {
+            updates.push(EndpointUpdate::Remove(gone));
+        }
+        updates
+    }
+}
+
+/// The endpoints of `path` for a client on `node` (empty where that is not known).
+///
+/// # Errors
+/// [`Refusal::InvalidArgument`] for addresses, [`Refusal::NotFound`] for names that are not the
+/// cluster's. A service that does not exist has no endpoints, until it does.
+pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointSet, Refusal> {
+    if path.as_address().is_some() {
+        let reason = format!("{path} is an address, which has no endpoints");
+        return Err(Refusal::InvalidArgument(reason));
+    }
+    let Some(name) = names::parse_full(view.mesh, path.host()) else {
+        let reason = format!("{} is not a service of this cluster", path.host());
+        return Err(Refusal::NotFound(reason));
+    };
+    let ServiceName { service, instance } = &name;
+    let Some(found) = view.service(&service.namespace, &service.name) else {
+        return Ok(EndpointSet::default());
+    };
+    let spec = found.spec.as_ref();
+    let mut ports = spec
+        .into_iter()
+        .flat_map(|spec| spec.ports.iter().flatten());
+    let port = ports.find(|port| port.port == i32::from(path.port()));
+    let mut set = EndpointSet {
+        labels: [
+            ("namespace", service.namespace.as_str()),
+            ("service", service.name.as_str()),
+        ]
+        .into_iter()
+        .collect(),
+        endpoints: BTreeMap::new(),
+        exists: true,
+    };
+    let reader = Reader {
+        view,
+        service,
+        path,
+        port,
+        instance: instance.as_deref(),
+        zone,
+    };
+    reader.read_slices(&mut set);
+    reader.read_workloads(found, &mut set);
+    Ok(set)
+}
+
+struct Reader<'a, 'v> {
+    view: &'a View<'v>,
+    service: &'a ServiceRef,
+    path: &'a NameAddr,
+    /// `None` where the service does not have the port that is asked for.
+    port: Option<&'a ServicePort>,
+    /// Only this one.
+    instance: Option<&'a str>,
+    zone: &'a str,
+}
+
+impl Reader<'_, '_> {
+    fn read_slices(&self, set: &mut EndpointSet) {
+        let slices: Vec<_> = self.view.slices(self.service).collect();
+        let ready = |endpoint: &SliceEndpoint| {
+            let conditions = endpoint.conditions.as_ref();
+            conditions.is_none_or(|conditions| conditions.ready != Some(false))
+        };
+        // As kube-proxy does: while none is ready, those that end but still serve are better.
+        let ending = |endpoint: &SliceEndpoint| {
+            endpoint.conditions.as_ref().is_some_and(|conditions| {
+                conditions.serving == Some(true) && conditions.terminating == Some(true)
+            })
+        };
+        self.read_endpoints(&slices, ready, set);
+        if set.endpoints.is_empty() {
+            self.read_endpoints(&slices, ending, set);
+        }
+    }
+
+    fn read_endpoints(
+        &self,
+        slices: &[&EndpointSlice],
+        takes_traffic: impl Fn(&SliceEndpoint) -> bool,
+        set: &mut EndpointSet,
+    ) {
+        for slice in slices {
+            let Some(port) = self.slice_port(slice) else {
+                continue;
+            };
+            let endpoints = slice
+                .endpoints
+                .iter()
+                .filter(|endpoint| takes_traffic(endpoint));
+            for endpoint in endpoints.filter(|endpoint| self.is_wanted(endpoint)) {
+                for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()) {
+                    let address = SocketAddr::new(ip, port);
+                    let compiled = self.of_slice(slice, endpoint, address);
+                    set.endpoints.insert(address, compiled);
+                }
+            }
+        }
+    }
+
+    /// The port of a slice's endpoints: the one named as the service's port is.
+    fn slice_port(&self, slice: &EndpointSlice) -> Option<u16> {
+        let port = self.port?;
+        let name = |name: Option<&String>| name.map(String::as_str).unwrap_or_default().to_string();
+        let wanted = name(port.name.as_ref());
+        let mut ports = slice.ports.iter().flatten();
+        let found = ports.find(|found| name(found.name.as_ref()) == wanted)?;
+        u16::try_from(found.port?).ok()
+    }
+
+    fn is_wanted(&self, endpoint: &SliceEndpoint) -> bool {
+        self.instance
+            .is_none_or(|instance| endpoint.hostname.as_deref() == Some(instance))
+    }
+
+    fn of_slice(
+        &self,
+        slice: &EndpointSlice,
+        endpoint: &SliceEndpoint,
+        address: SocketAddr,
+    ) -> Endpoint {
+        let target = endpoint
+            .target_ref
+            .as_ref()
+            .filter(|target| matches!(target.kind.as_deref(), Some("Pod" | "Workload")));
+        let instance = target.and_then(|target| {
+            let namespace = target.namespace.as_deref();
+            let namespace = namespace.or(slice.metadata.namespace.as_deref());
+            self.view.instance(namespace?, target.name.as_deref()?)
+        });
+        let mut compiled = match instance {
+            Some(instance) => of_instance(self.view, instance, address, ""),
+            None => Endpoint {
+                weight: WEIGHT,
+                ..Endpoint::new(address)
+            },
+        };
+        if let Some(zone) = endpoint.zone.as_deref() {
+            let locality = match self.zone {
+                "" => "unknown",
+                own if own == zone => "local",
+                _ => "remote",
+            };
+            let zones = [("zone", zone), ("zone_locality", locality)]
+                .into_iter()
+                .collect();
+            compiled.labels = compiled.labels.extended(&zones);
+        }
+        compiled
+    }
+
+    fn read_workloads(&self, service: &Service, set: &mut EndpointSet) {
+        for workload in self.view.workloads(self.service) {
+            let instance = Instance::Workload(workload);
+            let wanted = self.instance.is_none_or(|wanted| instance.name() == wanted);
+            if workload.spec.ready == Some(false) || !wanted {
+                continue;
+            }
+            let Some(port) = self.workload_port(service, workload) else {
+                continue;
+            };
+            let addresses = workload.spec.addresses.iter();
+            for ip in addresses.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
+                let address = SocketAddr::new(ip, port);
+                let compiled = of_instance(self.view, instance, address, &self.service.name);
+                set.endpoints.insert(address, compiled);
+            }
+        }
+    }
+
+    /// The workload's port behind the service's: by `targetPort`, or the same number.
+    fn workload_port(&self, _: &Service, workload: &Workload) -> Option<u16> {
+        match self.port?.target_port.as_ref() {
+            Some(IntOrString::Int(port)) => u16::try_from(*port).ok(),
+            Some(IntOrString::String(name)) => Instance::Workload(workload).port_named(name),
+            None => Some(self.path.port()),
+        }
+    }
+}
+
+/// An instance at one of its addresses as an endpoint.
+pub fn of_instance(
+    view: &View<'_>,
+    instance: Instance<'_>,
+    address: SocketAddr,
+    service: &str,
+) -> Endpoint {
+    let port = address.port();
+    let is_meshed = instance.is_meshed(&view.mesh.control_namespace)
+        && !protocol::skips_proxy(view, instance, port);
+    let is_opaque = protocol::is_opaque(view, instance, port);
+    let tls = is_meshed.then(|| identity(view, instance)).flatten();
+    let takes_header =
+        tls.is_some() && (view.mesh.transport_header || is_opaque) && !instance.is_proxy_port(port);
+    Endpoint {
+        weight: WEIGHT,
+        labels: labels(view, instance, service),
+        protocol_hint: match (is_opaque, is_meshed && view.mesh.http2_upgrade) {
+            (true, _) => ProtocolHint::Opaque,
+            (false, true) => ProtocolHint::Http2,
+            (false, false) => ProtocolHint::Unknown,
+        },
+        inbound_port: takes_header
+            .then(|| instance.inbound_port())
+            .flatten()
+            .and_then(NonZeroU16::new),
+        tls,
+        resource: Some(Metadata::new_resource(ResourceRef {
+            group: match instance {
+                Instance::Pod(_) => "core",
+                Instance::Workload(_) => "workload.weft.sh",
+            }
+            .to_string(),
+            kind: match instance {
+                Instance::Pod(_) => "Pod",
+                Instance::Workload(_) => "Workload",
+            }
+            .to_string(),
+            name: instance.name().to_string(),
+            namespace: instance.namespace().to_string(),
+            ..ResourceRef::default()
+        })),
+        ..Endpoint::new(address)
+    }
+}
+
+fn identity(view: &View<'_>, instance: Instance<'_>) -> Option<ServerTls> {
+    let name = view
+        .mesh
+        .identity(instance.namespace(), instance.service_account());
+    match name.ok()? {
+        Identity::Dns(name) => Some(ServerTls {
+            server_name: name.clone(),
+            identity: Identity::Dns(name),
+        }),
+        Identity::Uri(_) => None,
+    }
+}
+
+/// Metric labels, as Linkerd names them; the proxy prefixes them with `dst_`.
+fn labels(view: &View<'_>, instance: Instance<'_>, service: &str) -> Labels {
+    let mut labels = BTreeMap::new();
+    if let Instance::Workload(workload) = instance {
+        labels.extend(workload.spec.labels.clone());
+        // What instances of a service have in common is all that is known of who made them.
+        if !service.is_empty() {
+            let made_by = labels.entry("deployment".to_string());
+            made_by.or_insert_with(|| service.to_string());
+        }
+    }
+    let mut put = |name: &str, value: &str| labels.insert(name.to_string(), value.to_string());
+    put("pod", instance.name());
+    put("namespace", instance.namespace());
+    put("serviceaccount", instance.service_account());
+    if let Some(control) = instance.control_namespace(&view.mesh.control_namespace) {
+        put("control_plane_ns", control);
+    }
+    if let Some(hash) = instance.label("pod-template-hash") {
+        put("pod_template_hash", hash);
+    }
+    if let Some((kind, name)) = instance.owner() {
+        put(&kind, &name);
+    }
+    Labels::from(labels)
+}

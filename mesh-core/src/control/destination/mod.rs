@@ -1,0 +1,5 @@
+//! Compiles endpoints and profiles: pure functions of the index, the mesh's configuration and a
+//! question.
+
+pub mod endpoints;
+pub mod profile;

@@ -1,0 +1,237 @@
+//! An instance of a workload: a Pod of a cluster or a Workload of a plain host, read alike.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::Resource;
+
+use crate::resource::workload::WorkloadProxy;
+use crate::resource::{Object, Pod, Workload};
+
+/// A Pod or a Workload.
+#[derive(Clone, Copy, Debug)]
+pub enum Instance<'a> {
+    /// In a cluster.
+    Pod(&'a Pod),
+    /// On a plain host.
+    Workload(&'a Workload),
+}
+
+/// Label that an injected pod carries: the namespace of its control plane.
+const CONTROL_PLANE_NS: &str = "linkerd.io/control-plane-ns";
+const PROXY_CONTAINER: &str = "linkerd-proxy";
+const INBOUND_PORT: u16 = 4143;
+const ADMIN_PORT: u16 = 4191;
+
+impl<'a> Instance<'a> {
+    /// An object as an instance, where it is one.
+    pub fn of(object: &'a Object) -> Option<Self> {
+        match object {
+            Object::Pod(pod) => Some(Self::Pod(pod)),
+            Object::Workload(workload) => Some(Self::Workload(workload)),
+            _ => None,
+        }
+    }
+
+    /// Its namespace.
+    pub fn namespace(self) -> &'a str {
+        self.meta().namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'a str {
+        self.meta().name.as_deref().unwrap_or_default()
+    }
+
+    /// A label.
+    pub fn label(self, name: &str) -> Option<&'a str> {
+        let labels = self.meta().labels.as_ref()?;
+        labels.get(name).map(String::as_str)
+    }
+
+    /// All labels.
+    pub fn labels(self) -> Option<&'a BTreeMap<String, String>> {
+        self.meta().labels.as_ref()
+    }
+
+    /// An annotation.
+    pub fn annotation(self, name: &str) -> Option<&'a str> {
+        let annotations = self.meta().annotations.as_ref()?;
+        annotations.get(name).map(String::as_str)
+    }
+
+    /// Its service account.
+    pub fn service_account(self) -> &'a str {
+        let account = match self {
+            Self::Pod(pod) => pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.service_account_name.as_deref()),
+            Self::Workload(workload) => workload.spec.service_account.as_deref(),
+        };
+        account
+            .filter(|account| !account.is_empty())
+            .unwrap_or("default")
+    }
+
+    /// The port of a name.
+    pub fn port_named(self, name: &str) -> Option<u16> {
+        self.ports()
+            .find_map(|(found, port)| (found == Some(name)).then_some(port))
+    }
+
+    /// Whether it declares a port.
+    pub fn has_port(self, port: u16) -> bool {
+        self.ports().any(|(_, found)| found == port)
+    }
+
+    /// Whether other instances may have its address as well: a host's, told apart by ports.
+    pub fn shares_address(self) -> bool {
+        match self {
+            Self::Pod(pod) => {
+                let spec = pod.spec.as_ref();
+                spec.is_some_and(|spec| spec.host_network == Some(true))
+            }
+            Self::Workload(_) => false,
+        }
+    }
+
+    /// Whether it has a proxy of the control plane in `control_namespace`.
+    pub fn is_meshed(self, control_namespace: &str) -> bool {
+        match self {
+            Self::Pod(_) => self.label(CONTROL_PLANE_NS) == Some(control_namespace),
+            Self::Workload(workload) => workload.spec.proxy.is_some(),
+        }
+    }
+
+    /// The namespace of its control plane, where it has a proxy.
+    pub fn control_namespace(self, of_workloads: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Pod(_) => self.label(CONTROL_PLANE_NS),
+            Self::Workload(workload) => workload.spec.proxy.as_ref().map(|_| of_workloads),
+        }
+    }
+
+    /// Whether a proxy itself serves this port: its admin or control port.
+    pub fn is_proxy_port(self, port: u16) -> bool {
+        match self {
+            Self::Pod(_) => ["ADMIN", "CONTROL"]
+                .iter()
+                .any(|which| self.proxy_listen_port(which) == Some(port)),
+            Self::Workload(workload) => {
+                let proxy = workload.spec.proxy.as_ref();
+                proxy.is_some_and(|proxy| proxy.admin_port.unwrap_or(ADMIN_PORT) == port)
+            }
+        }
+    }
+
+    /// The port of its proxy that takes transport headers.
+    pub fn inbound_port(self) -> Option<u16> {
+        match self {
+            Self::Pod(_) => self.proxy_listen_port("INBOUND"),
+            Self::Workload(workload) => {
+                let proxy: Option<&WorkloadProxy> = workload.spec.proxy.as_ref();
+                proxy.map(|proxy| proxy.inbound_port.unwrap_or(INBOUND_PORT))
+            }
+        }
+    }
+
+    /// What made it: `("deployment", "web")`.
+    pub fn owner(self) -> Option<(String, String)> {
+        let owners = self.meta().owner_references.as_ref()?;
+        let owner = owners
+            .iter()
+            .find(|owner| owner.controller == Some(true))
+            .or_else(|| owners.first())?;
+        // A ReplicaSet's name is its Deployment's with the hash that its pods carry as a label.
+        let hash = self.label("pod-template-hash");
+        let deployment = hash
+            .filter(|_| owner.kind == "ReplicaSet")
+            .and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
+        Some(match deployment {
+            Some(deployment) => ("deployment".to_string(), deployment.to_string()),
+            None => (owner.kind.to_ascii_lowercase(), owner.name.clone()),
+        })
+    }
+
+    /// Paths that the kubelet asks for over plain HTTP on a port, sorted.
+    pub fn probe_paths(self, port: u16) -> Vec<String> {
+        let Self::Pod(pod) = self else {
+            return Vec::new();
+        };
+        let mut paths: Vec<_> = containers(pod)
+            .flat_map(|container| {
+                let probes = [
+                    &container.liveness_probe,
+                    &container.readiness_probe,
+                    &container.startup_probe,
+                ];
+                probes.into_iter().flatten()
+            })
+            .filter_map(|probe| probe.http_get.as_ref())
+            .filter(|get| get.scheme.as_deref().is_none_or(|scheme| scheme == "HTTP"))
+            .filter(|get| match &get.port {
+                IntOrString::Int(number) => *number == i32::from(port),
+                IntOrString::String(name) => self.port_named(name) == Some(port),
+            })
+            // A query is not part of what routes match.
+            .map(|get| get.path.as_deref().unwrap_or("/").split('?').next())
+            .map(|path| path.unwrap_or("/").to_string())
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    /// Metadata.
+    pub fn meta(self) -> &'a ObjectMeta {
+        match self {
+            Self::Pod(pod) => pod.meta(),
+            Self::Workload(workload) => workload.meta(),
+        }
+    }
+
+    fn ports(self) -> Box<dyn Iterator<Item = (Option<&'a str>, u16)> + 'a> {
+        match self {
+            Self::Pod(pod) => {
+                let ports = containers(pod).flat_map(|container| container.ports.iter().flatten());
+                Box::new(ports.filter_map(|port| {
+                    let number = u16::try_from(port.container_port).ok()?;
+                    let is_tcp = port
+                        .protocol
+                        .as_deref()
+                        .is_none_or(|protocol| protocol == "TCP");
+                    is_tcp.then_some((port.name.as_deref(), number))
+                }))
+            }
+            Self::Workload(workload) => {
+                let ports = workload.spec.ports.iter();
+                Box::new(ports.map(|port| (port.name.as_deref(), port.port)))
+            }
+        }
+    }
+
+    /// The port that a pod's own proxy was told to listen on, as its injector wrote it.
+    fn proxy_listen_port(self, which: &str) -> Option<u16> {
+        let Self::Pod(pod) = self else { return None };
+        let proxy = containers(pod).find(|container| container.name == PROXY_CONTAINER)?;
+        let name = format!("LINKERD2_PROXY_{which}_LISTEN_ADDR");
+        let variable = proxy
+            .env
+            .iter()
+            .flatten()
+            .find(|variable| variable.name == name)?;
+        let (_, port) = variable.value.as_deref()?.rsplit_once(':')?;
+        port.parse().ok().filter(|port| *port != 0)
+    }
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &k8s_openapi::api::core::v1::Container> {
+    let spec = pod.spec.iter();
+    spec.flat_map(|spec| {
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+    })
+}

@@ -1,0 +1,229 @@
+//! The only mutable copy of the cluster's state. Fed by watch events, read through a [`View`].
+//! Compiles nothing and knows no proxy.
+//!
+//! Law: an index that followed any events equals one built from the objects that are left, and
+//! every fact that a reader could have read differently is reported as changed.
+
+mod instance;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::resource::{Kind, Object, ObjectRef};
+use crate::runtime::cluster::WatchEvent;
+
+pub use instance::Instance;
+pub use view::View;
+
+/// The cluster's objects, and where to find them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Index {
+    objects: BTreeMap<ObjectRef, Object>,
+    by_address: BTreeMap<IpAddr, BTreeSet<ObjectRef>>,
+    by_service: BTreeMap<ServiceRef, BTreeSet<ObjectRef>>,
+    synced: BTreeSet<Kind>,
+    /// Lists that have begun and are not complete. They take effect at once when they are.
+    lists: BTreeMap<Kind, BTreeMap<ObjectRef, Object>>,
+}
+
+/// Names a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceRef {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Something that can be read from the index, and so can change under a reader.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fact {
+    /// This object: its being there, and what it says.
+    Object(ObjectRef),
+    /// Whose this address is.
+    Address(IpAddr),
+    /// The instances of a service.
+    Backends(ServiceRef),
+    /// Servers, authorizations and authentications of a namespace.
+    Policies(String),
+}
+
+impl Index {
+    /// Follows an event of `kind`'s watch; adds what changed to `changed`.
+    pub fn apply(&mut self, kind: Kind, event: WatchEvent, changed: &mut BTreeSet<Fact>) {
+        match event {
+            WatchEvent::Init => {
+                self.lists.insert(kind, BTreeMap::new());
+            }
+            WatchEvent::InitApply(object) => {
+                let name = object.object_ref();
+                self.lists.entry(kind).or_default().insert(name, object);
+            }
+            WatchEvent::InitDone => {
+                let list = self.lists.remove(&kind).unwrap_or_default();
+                self.replace(kind, list, changed);
+                self.synced.insert(kind);
+            }
+            WatchEvent::Apply(object) => self.put(object.object_ref(), Some(object), changed),
+            WatchEvent::Delete(name) => self.put(name, None, changed),
+        }
+    }
+
+    /// Whether every kind has been listed once: before that, what is missing may only be late.
+    pub fn is_synced(&self) -> bool {
+        Kind::ALL.iter().all(|kind| self.synced.contains(kind))
+    }
+
+    /// Objects by kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.objects_of(kind, None).count()
+    }
+
+    fn replace(
+        &mut self,
+        kind: Kind,
+        list: BTreeMap<ObjectRef, Object>,
+        changed: &mut BTreeSet<Fact>,
+    ) {
+        let gone: Vec<_> = self
+            .objects_of(kind, None)
+            .map(|(name, _)| name.clone())
+            .filter(|name| !list.contains_key(name))
+            .collect();
+        for name in gone {
+            self.put(name, None, changed);
+        }
+        for (name, object) in list {
+            self.put(name, Some(object), changed);
+        }
+    }
+
+    /// Puts, replaces or removes an object.
+    fn put(&mut self, name: ObjectRef, object: Option<Object>, changed: &mut BTreeSet<Fact>) {
+        let old = match &object {
+            Some(object) => self.objects.insert(name.clone(), object.clone()),
+            None => self.objects.remove(&name),
+        };
+        if old == object {
+            return;
+        }
+        if let Some(old) = &old {
+            let Places { addresses, service } = Places::of(old);
+            for address in addresses {
+                remove_from(&mut self.by_address, &address, &name);
+            }
+            if let Some(service) = service {
+                remove_from(&mut self.by_service, &service, &name);
+            }
+        }
+        if let Some(new) = &object {
+            let Places { addresses, service } = Places::of(new);
+            for address in addresses {
+                let owners = self.by_address.entry(address).or_default();
+                owners.insert(name.clone());
+            }
+            if let Some(service) = service {
+                let backends = self.by_service.entry(service).or_default();
+                backends.insert(name.clone());
+            }
+        }
+        for object in old.iter().chain(&object) {
+            changed.extend(facts(&name, object));
+        }
+    }
+
+    fn objects_of<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a ObjectRef, &'a Object)> {
+        let first = ObjectRef {
+            kind,
+            namespace: namespace.unwrap_or_default().to_string(),
+            name: String::new(),
+        };
+        self.objects.range(first..).take_while(move |(name, _)| {
+            name.kind == kind && namespace.is_none_or(|namespace| name.namespace == namespace)
+        })
+    }
+}
+
+/// Under what else than its name an object is found.
+struct Places {
+    addresses: Vec<IpAddr>,
+    /// The service whose instances it tells of.
+    service: Option<ServiceRef>,
+}
+
+impl Places {
+    fn of(object: &Object) -> Self {
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        let service_ref = |name: &String| ServiceRef {
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        let (addresses, service): (Vec<&String>, _) = match object {
+            Object::Service(service) => {
+                let spec = service.spec.iter();
+                let all = spec.flat_map(|s| s.cluster_ips.iter().flatten().chain(&s.cluster_ip));
+                (all.collect(), None)
+            }
+            Object::Pod(pod) => {
+                let status = pod.status.iter();
+                let all = status.flat_map(|status| {
+                    let ips = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+                    ips.chain(&status.pod_ip)
+                });
+                (all.collect(), None)
+            }
+            Object::Workload(workload) => (
+                workload.spec.addresses.iter().collect(),
+                workload.spec.service.as_ref().map(service_ref),
+            ),
+            Object::EndpointSlice(slice) => {
+                let labels = slice.metadata.labels.as_ref();
+                let service = labels.and_then(|all| all.get("kubernetes.io/service-name"));
+                (Vec::new(), service.map(service_ref))
+            }
+            _ => (Vec::new(), None),
+        };
+        Self {
+            addresses: addresses
+                .into_iter()
+                .filter_map(|ip| ip.parse().ok())
+                .collect(),
+            service,
+        }
+    }
+}
+
+/// What can be read differently when `object` comes, changes or goes.
+fn facts(name: &ObjectRef, object: &Object) -> Vec<Fact> {
+    let Places { addresses, service } = Places::of(object);
+    let mut facts = vec![Fact::Object(name.clone())];
+    facts.extend(addresses.into_iter().map(Fact::Address));
+    facts.extend(service.map(Fact::Backends));
+    if matches!(
+        object,
+        Object::Server(_)
+            | Object::AuthorizationPolicy(_)
+            | Object::MeshTLSAuthentication(_)
+            | Object::NetworkAuthentication(_)
+    ) {
+        facts.push(Fact::Policies(name.namespace.clone()));
+    }
+    facts
+}
+
+fn remove_from<K: Ord>(places: &mut BTreeMap<K, BTreeSet<ObjectRef>>, place: &K, name: &ObjectRef) {
+    if let Some(names) = places.get_mut(place) {
+        names.remove(name);
+        if names.is_empty() {
+            places.remove(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

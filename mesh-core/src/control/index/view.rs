@@ -1,0 +1,156 @@
+//! Reading the index. A view remembers what was read, absent things included, so that whoever
+//! compiled something from it can be told exactly when to compile it again.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::control::config::MeshConfig;
+use crate::resource::{
+    AuthorizationPolicy, EndpointSlice, Kind, MeshTLSAuthentication, Namespace,
+    NetworkAuthentication, Object, ObjectRef, Server, Service, Workload,
+};
+
+use super::{Fact, Index, Instance, ServiceRef};
+
+/// The index as one reader sees it.
+pub struct View<'a> {
+    index: &'a Index,
+    /// Facts of the mesh that never change.
+    pub mesh: &'a MeshConfig,
+    read: RefCell<BTreeSet<Fact>>,
+}
+
+macro_rules! cast {
+    ($object:expr, $kind:ident) => {
+        match $object {
+            Object::$kind(object) => Some(&**object),
+            _ => None,
+        }
+    };
+}
+
+impl<'a> View<'a> {
+    /// A view that has read nothing yet.
+    pub fn new(index: &'a Index, mesh: &'a MeshConfig) -> Self {
+        Self {
+            index,
+            mesh,
+            read: RefCell::default(),
+        }
+    }
+
+    /// What was read.
+    pub fn into_facts(self) -> BTreeSet<Fact> {
+        self.read.into_inner()
+    }
+
+    /// A namespace.
+    pub fn namespace(&self, name: &str) -> Option<&'a Namespace> {
+        self.object(Kind::Namespace, "", name)
+            .and_then(|object| cast!(object, Namespace))
+    }
+
+    /// A service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&'a Service> {
+        self.object(Kind::Service, namespace, name)
+            .and_then(|object| cast!(object, Service))
+    }
+
+    /// An instance by name: a Pod, or else a Workload.
+    pub fn instance(&self, namespace: &str, name: &str) -> Option<Instance<'a>> {
+        let pod = self.object(Kind::Pod, namespace, name);
+        pod.or_else(|| self.object(Kind::Workload, namespace, name))
+            .and_then(Instance::of)
+    }
+
+    /// The service whose cluster address this is.
+    pub fn service_at(&self, address: IpAddr) -> Option<&'a Service> {
+        self.at(address).find_map(|object| cast!(object, Service))
+    }
+
+    /// The instance behind an address: the only one there, or the one that has the port where
+    /// several share a host's address.
+    pub fn instance_at(&self, address: SocketAddr) -> Option<Instance<'a>> {
+        let all: Vec<_> = self.at(address.ip()).filter_map(Instance::of).collect();
+        match all.as_slice() {
+            [one] if !one.shares_address() => Some(*one),
+            all => all.iter().find(|one| one.has_port(address.port())).copied(),
+        }
+    }
+
+    /// The slices of a service.
+    pub fn slices(&self, service: &ServiceRef) -> impl Iterator<Item = &'a EndpointSlice> {
+        self.backends(service)
+            .filter_map(|object| cast!(object, EndpointSlice))
+    }
+
+    /// The Workloads of a service.
+    pub fn workloads(&self, service: &ServiceRef) -> impl Iterator<Item = &'a Workload> {
+        self.backends(service)
+            .filter_map(|object| cast!(object, Workload))
+    }
+
+    /// The Servers of a namespace, in order of name.
+    pub fn servers(&self, namespace: &'a str) -> impl Iterator<Item = &'a Server> {
+        self.policies(Kind::Server, namespace)
+            .filter_map(|object| cast!(object, Server))
+    }
+
+    /// The AuthorizationPolicies of a namespace, in order of name.
+    pub fn authorizations(
+        &self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a AuthorizationPolicy> {
+        self.policies(Kind::AuthorizationPolicy, namespace)
+            .filter_map(|object| cast!(object, AuthorizationPolicy))
+    }
+
+    /// A MeshTLSAuthentication.
+    pub fn mesh_tls(&self, namespace: &str, name: &str) -> Option<&'a MeshTLSAuthentication> {
+        self.object(Kind::MeshTLSAuthentication, namespace, name)
+            .and_then(|object| cast!(object, MeshTLSAuthentication))
+    }
+
+    /// A NetworkAuthentication.
+    pub fn network(&self, namespace: &str, name: &str) -> Option<&'a NetworkAuthentication> {
+        self.object(Kind::NetworkAuthentication, namespace, name)
+            .and_then(|object| cast!(object, NetworkAuthentication))
+    }
+
+    fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
+        let name = ObjectRef {
+            kind,
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+        };
+        let object = self.index.objects.get(&name);
+        self.note(Fact::Object(name));
+        object
+    }
+
+    fn at(&self, address: IpAddr) -> impl Iterator<Item = &'a Object> {
+        self.note(Fact::Address(address));
+        let names = self.index.by_address.get(&address).into_iter().flatten();
+        let index = self.index;
+        names.filter_map(|name| index.objects.get(name))
+    }
+
+    fn backends(&self, service: &ServiceRef) -> impl Iterator<Item = &'a Object> {
+        self.note(Fact::Backends(service.clone()));
+        let names = self.index.by_service.get(service).into_iter().flatten();
+        let index = self.index;
+        names.filter_map(|name| index.objects.get(name))
+    }
+
+    fn policies(&self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = &'a Object> {
+        self.note(Fact::Policies(namespace.to_string()));
+        self.index
+            .objects_of(kind, Some(namespace))
+            .map(|(_, object)| object)
+    }
+
+    fn note(&self, fact: Fact) {
+        self.read.borrow_mut().insert(fact);
+    }
+}

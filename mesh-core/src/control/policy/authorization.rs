@@ -1,0 +1,205 @@
+//! Compiles who may use a port.
+//!
+//! Law: what is not understood allows nobody. An AuthorizationPolicy whose authentications are
+//! missing or make no sense is left out, which can only deny.
+
+use ipnet::IpNet;
+
+use crate::control::config::MeshConfig;
+use crate::control::index::View;
+use crate::model::identity::Identity;
+use crate::model::labels::Labels;
+use crate::model::metadata::{Metadata, ResourceRef};
+use crate::model::server_policy::{Authentication, Authorization, IdentitySuffix, Network};
+use crate::resource::check::{AuthenticationKind, parse_network};
+use crate::resource::policy::{DefaultPolicy, LocalTargetRef, NetworkSpec};
+use crate::resource::{AuthorizationPolicy, MeshTLSAuthentication};
+
+/// Clients on the same host, who could reach the application without the proxy.
+pub fn localhost() -> Authorization {
+    let networks: [IpNet; 2] = [
+        "127.0.0.0/8".parse().expect("a network written here"),
+        "::1/128".parse().expect("a network written here"),
+    ];
+    Authorization {
+        metadata: Metadata::new_default("localhost"),
+        networks: self::networks(&networks),
+        authentication: Authentication::Unauthenticated,
+        labels: Labels::default(),
+    }
+}
+
+/// Whom a default policy allows.
+pub fn of_default(mesh: &MeshConfig, policy: DefaultPolicy) -> Option<Authorization> {
+    let (in_cluster, authenticated) = match policy {
+        DefaultPolicy::AllUnauthenticated | DefaultPolicy::Audit => (false, false),
+        DefaultPolicy::AllAuthenticated => (false, true),
+        DefaultPolicy::ClusterUnauthenticated => (true, false),
+        DefaultPolicy::ClusterAuthenticated => (true, true),
+        DefaultPolicy::Deny => return None,
+    };
+    Some(Authorization {
+        metadata: Metadata::new_default(policy.as_str()),
+        networks: if in_cluster {
+            networks(&mesh.cluster_networks)
+        } else {
+            everywhere()
+        },
+        authentication: if authenticated {
+            any_identity()
+        } else {
+            Authentication::Unauthenticated
+        },
+        labels: Labels::default(),
+    })
+}
+
+/// What the AuthorizationPolicies of a namespace allow on one of its Servers.
+pub fn of_server<'a>(
+    view: &View<'a>,
+    namespace: &'a str,
+    server: &str,
+) -> impl Iterator<Item = Authorization> {
+    let targets = |target: &LocalTargetRef| {
+        let group = target.group.as_deref().unwrap_or_default();
+        match (group, target.kind.as_str()) {
+            ("policy.linkerd.io", "Server") => target.name == server,
+            ("" | "core", "Namespace") => target.name == namespace,
+            _ => false,
+        }
+    };
+    view.authorizations(namespace)
+        .filter(move |policy| targets(&policy.spec.target_ref))
+        .filter_map(|policy| of_policy(view, namespace, policy))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// What one policy allows: clients that satisfy every one of its authentications.
+fn of_policy(
+    view: &View<'_>,
+    namespace: &str,
+    policy: &AuthorizationPolicy,
+) -> Option<Authorization> {
+    let mut networks = None;
+    let mut authentication = None;
+    for required in &policy.spec.required_authentication_refs {
+        let namespace = required.namespace.as_deref().unwrap_or(namespace);
+        // Two of a kind would have to hold both, which the API cannot say.
+        match AuthenticationKind::of(required)? {
+            AuthenticationKind::Network if networks.is_none() => {
+                let network = view.network(namespace, &required.name)?;
+                networks = Some(of_networks(&network.spec.networks)?);
+            }
+            AuthenticationKind::MeshTls if authentication.is_none() => {
+                let mesh_tls = view.mesh_tls(namespace, &required.name)?;
+                authentication = Some(of_mesh_tls(view.mesh, namespace, mesh_tls)?);
+            }
+            AuthenticationKind::ServiceAccount if authentication.is_none() => {
+                authentication = Some(Authentication::TlsAuthenticated {
+                    identities: vec![view.mesh.identity(namespace, &required.name).ok()?],
+                    suffixes: Vec::new(),
+                });
+            }
+            _ => return None,
+        }
+    }
+    Some(Authorization {
+        metadata: Metadata::new_resource(ResourceRef {
+            group: "policy.linkerd.io".to_string(),
+            kind: "authorizationpolicy".to_string(),
+            name: policy.metadata.name.clone().unwrap_or_default(),
+            namespace: policy.metadata.namespace.clone().unwrap_or_default(),
+            ..ResourceRef::default()
+        }),
+        networks: networks.unwrap_or_else(everywhere),
+        authentication: authentication.unwrap_or(Authentication::Unauthenticated),
+        labels: Labels::default(),
+    })
+}
+
+fn of_mesh_tls(
+    mesh: &MeshConfig,
+    namespace: &str,
+    mesh_tls: &MeshTLSAuthentication,
+) -> Option<Authentication> {
+    let (mut identities, mut suffixes) = (Vec::new(), Vec::new());
+    for text in mesh_tls.spec.identities.iter().flatten() {
+        match text.strip_prefix('*') {
+            Some("") => suffixes.push(IdentitySuffix { parts: Vec::new() }),
+            Some(suffix) => suffixes.push(suffix_of(suffix.strip_prefix('.')?)),
+            None => identities.push(Identity::new(text).ok()?),
+        }
+    }
+    for reference in mesh_tls.spec.identity_refs.iter().flatten() {
+        if !matches!(reference.group.as_deref(), None | Some("" | "core")) {
+            return None;
+        }
+        match reference.kind.as_str() {
+            "ServiceAccount" => {
+                let namespace = reference.namespace.as_deref().unwrap_or(namespace);
+                identities.push(mesh.identity(namespace, &reference.name).ok()?);
+            }
+            "Namespace" => {
+                let MeshConfig {
+                    control_namespace,
+                    trust_domain,
+                    ..
+                } = mesh;
+                suffixes.push(suffix_of(&format!(
+                    "{}.serviceaccount.identity.{control_namespace}.{trust_domain}",
+                    reference.name
+                )));
+            }
+            _ => return None,
+        }
+    }
+    let somebody = !identities.is_empty() || !suffixes.is_empty();
+    somebody.then_some(Authentication::TlsAuthenticated {
+        identities,
+        suffixes,
+    })
+}
+
+fn suffix_of(name: &str) -> IdentitySuffix {
+    IdentitySuffix {
+        parts: name.split('.').map(str::to_ascii_lowercase).collect(),
+    }
+}
+
+fn any_identity() -> Authentication {
+    Authentication::TlsAuthenticated {
+        identities: Vec::new(),
+        suffixes: vec![IdentitySuffix { parts: Vec::new() }],
+    }
+}
+
+fn of_networks(networks: &[NetworkSpec]) -> Option<Vec<Network>> {
+    let network = |network: &NetworkSpec| {
+        let except = network.except.iter().flatten();
+        Some(Network {
+            net: parse_network(&network.cidr)?,
+            except: except
+                .map(|part| parse_network(part))
+                .collect::<Option<_>>()?,
+        })
+    };
+    networks.iter().map(network).collect()
+}
+
+/// Whole networks.
+pub fn networks(networks: &[IpNet]) -> Vec<Network> {
+    let whole = |net: &IpNet| Network {
+        net: *net,
+        except: Vec::new(),
+    };
+    networks.iter().map(whole).collect()
+}
+
+fn everywhere() -> Vec<Network> {
+    let all: [IpNet; 2] = [
+        "0.0.0.0/0".parse().expect("a network written here"),
+        "::/0".parse().expect("a network written here"),
+    ];
+    networks(&all)
+}

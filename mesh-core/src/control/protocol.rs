@@ -1,0 +1,108 @@
+//! What a port speaks, as far as objects say: annotations, `appProtocol`, Servers, default lists.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+
+use crate::resource::check::{OPAQUE_PORTS, SKIP_INBOUND_PORTS};
+use crate::resource::policy::ProxyProtocol;
+use crate::resource::ports::PortSet;
+
+use super::index::{Instance, View};
+use super::select::server_of;
+
+/// What a service's port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortProtocol {
+    /// Nothing is said.
+    Detect,
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes.
+    Opaque,
+}
+
+/// What a port of a service speaks: its opaque-ports annotation (or, where it has none, its
+/// namespace's) before `appProtocol`, and that before the default list.
+pub fn of_service_port(view: &View<'_>, service: &Service, port: &ServicePort) -> PortProtocol {
+    let Ok(number) = u16::try_from(port.port) else {
+        return PortProtocol::Opaque;
+    };
+    let meta = &service.metadata;
+    let annotated = meta
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(OPAQUE_PORTS).map(String::as_str))
+        .or_else(|| {
+            of_namespace(
+                view,
+                meta.namespace.as_deref().unwrap_or_default(),
+                OPAQUE_PORTS,
+            )
+        });
+    let named = |name: &str| {
+        let ports = service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.ports.iter().flatten());
+        ports
+            .filter(|port| port.name.as_deref() == Some(name))
+            .find_map(|port| u16::try_from(port.port).ok())
+    };
+    if annotated.is_some_and(|text| read_ports(text, named).contains(number)) {
+        return PortProtocol::Opaque;
+    }
+    match port.app_protocol.as_deref() {
+        Some("http") => PortProtocol::Http1,
+        Some("kubernetes.io/h2c") => PortProtocol::Http2,
+        // As Linkerd has it: whatever is not known is carried as bytes.
+        Some(_) => PortProtocol::Opaque,
+        None if annotated.is_none() && view.mesh.opaque_ports.contains(number) => {
+            PortProtocol::Opaque
+        }
+        None => PortProtocol::Detect,
+    }
+}
+
+/// Whether a port of an instance is opaque: a Server says so, or its annotation (or, where it has
+/// none, its namespace's), or the default list.
+pub fn is_opaque(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+    match server_of(view, instance, port) {
+        Some(server) => server.spec.proxy_protocol == Some(ProxyProtocol::Opaque),
+        None => is_opaque_by_annotation(view, instance, port),
+    }
+}
+
+/// The same, for a port that no Server selects.
+pub fn is_opaque_by_annotation(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+    let annotated = instance
+        .annotation(OPAQUE_PORTS)
+        .or_else(|| of_namespace(view, instance.namespace(), OPAQUE_PORTS));
+    match annotated {
+        Some(text) => read_ports(text, |name| instance.port_named(name)).contains(port),
+        None => view.mesh.opaque_ports.contains(port),
+    }
+}
+
+/// Whether connections to a port of an instance do not go through its proxy.
+pub fn skips_proxy(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+    instance
+        .annotation(SKIP_INBOUND_PORTS)
+        .or_else(|| of_namespace(view, instance.namespace(), SKIP_INBOUND_PORTS))
+        .is_some_and(|text| read_ports(text, |_| None).contains(port))
+}
+
+/// An annotation of a namespace.
+pub fn of_namespace<'a>(view: &View<'a>, namespace: &str, annotation: &str) -> Option<&'a str> {
+    let annotations = view.namespace(namespace)?.metadata.annotations.as_ref()?;
+    annotations.get(annotation).map(String::as_str)
+}
+
+/// Ports, ranges and names of ports; what is none of them counts for nothing.
+pub fn read_ports(text: &str, named: impl Fn(&str) -> Option<u16>) -> PortSet {
+    let items = text.split(',').map(str::trim);
+    PortSet::union(items.map(|item| {
+        item.parse()
+            .unwrap_or_else(|_| named(item).into_iter().collect())
+    }))
+}
