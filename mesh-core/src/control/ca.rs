@@ -10,7 +10,7 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType,
-    SerialNumber, SigningKey,
+    SerialNumber,
 };
 use sha2::{Digest, Sha256};
 use x509_parser::asn1_rs::Tag;
@@ -22,6 +22,7 @@ use crate::model::identity::DnsName;
 use crate::runtime::crypto::KeyPair;
 use crate::runtime::{Crypto, Entropy};
 use crate::time::WallTime;
+use crate::wire::tls::csr::RcgenKey;
 
 use super::{pem, signature};
 
@@ -29,7 +30,7 @@ use super::{pem, signature};
 pub struct Authority {
     anchors_pem: String,
     issuer_der: Vec<u8>,
-    issuer: Issuer<'static, Signer>,
+    issuer: Issuer<'static, RcgenKey>,
     /// The issuer's subject as it stands in its certificate.
     subject_der: Vec<u8>,
     expires: WallTime,
@@ -242,7 +243,7 @@ pub fn make_anchor(
         validity,
         BasicConstraints::Unconstrained,
     );
-    let anchor = params.self_signed(&Signer(key.clone())).map_err(signing)?;
+    let anchor = params.self_signed(&RcgenKey(key.clone())).map_err(signing)?;
     Ok(pem::encode("CERTIFICATE", anchor.der()))
 }
 
@@ -317,7 +318,7 @@ fn base_params(entropy: &dyn Entropy, public_key: &[u8], validity: Validity) -> 
 fn issuer_from(
     certificate: &X509Certificate<'_>,
     key: Arc<dyn KeyPair>,
-) -> Option<Issuer<'static, Signer>> {
+) -> Option<Issuer<'static, RcgenKey>> {
     let mut name = DistinguishedName::new();
     for part in certificate.subject().iter() {
         let mut attributes = part.iter();
@@ -349,7 +350,7 @@ fn issuer_from(
     params.distinguished_name = name;
     params.key_identifier_method = KeyIdMethod::PreSpecified(key_identifier);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    Some(Issuer::new(params, Signer(key)))
+    Some(Issuer::new(params, RcgenKey(key)))
 }
 
 fn key_identifier(public_key: &[u8]) -> Vec<u8> {
@@ -378,29 +379,8 @@ fn signing(error: rcgen::Error) -> CaError {
     CaError::Signing(error.to_string())
 }
 
-/// rcgen's view of a key behind the crypto door.
-struct Signer(Arc<dyn KeyPair>);
-
 /// rcgen's view of a public key alone.
 struct PublicKey<'a>(&'a [u8]);
-
-impl PublicKeyData for Signer {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.public_key()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl SigningKey for Signer {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0
-            .sign(message)
-            .map_err(|_| rcgen::Error::RemoteKeyError)
-    }
-}
 
 impl PublicKeyData for PublicKey<'_> {
     fn der_bytes(&self) -> &[u8] {

@@ -17,6 +17,7 @@ use crate::runtime::{BoxFuture, Runtime};
 use super::ca::{Authority, CaError, IssuedLeaf, Validity};
 use super::config::{IdentityConfig, MeshConfig};
 use super::csr;
+use super::metrics::ControlMetrics;
 use super::state::{self, StateError};
 use super::token::{self, AUDIENCE, ServiceAccountName, TOKEN_BYTES_MAX, TokenError};
 
@@ -30,6 +31,7 @@ struct Inner {
     mesh: MeshConfig,
     authority: ArcSwap<Authority>,
     token_key: Arc<dyn KeyPair>,
+    metrics: Arc<ControlMetrics>,
 }
 
 impl IdentityIssuer {
@@ -41,6 +43,7 @@ impl IdentityIssuer {
         runtime: &Runtime,
         config: &IdentityConfig,
         mesh: &MeshConfig,
+        metrics: Arc<ControlMetrics>,
     ) -> Result<Self, StateError> {
         let directory = &config.state_directory;
         let authority = state::authority(runtime, directory).await?;
@@ -51,7 +54,13 @@ impl IdentityIssuer {
             mesh: mesh.clone(),
             authority: ArcSwap::from_pointee(authority),
             token_key,
+            metrics,
         })))
+    }
+
+    /// The mesh that identities are of.
+    pub fn mesh(&self) -> &MeshConfig {
+        &self.0.mesh
     }
 
     /// Reads the authority's files again. Where they are wrong, what was read before stays in force.
@@ -89,7 +98,23 @@ impl Certifier for IdentityIssuer {
         csr_der: Vec<u8>,
     ) -> BoxFuture<'static, Result<Certificate, Refusal>> {
         let inner = self.0.clone();
-        Box::pin(async move { inner.certify(&identity, &token, &csr_der).await })
+        Box::pin(async move {
+            let result = inner.certify(&identity, &token, &csr_der).await;
+            match &result {
+                Ok(certificate) => {
+                    inner.metrics.certificates_issued.increment();
+                    let until = certificate.valid_until;
+                    tracing::info!(%identity, %until, "certificate issued");
+                }
+                Err(refusal) => {
+                    inner.metrics.certificates_refused.increment();
+                    // The identity is the caller's claim: quoted, and cut to what a name may have.
+                    let claimed: String = identity.chars().take(253).collect();
+                    tracing::warn!(?claimed, %refusal, "certificate refused");
+                }
+            }
+            result
+        })
     }
 }
 
@@ -112,7 +137,6 @@ impl Inner {
         let leaf = self
             .issue(&public_key, std::slice::from_ref(&name))
             .map_err(|error| Refusal::Unavailable(error.to_string()))?;
-        tracing::info!(identity = %name, until = %leaf.valid_until, "certificate issued");
         Ok(Certificate {
             leaf_der: leaf.leaf_der,
             intermediates_der: leaf.intermediates_der,

@@ -5,7 +5,7 @@ use super::index::ServiceRef;
 
 /// A name under the cluster's domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceName {
+pub(super) struct ServiceName {
     /// The service.
     pub service: ServiceRef,
     /// One instance of it, by host name: `db-0` of `db-0.db.ns.svc.cluster.local`.
@@ -13,7 +13,7 @@ pub struct ServiceName {
 }
 
 /// Reads `[INSTANCE.]NAME.NAMESPACE.svc.DOMAIN`, or `NAME.NAMESPACE.svc`, which says the same.
-pub fn parse_full(mesh: &MeshConfig, host: &str) -> Option<ServiceName> {
+pub(super) fn parse_full(mesh: &MeshConfig, host: &str) -> Option<ServiceName> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let host = host
         .strip_suffix(mesh.cluster_domain.as_str())
@@ -36,7 +36,7 @@ pub fn parse_full(mesh: &MeshConfig, host: &str) -> Option<ServiceName> {
 
 /// Every service that a client in `namespace` can mean by `host`, likeliest first: as a resolver
 /// with Kubernetes' search path would, so that explicit proxies can be given `http://web/`.
-pub fn candidates(mesh: &MeshConfig, namespace: &str, host: &str) -> Vec<ServiceName> {
+pub(super) fn candidates(mesh: &MeshConfig, namespace: &str, host: &str) -> Vec<ServiceName> {
     if let Some(full) = parse_full(mesh, host) {
         return vec![full];
     }

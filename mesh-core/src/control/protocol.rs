@@ -11,7 +11,7 @@ use super::select::server_of;
 
 /// What a service's port speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortProtocol {
+pub(super) enum PortProtocol {
     /// Nothing is said.
     Detect,
     /// HTTP/1.
@@ -24,7 +24,7 @@ pub enum PortProtocol {
 
 /// What a port of a service speaks: its opaque-ports annotation (or, where it has none, its
 /// namespace's) before `appProtocol`, and that before the default list.
-pub fn of_service_port(view: &View<'_>, service: &Service, port: &ServicePort) -> PortProtocol {
+pub(super) fn of_service_port(view: &View<'_>, service: &Service, port: &ServicePort) -> PortProtocol {
     let Ok(number) = u16::try_from(port.port) else {
         return PortProtocol::Opaque;
     };
@@ -66,7 +66,7 @@ pub fn of_service_port(view: &View<'_>, service: &Service, port: &ServicePort) -
 
 /// Whether a port of an instance is opaque: a Server says so, or its annotation (or, where it has
 /// none, its namespace's), or the default list.
-pub fn is_opaque(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+pub(super) fn is_opaque(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
     match server_of(view, instance, port) {
         Some(server) => server.spec.proxy_protocol == Some(ProxyProtocol::Opaque),
         None => is_opaque_by_annotation(view, instance, port),
@@ -74,7 +74,7 @@ pub fn is_opaque(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
 }
 
 /// The same, for a port that no Server selects.
-pub fn is_opaque_by_annotation(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+pub(super) fn is_opaque_by_annotation(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
     let annotated = instance
         .annotation(OPAQUE_PORTS)
         .or_else(|| of_namespace(view, instance.namespace(), OPAQUE_PORTS));
@@ -85,7 +85,7 @@ pub fn is_opaque_by_annotation(view: &View<'_>, instance: Instance<'_>, port: u1
 }
 
 /// Whether connections to a port of an instance do not go through its proxy.
-pub fn skips_proxy(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+pub(super) fn skips_proxy(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
     instance
         .annotation(SKIP_INBOUND_PORTS)
         .or_else(|| of_namespace(view, instance.namespace(), SKIP_INBOUND_PORTS))
@@ -93,13 +93,13 @@ pub fn skips_proxy(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
 }
 
 /// An annotation of a namespace.
-pub fn of_namespace<'a>(view: &View<'a>, namespace: &str, annotation: &str) -> Option<&'a str> {
+pub(super) fn of_namespace<'a>(view: &View<'a>, namespace: &str, annotation: &str) -> Option<&'a str> {
     let annotations = view.namespace(namespace)?.metadata.annotations.as_ref()?;
     annotations.get(annotation).map(String::as_str)
 }
 
 /// Ports, ranges and names of ports; what is none of them counts for nothing.
-pub fn read_ports(text: &str, named: impl Fn(&str) -> Option<u16>) -> PortSet {
+pub(super) fn read_ports(text: &str, named: impl Fn(&str) -> Option<u16>) -> PortSet {
     let items = text.split(',').map(str::trim);
     PortSet::union(items.map(|item| {
         item.parse()

@@ -1,0 +1,86 @@
+//! The control plane's admin port: `/metrics`, `/ready`, `/live` in plain HTTP/1.
+
+use std::sync::Arc;
+
+use ::http::header::{ALLOW, CONTENT_TYPE};
+use ::http::{HeaderValue, Method, StatusCode};
+
+use crate::model::protocol::HttpVersion;
+use crate::runtime::{BoxFuture, Listener, Runtime};
+use crate::wire::drain::DrainWatch;
+use crate::wire::http::server::{ServerOptions, serve};
+use crate::wire::http::{Body, Request, Response, Service};
+
+use super::identity::IdentityIssuer;
+use super::metrics::ControlMetrics;
+use super::publish::Publisher;
+use super::serve::next_connection;
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub(super) struct Admin {
+    pub(super) publisher: Publisher,
+    pub(super) issuer: IdentityIssuer,
+    pub(super) metrics: Arc<ControlMetrics>,
+}
+
+impl Admin {
+    /// Serves every connection of a listener until the drain begins.
+    pub(super) async fn accept_loop(
+        self,
+        runtime: Runtime,
+        listener: Box<dyn Listener>,
+        drain: DrainWatch,
+    ) {
+        let service: Arc<dyn Service> = Arc::new(self);
+        while let Some(connection) = next_connection(&runtime, &*listener, &drain).await {
+            let (of_task, service, drain) = (runtime.clone(), service.clone(), drain.clone());
+            runtime.spawn("control admin connection", async move {
+                let options = ServerOptions::default();
+                let (io, version) = (connection.io, HttpVersion::Http1);
+                if let Err(error) = serve(&of_task, io, version, &options, service, drain).await {
+                    tracing::debug!(peer = %connection.peer, %error, "admin connection ended");
+                }
+            });
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".to_string());
+            let headers = response.headers_mut();
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            "/metrics" => {
+                let ends = self.issuer.authority().expires();
+                let (objects, is_synced) = (self.publisher.objects(), self.publisher.is_synced());
+                text(StatusCode::OK, self.metrics.render(&objects, is_synced, ends))
+            }
+            "/ready" if self.publisher.is_synced() => text(StatusCode::OK, "ready\n".to_string()),
+            "/ready" => {
+                let reason = "not ready: the cluster's objects have not all been listed\n";
+                text(StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
+            }
+            "/live" => text(StatusCode::OK, "live\n".to_string()),
+            "/ping" => text(StatusCode::OK, "pong\n".to_string()),
+            _ => text(StatusCode::NOT_FOUND, "/metrics /ready /live\n".to_string()),
+        }
+    }
+}
+
+impl Service for Admin {
+    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+        let response = self.answer(request.method(), request.uri().path());
+        Box::pin(std::future::ready(response))
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Response {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}

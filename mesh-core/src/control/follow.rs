@@ -1,0 +1,57 @@
+//! Follows the cluster: its watches into the index, and changes out to proxies.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::resource::Kind;
+use crate::runtime::Runtime;
+
+use super::metrics::ControlMetrics;
+use super::publish::Publisher;
+
+/// A cluster source's stream does not end; where one does, it is opened again after this.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// Follows one kind. Does not end.
+pub(super) async fn follow_kind(
+    runtime: Runtime,
+    kind: Kind,
+    publisher: Publisher,
+    changed: Arc<Notify>,
+    metrics: Arc<ControlMetrics>,
+) {
+    loop {
+        let mut events = runtime.cluster.watch(kind);
+        while let Some(event) = poll_fn(|context| events.as_mut().poll_next(context)).await {
+            match event {
+                Ok(event) => {
+                    metrics.events.increment();
+                    publisher.apply(kind, event);
+                    changed.notify_one();
+                }
+                Err(error) => {
+                    metrics.watch_errors.increment();
+                    tracing::error!(%kind, %error, "what was known before stays in force");
+                }
+            }
+        }
+        runtime.sleep(REOPEN_AFTER).await;
+    }
+}
+
+/// Publishes after each burst of changes. Does not end.
+pub(super) async fn publish_changes(
+    runtime: Runtime,
+    publisher: Publisher,
+    changed: Arc<Notify>,
+    coalesce: Duration,
+) {
+    loop {
+        changed.notified().await;
+        runtime.sleep(coalesce).await;
+        publisher.refresh();
+    }
+}
