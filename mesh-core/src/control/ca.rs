@@ -243,7 +243,9 @@ pub fn make_anchor(
         validity,
         BasicConstraints::Unconstrained,
     );
-    let anchor = params.self_signed(&RcgenKey(key.clone())).map_err(signing)?;
+    let anchor = params
+        .self_signed(&RcgenKey(key.clone()))
+        .map_err(signing)?;
     Ok(pem::encode("CERTIFICATE", anchor.der()))
 }
 

@@ -54,7 +54,8 @@ impl OwnCertificate {
         let leaf = self.issuer.issue_own(self.key.public_key(), &self.names);
         let leaf = leaf.map_err(ControlError::Certificate)?;
         let set = || -> Result<(), CredentialsError> {
-            self.credentials.set_roots(authority.anchors_pem().as_bytes())?;
+            self.credentials
+                .set_roots(authority.anchors_pem().as_bytes())?;
             let key = self.key.clone();
             self.credentials
                 .set_certificate(leaf.leaf_der, leaf.intermediates_der, key)

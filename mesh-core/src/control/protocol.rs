@@ -24,7 +24,11 @@ pub(super) enum PortProtocol {
 
 /// What a port of a service speaks: its opaque-ports annotation (or, where it has none, its
 /// namespace's) before `appProtocol`, and that before the default list.
-pub(super) fn of_service_port(view: &View<'_>, service: &Service, port: &ServicePort) -> PortProtocol {
+pub(super) fn of_service_port(
+    view: &View<'_>,
+    service: &Service,
+    port: &ServicePort,
+) -> PortProtocol {
     let Ok(number) = u16::try_from(port.port) else {
         return PortProtocol::Opaque;
     };
@@ -93,7 +97,11 @@ pub(super) fn skips_proxy(view: &View<'_>, instance: Instance<'_>, port: u16) ->
 }
 
 /// An annotation of a namespace.
-pub(super) fn of_namespace<'a>(view: &View<'a>, namespace: &str, annotation: &str) -> Option<&'a str> {
+pub(super) fn of_namespace<'a>(
+    view: &View<'a>,
+    namespace: &str,
+    annotation: &str,
+) -> Option<&'a str> {
     let annotations = view.namespace(namespace)?.metadata.annotations.as_ref()?;
     annotations.get(annotation).map(String::as_str)
 }

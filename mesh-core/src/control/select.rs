@@ -8,7 +8,11 @@ use crate::resource::Server;
 use super::index::{Instance, View};
 
 /// The Server that selects a port of an instance: of several the oldest, of those the first by name.
-pub(super) fn server_of<'a>(view: &View<'a>, instance: Instance<'a>, port: u16) -> Option<&'a Server> {
+pub(super) fn server_of<'a>(
+    view: &View<'a>,
+    instance: Instance<'a>,
+    port: u16,
+) -> Option<&'a Server> {
     let created = |server: &Server| {
         let at = server.metadata.creation_timestamp.as_ref();
         at.map(|at| at.0)
