@@ -86,6 +86,12 @@ impl From<hyper::Error> for Error {
                 return Self::from_h2(h2);
             }
             if let Some(io) = cause.downcast_ref::<io::Error>() {
+                if io
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<PrefaceTimeout>())
+                {
+                    return Self::Timeout("http/2 preface");
+                }
                 return io::Error::new(io.kind(), io.to_string()).into();
             }
             source = cause.source();
@@ -118,6 +124,11 @@ impl Error {
         }
     }
 }
+
+/// A client did not send its whole preface in time; travels through hyper inside an I/O error.
+#[derive(Debug, thiserror::Error)]
+#[error("http/2 preface timed out")]
+pub(super) struct PrefaceTimeout;
 
 /// An HTTP/2 stream reset: its code (RFC 9113, section 7).
 ///

@@ -10,11 +10,13 @@ pub mod h1;
 pub mod hop_by_hop;
 mod runtime;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod upgrade;
 
 use crate::runtime::BoxFuture;
 
-pub use super::drain::{DrainSignal, DrainWatch};
+pub use super::drain::{self, DrainSignal, DrainWatch};
 pub use body::Body;
 pub use client::SendError;
 pub use error::{Error, Reset};

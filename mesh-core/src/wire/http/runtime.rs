@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::error::PrefaceTimeout;
 use crate::runtime::clock::BoxSleep;
 use crate::runtime::{BoxIo, Clock, Tasks};
 use crate::time::Timestamp;
@@ -94,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// Reads fail with `TimedOut` where the first `bytes` have not come by `deadline`.
+    /// Reads fail with [`PrefaceTimeout`] where the first `bytes` have not come by `deadline`.
     pub(super) fn with_first_bytes(io: BoxIo, bytes: usize, deadline: BoxSleep) -> Self {
         let first_bytes = Some(FirstBytes {
             missing: bytes,
@@ -111,7 +112,7 @@ impl Stream {
         if first.missing == 0 {
             self.first_bytes = None;
         } else if read.is_none() && first.deadline.as_mut().poll(cx).is_ready() {
-            return Err(io::ErrorKind::TimedOut.into());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, PrefaceTimeout));
         }
         Ok(())
     }
