@@ -58,7 +58,7 @@ impl<F: Fn(Connection) + Send + Sync + 'static> Recycle for F {
 }
 
 /// An idle HTTP/1 connection. Holds no buffers. Dropping it closes it.
-pub struct Connection(Box<Link>);
+pub struct Connection(pub(super) Box<Link>);
 
 /// A connection, idle or not.
 pub(super) struct Link {

@@ -7,6 +7,8 @@ mod error;
 mod intake;
 mod response;
 pub mod server;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod upload;
 

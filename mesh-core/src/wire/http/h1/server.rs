@@ -23,7 +23,7 @@ use super::codec::{
 };
 use super::error::Fault;
 use super::intake::{Intake, Shared, State};
-use crate::runtime::{BoxIo, Runtime};
+use crate::runtime::{BoxFuture, BoxIo, Runtime};
 use crate::wire::http::hop_by_hop::connection_names;
 use crate::wire::http::server::ServerOptions;
 use crate::wire::http::{Body, DrainWatch, Error, Reset, Response, Service, Upgraded};
@@ -63,16 +63,16 @@ pub async fn serve(
         drain,
     };
     while let Some(head) = session.next_head().await? {
-        match session.exchange(head).await? {
-            After::Next => {}
-            After::Close => {
-                session.close().await;
-                break;
+        let (asked, answer) = session.call(head);
+        let response = session.answered(answer).await?;
+        match session.begin_response(&asked, response)? {
+            Begun::Response(sending) => {
+                if !session.send_response(sending).await? {
+                    Box::pin(session.close()).await;
+                    return Ok(());
+                }
             }
-            After::Upgrade(upstream) => {
-                // On the heap, as it is rare and its buffers are large.
-                return Box::pin(session.join(upstream)).await;
-            }
+            Begun::Upgrade(upstream) => return Box::pin(session.join(upstream)).await,
         }
     }
     Ok(())
@@ -101,11 +101,19 @@ struct Asked {
     upgrade: bool,
 }
 
-/// What follows a response.
-enum After {
-    Next,
-    Close,
+/// A response whose head is queued.
+enum Begun {
+    Response(Sending),
+    /// The connection leaves HTTP with it, to be joined with this.
     Upgrade(Upgraded),
+}
+
+/// The rest of a response.
+struct Sending {
+    body: Body,
+    encoder: BodyEncoder,
+    /// The connection lives on after it.
+    keep_alive: bool,
 }
 
 /// A head that did not come in time, or not at all.
@@ -130,26 +138,28 @@ impl Session<'_> {
                 () = self.idle() => return Ok(None),
             }
         }
-        let fault = match self.read_head().await {
-            Ok(head) => return Ok(head),
-            Err(fault) => fault,
-        };
-        match fault {
-            NoHead::TimedOut => {
-                self.refuse(StatusCode::REQUEST_TIMEOUT).await;
-                Err(Error::Timeout("request head"))
-            }
-            NoHead::Fault(fault) => Err(self.fail(fault).await),
+        let mut decoder = HeadDecoder::new(self.options.header_bytes_max as usize);
+        // Most heads come in one piece; the others' future, with its timer, is on the heap.
+        match self.decode_head(&mut decoder) {
+            Ok(Some(head)) => Ok(Some(head)),
+            Ok(None) => Box::pin(self.finish_head(decoder)).await,
+            Err(fault) => Err(self.fail(fault).await),
         }
     }
 
-    /// Reads a head whose first bytes are there. `None`: there was nothing but empty lines.
-    async fn read_head(&self) -> Result<Option<RequestHead>, NoHead> {
-        let mut decoder = HeadDecoder::new(self.options.header_bytes_max as usize);
-        // Most heads come in one piece, and then no timer is made.
-        if let Some(head) = self.decode_head(&mut decoder)? {
-            return Ok(Some(head));
+    /// Reads the rest of a head in its time. `None`: there was nothing but empty lines.
+    async fn finish_head(&self, decoder: HeadDecoder) -> Result<Option<RequestHead>, Error> {
+        match self.read_head(decoder).await {
+            Ok(head) => Ok(head),
+            Err(NoHead::Fault(fault)) => Err(self.fail(fault).await),
+            Err(NoHead::TimedOut) => {
+                self.refuse(StatusCode::REQUEST_TIMEOUT).await;
+                Err(Error::Timeout("request head"))
+            }
         }
+    }
+
+    async fn read_head(&self, mut decoder: HeadDecoder) -> Result<Option<RequestHead>, NoHead> {
         let rest = async {
             loop {
                 if self.fill().await? == 0 {
@@ -193,8 +203,8 @@ impl Session<'_> {
         }
     }
 
-    /// Has one request answered.
-    async fn exchange(&self, head: RequestHead) -> Result<After, Error> {
+    /// Hands a request to the service.
+    fn call(&self, head: RequestHead) -> (Asked, BoxFuture<'static, Response>) {
         let asked = Asked {
             method: head.parts.method.clone(),
             version: head.parts.version,
@@ -206,27 +216,29 @@ impl Session<'_> {
         if parts.version == Version::HTTP_11 {
             parts.extensions.insert(informational);
         }
-        let mut answer = self.service.call(http::Request::from_parts(parts, body));
+        let answer = self.service.call(http::Request::from_parts(parts, body));
+        (asked, answer)
+    }
+
+    /// Waits for the service's response. A client that breaks the request or the connection
+    /// ends the service's work.
+    async fn answered(&self, mut answer: BoxFuture<'static, Response>) -> Result<Response, Error> {
         let answered = tokio::select! {
             biased;
             response = &mut answer => Ok(response),
             fault = poll_fn(|cx| self.shared.lock().poll_client(cx)) => Err(fault),
         };
-        // Whatever the service would make of a body that it could not read, the client broke it.
-        let answered = match self.shared.lock().intake {
-            Intake::Failed(fault) => Err(fault),
-            _ => answered,
-        };
-        // Ends what the service still does for a client that is gone.
         drop(answer);
-        match answered {
-            Ok(response) => self.respond(&asked, response).await,
-            Err(fault) => Err(self.fail(fault).await),
+        // Whatever the service would make of a body that it could not read, the client broke it.
+        let intake = self.shared.lock().intake;
+        match (intake, answered) {
+            (Intake::Failed(fault), _) | (_, Err(fault)) => Err(self.fail(fault).await),
+            (_, Ok(response)) => Ok(response),
         }
     }
 
-    /// Writes a response, and decides what follows it.
-    async fn respond(&self, asked: &Asked, mut response: Response) -> Result<After, Error> {
+    /// Queues a response's head, and decides what follows it.
+    fn begin_response(&self, asked: &Asked, mut response: Response) -> Result<Begun, Error> {
         if let Some(reset) = response.extensions_mut().remove::<Reset>() {
             return Err(Error::Reset(reset));
         }
@@ -235,7 +247,8 @@ impl Session<'_> {
         if leaves_http(asked, status) {
             match upgraded {
                 Some(upstream) if asked.upgrade => {
-                    return self.switch(asked, response, upstream).await;
+                    self.write_last_head(asked, &response.into_parts().0)?;
+                    return Ok(Begun::Upgrade(upstream));
                 }
                 // Nothing could follow such a head.
                 _ => *response.status_mut() = StatusCode::BAD_GATEWAY,
@@ -243,28 +256,24 @@ impl Session<'_> {
         } else if status.is_informational() {
             *response.status_mut() = StatusCode::BAD_GATEWAY;
         }
-        let (parts, mut body) = response.into_parts();
-        let size = body.size_hint().exact();
+        let (parts, body) = response.into_parts();
         let framing = Framing::to_send_response(
             &asked.method,
             asked.version,
             parts.status,
             &parts.headers,
-            size,
+            body.size_hint().exact(),
         );
-        let keep = self.write_head(asked, &parts, framing)?;
-        drop(parts);
-        let mut encoder = BodyEncoder::new(framing);
-        poll_fn(|cx| self.poll_response(cx, &mut body, &mut encoder)).await?;
-        if framing != Framing::None && !body.is_end_stream() {
-            self.end(&mut body).await?;
-        }
-        drop(body);
-        Ok(if keep && self.settle().await {
-            After::Next
-        } else {
-            After::Close
-        })
+        Ok(Begun::Response(Sending {
+            keep_alive: self.write_head(asked, &parts, framing)?,
+            encoder: BodyEncoder::new(framing),
+            // A body where there must be none is not looked at.
+            body: if framing == Framing::None {
+                Body::empty()
+            } else {
+                body
+            },
+        }))
     }
 
     /// Queues a response's head; tells whether the connection may live on after it.
@@ -298,6 +307,44 @@ impl Session<'_> {
             out,
         );
         Ok(keep)
+    }
+
+    /// Queues the last head of a connection that leaves HTTP.
+    fn write_last_head(&self, asked: &Asked, parts: &http::response::Parts) -> Result<(), Error> {
+        let mut state = self.shared.lock();
+        if state.intake != Intake::Ended {
+            return Err(Error::Invalid("upgrade within a request's body".into()));
+        }
+        let connection = match parts.status {
+            StatusCode::SWITCHING_PROTOCOLS => ConnectionField::Upgrade,
+            _ => ConnectionField::Absent,
+        };
+        state.head_sent = true;
+        let out = state.transport()?.out();
+        let (method, version) = (&asked.method, asked.version);
+        response_head(parts, method, version, Framing::None, connection, out);
+        Ok(())
+    }
+
+    /// Sends a response's body; tells whether the connection is at the beginning of another
+    /// request then.
+    async fn send_response(&self, mut sending: Sending) -> Result<bool, Error> {
+        let Sending { body, encoder, .. } = &mut sending;
+        poll_fn(|cx| self.poll_response(cx, body, encoder)).await?;
+        if !body.is_end_stream() {
+            self.end(body).await?;
+        }
+        if !sending.keep_alive {
+            return Ok(false);
+        }
+        drop(sending);
+        let intake = self.shared.lock().intake;
+        match intake {
+            Intake::Ended => Ok(true),
+            Intake::Failed(_) => Ok(false),
+            // On the heap, as it is rare.
+            Intake::Lent | Intake::Dropped => Ok(Box::pin(self.settle()).await),
+        }
     }
 
     /// Writes a response's body. Small pieces are gathered until none is ready or they are worth
@@ -371,34 +418,9 @@ impl Session<'_> {
         }
     }
 
-    /// Writes the last head of a connection that leaves HTTP.
-    async fn switch(
-        &self,
-        asked: &Asked,
-        response: Response,
-        upstream: Upgraded,
-    ) -> Result<After, Error> {
-        let (parts, _) = response.into_parts();
-        {
-            let mut state = self.shared.lock();
-            if state.intake != Intake::Ended {
-                return Err(Error::Invalid("upgrade within a request's body".into()));
-            }
-            let connection = match parts.status {
-                StatusCode::SWITCHING_PROTOCOLS => ConnectionField::Upgrade,
-                _ => ConnectionField::Absent,
-            };
-            state.head_sent = true;
-            let out = state.transport()?.out();
-            let (method, version) = (&asked.method, asked.version);
-            response_head(&parts, method, version, Framing::None, connection, out);
-        }
-        self.flush().await?;
-        Ok(After::Upgrade(upstream))
-    }
-
     /// Joins a connection that has left HTTP with what it was for.
     async fn join(&self, upstream: Upgraded) -> Result<(), Error> {
+        self.flush().await?;
         let (Some(transport), Some(upstream)) = (self.shared.take_transport(), upstream.take())
         else {
             return Err(Error::Canceled);
@@ -466,7 +488,7 @@ impl Session<'_> {
     /// Ends a connection whose client broke a message: with an answer, where it may get one.
     async fn fail(&self, fault: Fault) -> Error {
         if let Fault::Refused(refusal) = fault {
-            self.refuse(refusal.status()).await;
+            Box::pin(self.refuse(refusal.status())).await;
         }
         fault.into()
     }

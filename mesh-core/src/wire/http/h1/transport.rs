@@ -81,13 +81,13 @@ impl Transport {
 
     /// Where heads and ends are encoded to. Only while [`Self::is_full`] is false.
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
-        debug_assert!(self.data.is_empty(), "what follows data would go before it");
+        debug_assert!(self.last.is_empty() && self.data.is_empty(), "out of order");
         &mut self.first
     }
 
     /// Queues data and what goes after it; what goes before it was written to [`Self::out`].
     pub(super) fn push(&mut self, data: Bytes, after: &'static [u8]) {
-        debug_assert!(self.data.is_empty(), "there is one place for data");
+        debug_assert!(self.last.is_empty() && self.data.is_empty(), "out of order");
         if data.len() <= COPY_BYTES_MAX {
             self.first.extend_from_slice(&data);
             self.first.extend_from_slice(after);
@@ -99,7 +99,7 @@ impl Transport {
 
     /// Whether to write before more is queued.
     pub(super) fn is_full(&self) -> bool {
-        !self.data.is_empty() || self.first.len() >= GATHER_BYTES
+        !self.data.is_empty() || !self.last.is_empty() || self.first.len() >= GATHER_BYTES
     }
 
     /// Whether everything queued is written and flushed.
