@@ -1,5 +1,8 @@
 //! Which object something comes from (`meta.proto`), and labels.
 
+// prost's maps are HashMaps; what is taken out of them is sorted.
+#![allow(clippy::disallowed_types)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use linkerd2_proxy_api::meta as proto;

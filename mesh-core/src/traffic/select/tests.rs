@@ -1,3 +1,5 @@
+//! Facts of selection: which of many matches wins, by the rules of the Gateway API.
+
 use http::HeaderValue;
 use http::header::HeaderName;
 use proptest::prelude::*;
