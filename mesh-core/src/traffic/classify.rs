@@ -82,9 +82,14 @@ impl Head {
 
     /// The class once the response has ended, with or without trailers.
     pub fn end(self, trailers: Option<&HeaderMap>) -> Class {
+        self.end_with(trailers.and_then(grpc_status))
+    }
+
+    /// The class once the response has ended, by the `grpc-status` of its trailers, if any.
+    pub fn end_with(self, grpc_status: Option<u16>) -> Class {
         match self {
             Self::Settled(class) => class,
-            Self::Open(class) => trailers.and_then(grpc_status).map_or(class, |code| Class {
+            Self::Open(class) => grpc_status.map_or(class, |code| Class {
                 is_failure: is_grpc_failure(code),
                 grpc_status: Some(code),
             }),

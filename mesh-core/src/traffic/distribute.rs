@@ -6,6 +6,8 @@
 //!
 //! Law: a backend of weight 0 is never chosen.
 
+use std::sync::Arc;
+
 use crate::model::client_policy::{Backend, Distribution, RouteBackend};
 
 /// The backend to use, by `random`, which must be uniform over all of `u64`.
@@ -16,7 +18,7 @@ use crate::model::client_policy::{Backend, Distribution, RouteBackend};
 pub fn choose<F>(
     distribution: &Distribution<F>,
     random: u64,
-    available: impl Fn(&Backend) -> bool,
+    available: impl Fn(&Arc<Backend>) -> bool,
 ) -> Option<&RouteBackend<F>> {
     match distribution {
         Distribution::Empty => None,

@@ -1,0 +1,242 @@
+//! One endpoint of a backend: its connections, and whether it can be reached.
+//!
+//! An endpoint that cannot be connected to is *down*: it is picked only where all others are too,
+//! and a task of its own tries again with growing waits, so that no request pays for the attempt.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::pool::Http1Pool;
+use crate::model::client_policy;
+use crate::model::endpoint::Endpoint as Facts;
+use crate::model::protocol::HttpVersion;
+use crate::proxy::connect::{ConnectError, Connector, Session};
+use crate::proxy::metered::meter;
+use crate::proxy::orig_proto;
+use crate::runtime::{BoxIo, Runtime, TaskGuard};
+use crate::telemetry::metrics::{HttpMetrics, TransportMetrics};
+use crate::traffic::backoff::Backoff;
+use crate::wire::http::client::{self, Http2ClientOptions, Http2Connection};
+use crate::wire::http::{Error, Request, Response, SendError};
+
+/// What endpoints have in common.
+pub struct Common {
+    /// The outside.
+    pub runtime: Runtime,
+    /// Opens connections.
+    pub connector: Connector,
+    /// Waits between attempts to reach a down endpoint.
+    pub backoff: client_policy::Backoff,
+    /// How long an unused HTTP/1 connection is kept.
+    pub http1_idle_timeout: Duration,
+    /// Unused HTTP/1 connections kept for one endpoint.
+    pub http1_idle_max: usize,
+    /// Told when endpoints come, go or come up again.
+    pub changed: watch::Sender<u64>,
+}
+
+/// Where an endpoint is counted.
+#[derive(Clone)]
+pub struct EndpointMetrics {
+    /// Its connections.
+    pub transport: Arc<TransportMetrics>,
+    /// Its requests, where they are counted by endpoint.
+    pub http: Option<Arc<HttpMetrics>>,
+}
+
+/// An endpoint and its connections.
+pub struct Endpoint {
+    /// What discovery says of it.
+    pub facts: Facts,
+    /// Where it is counted.
+    pub metrics: EndpointMetrics,
+    common: Arc<Common>,
+    http2: ArcSwapOption<Http2Connection>,
+    connecting: tokio::sync::Mutex<()>,
+    http1: Arc<Http1Pool>,
+    down: AtomicBool,
+    revival: Mutex<Option<TaskGuard>>,
+}
+
+impl Endpoint {
+    /// An endpoint without connections.
+    pub fn new(facts: Facts, metrics: EndpointMetrics, common: &Arc<Common>) -> Arc<Self> {
+        let http1 =
+            Http1Pool::new(&common.runtime, common.http1_idle_timeout, common.http1_idle_max);
+        Arc::new(Self {
+            facts,
+            metrics,
+            common: common.clone(),
+            http2: ArcSwapOption::empty(),
+            connecting: tokio::sync::Mutex::default(),
+            http1: Arc::new(http1),
+            down: AtomicBool::new(false),
+            revival: Mutex::default(),
+        })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.facts.address
+    }
+
+    /// Whether the last attempt to reach it failed.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request over a connection fit for it, opening one where there is none.
+    ///
+    /// # Errors
+    /// [`SendError::Unsent`] where nothing of it reached the endpoint's application.
+    pub async fn send(self: &Arc<Self>, mut request: Request) -> Result<Response, SendError> {
+        let client_version = request.version();
+        let carried =
+            self.common.connector.carries_http1(&self.facts) && orig_proto::can_carry(&request);
+        if !carried && client_version != http::Version::HTTP_2 {
+            return self.send_http1(request).await;
+        }
+        if carried {
+            let fallback = self.facts.address.to_string();
+            if orig_proto::carry(&mut request, Some(&fallback)).is_err() {
+                return Err(SendError::Failed(Error::Invalid("no usable host".into())));
+            }
+        }
+        let sent = match self.http2().await {
+            Ok(connection) => connection.send(request).await,
+            Err(error) => Err(SendError::Unsent { request, error: unreached(error) }),
+        };
+        match sent {
+            Ok(mut response) => {
+                if carried {
+                    orig_proto::restore_response(&mut response, client_version);
+                }
+                Ok(response)
+            }
+            Err(SendError::Unsent { mut request, error }) => {
+                if carried {
+                    orig_proto::restore(&mut request);
+                }
+                Err(SendError::Unsent { request, error })
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    async fn send_http1(self: &Arc<Self>, mut request: Request) -> Result<Response, SendError> {
+        // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
+        while let Some(connection) = self.http1.take() {
+            match connection.send(request, Some(self.http1.clone())).await {
+                Err(SendError::Unsent { request: unsent, .. }) => request = unsent,
+                other => return other,
+            }
+        }
+        let io = match self.open(Session::Http(HttpVersion::Http1)).await {
+            Ok(io) => io,
+            Err(error) => return Err(SendError::Unsent { request, error: unreached(error) }),
+        };
+        self.http1.connection(io).send(request, Some(self.http1.clone())).await
+    }
+
+    /// A new connection that carries bytes.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn open_opaque(self: &Arc<Self>) -> Result<BoxIo, ConnectError> {
+        self.open(Session::Opaque).await
+    }
+
+    /// The one HTTP/2 connection, opened where there is none.
+    async fn http2(self: &Arc<Self>) -> Result<Arc<Http2Connection>, ConnectError> {
+        let usable = || self.http2.load_full().filter(|connection| !connection.is_closed());
+        if let Some(connection) = usable() {
+            return Ok(connection);
+        }
+        let _turn = self.connecting.lock().await;
+        if let Some(connection) = usable() {
+            return Ok(connection);
+        }
+        let io = self.open(Session::Http(HttpVersion::Http2)).await?;
+        self.keep_http2(io).await
+    }
+
+    async fn keep_http2(&self, io: BoxIo) -> Result<Arc<Http2Connection>, ConnectError> {
+        let mut options = Http2ClientOptions::default();
+        if let Some(params) = &self.facts.http2 {
+            options = options.with_params(params);
+        }
+        let connection = client::connect(&self.common.runtime, io, &options)
+            .await
+            .map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
+        let connection = Arc::new(connection);
+        self.http2.store(Some(connection.clone()));
+        Ok(connection)
+    }
+
+    async fn open(self: &Arc<Self>, session: Session) -> Result<BoxIo, ConnectError> {
+        match self.common.connector.connect(&self.facts, session).await {
+            Ok(io) => {
+                self.down.store(false, Ordering::Relaxed);
+                drop(self.revival().take());
+                Ok(meter(io, &self.metrics.transport))
+            }
+            Err(error) => {
+                tracing::debug!(endpoint = %self.address(), %error, "cannot connect");
+                self.went_down(session);
+                Err(error)
+            }
+        }
+    }
+
+    /// Marks the endpoint as down and starts trying to reach it again.
+    fn went_down(self: &Arc<Self>, session: Session) {
+        self.down.store(true, Ordering::Relaxed);
+        let mut revival = self.revival();
+        if revival.is_none() {
+            let task = revive(Arc::downgrade(self), self.common.clone(), session);
+            *revival = Some(self.common.runtime.spawn_guarded("revive-endpoint", task));
+        }
+    }
+
+    fn revival(&self) -> MutexGuard<'_, Option<TaskGuard>> {
+        self.revival.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tries to reach a down endpoint until it is up or gone.
+async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session) {
+    let mut backoff = Backoff::new(common.backoff);
+    loop {
+        common.runtime.sleep(backoff.failed(common.runtime.entropy.next_u64())).await;
+        let Some(endpoint) = endpoint.upgrade() else { return };
+        let Ok(io) = common.connector.connect(&endpoint.facts, session).await else { continue };
+        let io = meter(io, &endpoint.metrics.transport);
+        match session {
+            Session::Http(HttpVersion::Http2) => {
+                if endpoint.keep_http2(io).await.is_err() {
+                    continue;
+                }
+            }
+            Session::Http(HttpVersion::Http1) => endpoint.http1.put(endpoint.http1.connection(io)),
+            Session::Opaque => drop(io),
+        }
+        endpoint.down.store(false, Ordering::Relaxed);
+        common.changed.send_modify(|version| *version = version.wrapping_add(1));
+        // Ends this very task, which has nothing left to do.
+        drop(endpoint.revival().take());
+        return;
+    }
+}
+
+fn unreached(error: ConnectError) -> Error {
+    match error {
+        ConnectError::TimedOut => Error::Timeout("connect"),
+        ConnectError::Io(error) => Error::Io(error),
+        ConnectError::Tls(error) => Error::Io(std::io::Error::other(error.to_string())),
+    }
+}

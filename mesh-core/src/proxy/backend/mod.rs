@@ -1,0 +1,451 @@
+//! A backend as it lives in the proxy: its endpoints as discovery reports them, and the sending of
+//! each request to one of them.
+//!
+//! Law: a request is sent to one endpoint that discovery names at that moment. It is sent to
+//! another only where nothing of it reached the first. Requests in flight outlive the removal of
+//! their endpoint.
+
+pub mod endpoint;
+pub mod flight;
+pub mod pool;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::model::client_policy::{self, Dispatcher, Load};
+use crate::model::endpoint::{self as model, EndpointUpdate};
+use crate::model::labels::Labels;
+use crate::model::metadata::Metadata;
+use crate::proxy::config;
+use crate::proxy::connect::{ConnectError, Connector, NoTls};
+use crate::proxy::discover::Clients;
+use crate::proxy::refusal::Refusal;
+use crate::runtime::{BoxIo, Runtime, TaskGuard};
+use crate::telemetry::labels::{BalancerLabels, ClientTlsLabel, NoClientTls, OutboundEndpoint};
+use crate::telemetry::metrics::{BalancerMetrics, BalancerUpdate};
+use crate::telemetry::{BalancerProtocol, Telemetry};
+use crate::time::Timestamp;
+use crate::traffic::balance::{EndpointSet, Member};
+use crate::wire::http::{Request, Response, SendError};
+use endpoint::{Common, Endpoint, EndpointMetrics};
+use flight::Flight;
+
+/// Endpoints tried for one request at most.
+const ATTEMPTS_MAX: usize = 16;
+
+/// All live backends. Those that no connection uses are dropped.
+pub struct Backends {
+    runtime: Runtime,
+    clients: Clients,
+    connector: Connector,
+    config: config::Outbound,
+    telemetry: Arc<Telemetry>,
+    live: Mutex<Vec<(Key, Weak<Backend>)>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Key {
+    parent: Metadata,
+    backend: Arc<client_policy::Backend>,
+    protocol: BalancerProtocol,
+}
+
+impl Backends {
+    /// None yet.
+    pub fn new(
+        runtime: &Runtime,
+        clients: Clients,
+        connector: Connector,
+        config: &config::Outbound,
+        telemetry: &Arc<Telemetry>,
+    ) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            clients,
+            connector,
+            config: config.clone(),
+            telemetry: telemetry.clone(),
+            live: Mutex::default(),
+        }
+    }
+
+    /// The live backend of a model backend as one parent uses it.
+    pub fn find(
+        &self,
+        parent: &Metadata,
+        backend: &Arc<client_policy::Backend>,
+        protocol: BalancerProtocol,
+    ) -> Arc<Backend> {
+        let key = Key { parent: parent.clone(), backend: backend.clone(), protocol };
+        let mut live = lock(&self.live);
+        live.retain(|(_, backend)| backend.strong_count() > 0);
+        if let Some(found) =
+            live.iter().find(|(known, _)| *known == key).and_then(|(_, backend)| backend.upgrade())
+        {
+            return found;
+        }
+        let backend = self.start(&key);
+        live.push((key, Arc::downgrade(&backend)));
+        backend
+    }
+
+    fn start(&self, key: &Key) -> Arc<Backend> {
+        let (load, authority) = match &key.backend.dispatcher {
+            Dispatcher::Balance { path, load } => (*load, Some(path.as_str().into())),
+            _ => (DEFAULT_LOAD, None),
+        };
+        let labels =
+            BalancerLabels { parent: key.parent.clone(), backend: key.backend.metadata.clone() };
+        let metrics = self.telemetry.outbound.balancer(key.protocol, &labels);
+        let failfast_timeout = key.backend.queue.failfast_timeout;
+        metrics.gate_timeout(failfast_timeout);
+        let (changed, _) = watch::channel(0);
+        let common = Arc::new(Common {
+            runtime: self.runtime.clone(),
+            connector: self.connector.clone(),
+            backoff: self.config.connect.backoff,
+            http1_idle_timeout: self.config.http1_idle_timeout,
+            http1_idle_max: self.config.http1_idle_max,
+            changed,
+        });
+        Arc::new_cyclic(|weak| Backend {
+            common,
+            telemetry: self.telemetry.clone(),
+            authority,
+            metrics,
+            failfast_timeout,
+            queue_capacity: key.backend.queue.capacity as usize,
+            waiting: AtomicUsize::new(0),
+            state: Mutex::new(State::of(&key.backend.dispatcher, load, self.runtime.now())),
+            _discovery: match &key.backend.dispatcher {
+                Dispatcher::Balance { path, .. } => Some(self.discover(weak, path)),
+                _ => None,
+            },
+        })
+        .with_forward(&key.backend.dispatcher)
+    }
+
+    fn discover(&self, backend: &Weak<Backend>, path: &str) -> TaskGuard {
+        let (clients, path, backend) = (self.clients.clone(), path.to_string(), backend.clone());
+        self.runtime.spawn_guarded("discover-endpoints", async move {
+            clients
+                .follow_endpoints(&path, |update, fresh| {
+                    if let Some(backend) = backend.upgrade() {
+                        backend.apply(update, fresh);
+                    }
+                })
+                .await;
+        })
+    }
+}
+
+const DEFAULT_LOAD: Load = Load::PeakEwma {
+    default_rtt: Duration::from_millis(30),
+    decay: Duration::from_secs(10),
+};
+
+/// A backend and its endpoints.
+pub struct Backend {
+    common: Arc<Common>,
+    telemetry: Arc<Telemetry>,
+    authority: Option<Arc<str>>,
+    metrics: Arc<BalancerMetrics>,
+    failfast_timeout: Duration,
+    queue_capacity: usize,
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+    _discovery: Option<TaskGuard>,
+}
+
+struct State {
+    endpoints: EndpointSet<Arc<Endpoint>>,
+    /// The backend can only fail.
+    fails: bool,
+    /// The backend is one fixed endpoint.
+    forward: bool,
+    /// Since when there is no endpoint. None while there is one.
+    unready_since: Option<Timestamp>,
+    gate_shut: bool,
+}
+
+impl State {
+    fn of(dispatcher: &Dispatcher, load: Load, now: Timestamp) -> Self {
+        Self {
+            endpoints: EndpointSet::new(load),
+            fails: matches!(dispatcher, Dispatcher::Fail),
+            forward: matches!(dispatcher, Dispatcher::Forward(_)),
+            unready_since: Some(now),
+            gate_shut: false,
+        }
+    }
+}
+
+/// An endpoint as it was picked.
+type Picked = Arc<Member<Arc<Endpoint>>>;
+
+impl Backend {
+    fn with_forward(self: Arc<Self>, dispatcher: &Dispatcher) -> Arc<Self> {
+        if let Dispatcher::Forward(facts) = dispatcher {
+            let endpoints = vec![facts.clone()];
+            self.apply(Some(EndpointUpdate::Add { endpoints, labels: Labels::default() }), true);
+        }
+        self
+    }
+
+    /// Applies what discovery says. `None`: the path is unknown. `fresh`: the first item of a
+    /// stream, which replaces what earlier streams said.
+    fn apply(&self, update: Option<EndpointUpdate>, fresh: bool) {
+        let now = self.common.runtime.now();
+        let update = update.unwrap_or(EndpointUpdate::NoEndpoints { exists: false });
+        let op = match &update {
+            EndpointUpdate::Add { .. } if fresh => BalancerUpdate::Reset,
+            EndpointUpdate::Add { .. } => BalancerUpdate::Add,
+            EndpointUpdate::Remove(_) => BalancerUpdate::Remove,
+            EndpointUpdate::NoEndpoints { .. } => BalancerUpdate::DoesNotExist,
+        };
+        let mut state = self.state();
+        if fresh {
+            state.endpoints.resync();
+        }
+        let changes = state.endpoints.apply(update, now, |facts, labels, _| {
+            Endpoint::new(facts.clone(), self.endpoint_metrics(facts, labels), &self.common)
+        });
+        if changes.refused > 0 {
+            tracing::warn!(left_out = changes.refused, "too many endpoints for one backend");
+        }
+        self.metrics.updated(op, state.endpoints.len());
+        state.unready_since = match state.endpoints.is_empty() {
+            true => state.unready_since.or(Some(now)),
+            false => None,
+        };
+        drop(state);
+        self.common.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    fn endpoint_metrics(&self, facts: &model::Endpoint, labels: &Labels) -> EndpointMetrics {
+        let tls = match self.common.connector.tls(facts) {
+            Ok(server) => ClientTlsLabel::True { server_id: server.identity.clone() },
+            Err(NoTls::Loopback) => ClientTlsLabel::NoIdentity(NoClientTls::Loopback),
+            Err(NoTls::NotProvidedByServiceDiscovery) => {
+                ClientTlsLabel::NoIdentity(NoClientTls::NotProvidedByServiceDiscovery)
+            }
+        };
+        let labels = OutboundEndpoint {
+            authority: self.authority.clone(),
+            target_addr: facts.address,
+            tls,
+            labels: labels.clone(),
+        };
+        EndpointMetrics {
+            transport: self.telemetry.outbound.endpoint_transport(&labels),
+            http: Some(self.telemetry.outbound.endpoint(&labels)),
+        }
+    }
+
+    /// Whether a request could be sent now.
+    pub fn is_available(&self) -> bool {
+        let state = self.state();
+        !state.fails && !state.endpoints.is_empty()
+    }
+
+    /// Sends a request to one endpoint, and where nothing of it reached that, to another.
+    /// `required` is whom the client wants its server to be.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where no endpoint answered.
+    pub async fn send(
+        &self,
+        mut request: Request,
+        required: Option<&str>,
+    ) -> Result<(Response, Flight), Refusal> {
+        let mut tried = Tried::new(self.common.runtime.now());
+        loop {
+            let picked = self.ready(&mut tried).await?;
+            self.satisfies(&picked, required)?;
+            let mut flight = self.begin(&picked);
+            flight.sent();
+            match picked.state.send(request).await {
+                Ok(response) => return Ok((response, flight)),
+                Err(SendError::Unsent { request: unsent, error }) => {
+                    flight.failed();
+                    self.missed(&mut tried, picked.state.address(), Refusal::of(&error))?;
+                    request = unsent;
+                }
+                Err(SendError::Failed(error)) => {
+                    flight.failed();
+                    return Err(Refusal::of(&error));
+                }
+            }
+        }
+    }
+
+    /// Opens a connection for bytes to one endpoint, or another where that cannot be reached.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where none could be reached.
+    pub async fn open(&self) -> Result<(BoxIo, Flight), Refusal> {
+        let mut tried = Tried::new(self.common.runtime.now());
+        loop {
+            let picked = self.ready(&mut tried).await?;
+            let mut flight = self.begin(&picked);
+            match picked.state.open_opaque().await {
+                Ok(io) => return Ok((io, flight)),
+                Err(error) => {
+                    flight.failed();
+                    let refused = match error {
+                        ConnectError::TimedOut => Refusal::ConnectTimeout,
+                        error => Refusal::Connect(error.to_string()),
+                    };
+                    self.missed(&mut tried, picked.state.address(), refused)?;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, picked: &Picked) -> Flight {
+        let load = picked.load.start(self.common.runtime.now());
+        Flight::new(&self.common.runtime, load, picked.state.metrics.http.clone())
+    }
+
+    /// Whether an endpoint is who the client requires (`l5d-require-id`).
+    fn satisfies(&self, picked: &Picked, required: Option<&str>) -> Result<(), Refusal> {
+        let Some(required) = required else { return Ok(()) };
+        match self.common.connector.tls(&picked.endpoint) {
+            Ok(server) if server.identity.as_str() == required => Ok(()),
+            _ => Err(Refusal::IdentityRequired(required.to_string())),
+        }
+    }
+
+    /// Notes an endpoint that could not be reached. An error where no other is to be tried.
+    fn missed(
+        &self,
+        tried: &mut Tried,
+        address: SocketAddr,
+        refused: Refusal,
+    ) -> Result<(), Refusal> {
+        tried.addresses.push(address);
+        tried.attempts += 1;
+        let waited = self.common.runtime.now().since(tried.since);
+        let give_up = self.state().forward
+            || tried.attempts >= ATTEMPTS_MAX
+            || waited >= self.failfast_timeout;
+        if give_up { Err(refused) } else { Ok(()) }
+    }
+
+    /// An endpoint to send to, waiting for one where there is none (Linkerd's queue).
+    async fn ready(&self, tried: &mut Tried) -> Result<Picked, Refusal> {
+        // Subscribed before the look, so that no change between the two is missed.
+        let mut changed = self.common.changed.subscribe();
+        if let Some(endpoint) = self.pick(&tried.addresses)? {
+            self.metrics.passed();
+            return Ok(endpoint);
+        }
+        let place = Place::take(&self.waiting, self.queue_capacity).ok_or(Refusal::LoadShed)?;
+        let queued = self.metrics.queued();
+        let began = self.common.runtime.now();
+        loop {
+            let since = self.state().unready_since.unwrap_or(tried.since).max(tried.since_floor());
+            let give_up = since + self.failfast_timeout;
+            let again = (self.common.runtime.now() + RETRY_ALL).min(give_up);
+            let wait = async {
+                if changed.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            };
+            let elapsed = self.common.runtime.deadline(again, wait).await.is_err();
+            let now = self.common.runtime.now();
+            if elapsed && now >= give_up {
+                self.shut_gate();
+                return Err(Refusal::FailFast);
+            }
+            // All were tried: by now one may be reachable again.
+            tried.addresses.clear();
+            if let Some(endpoint) = self.pick(&[])? {
+                queued.dispatched(now.since(began));
+                drop(place);
+                return Ok(endpoint);
+            }
+        }
+    }
+
+    /// The less loaded of two endpoints drawn at random; one that is down only where all are.
+    /// None where there is none, or all were tried.
+    fn pick(&self, tried: &[SocketAddr]) -> Result<Option<Picked>, Refusal> {
+        let now = self.common.runtime.now();
+        let mut state = self.state();
+        if state.fails {
+            return Err(Refusal::InvalidPolicy);
+        }
+        if state.endpoints.is_empty() {
+            return if state.gate_shut { Err(Refusal::FailFast) } else { Ok(None) };
+        }
+        if std::mem::take(&mut state.gate_shut) {
+            self.metrics.gate_opened(self.common.runtime.clock.wall());
+        }
+        let random = self.common.runtime.entropy.next_u64();
+        let untried = |member: &Member<Arc<Endpoint>>| !tried.contains(&member.endpoint.address);
+        let up = |member: &Member<Arc<Endpoint>>| !member.state.is_down() && untried(member);
+        let picked = state.endpoints.pick_where(now, random, up);
+        let picked = picked.or_else(|| state.endpoints.pick_where(now, random, untried));
+        Ok(picked.cloned())
+    }
+
+    fn shut_gate(&self) {
+        let mut state = self.state();
+        if !state.gate_shut && state.endpoints.is_empty() {
+            state.gate_shut = true;
+            self.metrics.gate_shut(self.common.runtime.clock.wall());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// How long what waits with all endpoints tried waits before it tries them again.
+const RETRY_ALL: Duration = Duration::from_millis(100);
+
+/// What one request has tried.
+struct Tried {
+    since: Timestamp,
+    attempts: usize,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Tried {
+    fn new(since: Timestamp) -> Self {
+        Self { since, attempts: 0, addresses: Vec::new() }
+    }
+
+    /// A request that tried endpoints waits from its own start, one that found none from when the
+    /// backend lost its last.
+    fn since_floor(&self) -> Timestamp {
+        if self.attempts > 0 { self.since } else { Timestamp::ZERO }
+    }
+}
+
+/// A place in a queue, given back when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, capacity: usize) -> Option<Self> {
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(waiting);
+        (before < capacity.max(1)).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

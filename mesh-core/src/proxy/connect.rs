@@ -1,0 +1,167 @@
+//! Opening a connection to an endpoint: TCP, then mesh TLS where the endpoint is meshed, then the
+//! transport header where its proxy takes one.
+//!
+//! Law: an endpoint with a TLS identity is never reached in plaintext.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::model::endpoint::{Endpoint, ProtocolHint};
+use crate::model::identity::{DnsName, ServerTls};
+use crate::model::protocol::HttpVersion;
+use crate::proxy::config;
+use crate::runtime::{BoxIo, Runtime};
+use crate::wire::tls::{Credentials, TlsError, client as tls_client};
+use crate::wire::transport_header::{self, TransportHeader};
+
+/// What a connection will carry, as its server's proxy is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// Bytes.
+    Opaque,
+    /// HTTP.
+    Http(HttpVersion),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kernel says so.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("connect timed out")]
+    TimedOut,
+    /// The endpoint is meshed and TLS with it failed.
+    #[error("mesh TLS failed: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// Why a connection to an endpoint is in plaintext.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTls {
+    /// The endpoint is this workload itself.
+    Loopback,
+    /// Discovery gives it no identity.
+    NotProvidedByServiceDiscovery,
+}
+
+impl NoTls {
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::NotProvidedByServiceDiscovery => "not_provided_by_service_discovery",
+        }
+    }
+}
+
+/// Opens connections on the way out. Cloning shares it.
+#[derive(Clone)]
+pub struct Connector {
+    runtime: Runtime,
+    credentials: Credentials,
+    config: config::Connect,
+    own_ips: Arc<[IpAddr]>,
+}
+
+impl Connector {
+    /// A connector for a workload at `own_ips`.
+    pub fn new(
+        runtime: &Runtime,
+        credentials: &Credentials,
+        config: config::Connect,
+        own_ips: &[IpAddr],
+    ) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            credentials: credentials.clone(),
+            config,
+            own_ips: own_ips.into(),
+        }
+    }
+
+    /// Whom to expect at an endpoint, or why nobody.
+    pub fn tls<'a>(&self, endpoint: &'a Endpoint) -> Result<&'a ServerTls, NoTls> {
+        if self.own_ips.contains(&endpoint.address.ip()) {
+            return Err(NoTls::Loopback);
+        }
+        endpoint.tls.as_ref().ok_or(NoTls::NotProvidedByServiceDiscovery)
+    }
+
+    /// Whether HTTP/1 requests to an endpoint travel over HTTP/2.
+    pub fn carries_http1(&self, endpoint: &Endpoint) -> bool {
+        endpoint.protocol_hint == ProtocolHint::Http2 && self.tls(endpoint).is_ok()
+    }
+
+    /// Opens a connection, within the configured time.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        session: Session,
+    ) -> Result<BoxIo, ConnectError> {
+        self.runtime
+            .timeout(self.config.timeout, self.open(endpoint, session))
+            .await
+            .map_err(|_| ConnectError::TimedOut)?
+    }
+
+    async fn open(&self, endpoint: &Endpoint, session: Session) -> Result<BoxIo, ConnectError> {
+        let tls = self.tls(endpoint).ok();
+        let inbound_port = endpoint.inbound_port.filter(|_| tls.is_some());
+        let mut address = endpoint.address;
+        if let Some(port) = inbound_port {
+            address.set_port(port.get());
+        }
+        let connection = self.runtime.net.connect(address, self.config.tcp).await?;
+        let Some(server) = tls else { return Ok(connection.io) };
+        let header = (inbound_port.is_some() || endpoint.authority_override.is_some())
+            .then(|| header(endpoint, session));
+        let alpn = header.as_ref().map(|_| transport_header::ALPN);
+        let mut client =
+            tls_client::connect(connection.io, &self.credentials, server, alpn).await?;
+        if let Some(header) = header.filter(|_| client.alpn_agreed) {
+            // Not flushed: the first bytes of the session go out in the same record's wake.
+            client.io.write_all(&transport_header::encode(&header)).await?;
+        }
+        Ok(client.io)
+    }
+}
+
+fn header(endpoint: &Endpoint, session: Session) -> TransportHeader {
+    let over = endpoint.authority_override.as_ref();
+    let port = over.map_or(endpoint.address.port(), |name| name.port());
+    TransportHeader {
+        port: NonZeroU16::new(port).unwrap_or(NonZeroU16::MIN),
+        name: over.and_then(|name| DnsName::new(name.host()).ok()),
+        protocol: match session {
+            Session::Http(version) if endpoint.protocol_hint != ProtocolHint::Opaque => {
+                Some(version)
+            }
+            _ => None,
+        },
+    }
+}
+
+/// Opens a plain connection to the application on the way in.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_local(
+    runtime: &Runtime,
+    config: &config::Connect,
+    address: SocketAddr,
+) -> Result<BoxIo, ConnectError> {
+    let connection = runtime
+        .timeout(config.timeout, runtime.net.connect(address, config.tcp))
+        .await
+        .map_err(|_| ConnectError::TimedOut)??;
+    Ok(connection.io)
+}

@@ -1,0 +1,131 @@
+//! Detection with a dialed server. Where the client is silent it may be waiting for a server that
+//! speaks first: the server is dialed meanwhile, and its first bytes settle that this is neither
+//! TLS nor HTTP. Linkerd waits for its whole timeout (10 s) instead.
+//!
+//! `wire::sniff` reads and judges; this file says when to dial.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use crate::model::protocol::HttpVersion;
+use crate::runtime::{BoxIo, Runtime};
+use crate::traffic::detect::{HttpFound, TlsFound};
+use crate::wire::sniff::{self, Raced, Sniffed};
+
+/// How long a client may be silent before the server is dialed. Clients of HTTP and TLS speak at
+/// once, so that this spares them a connection that would be of no use.
+pub const DIAL_AFTER: Duration = Duration::from_millis(50);
+
+/// A server dialed while sniffing, with what its dialer knows of it.
+pub type Dialed<S> = (BoxIo, S);
+
+/// What was found, and the streams with all of their bytes.
+pub struct Detected<T, S> {
+    /// The verdict.
+    pub found: T,
+    /// The client's stream.
+    pub client: BoxIo,
+    /// The server's, where it was dialed.
+    pub server: Option<Dialed<S>>,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP.
+    Http(HttpVersion),
+    /// Something else, or its server spoke first.
+    NotHttp,
+    /// Nothing in time.
+    Silent,
+}
+
+/// Whether a client speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secured {
+    /// TLS or not.
+    Found(TlsFound),
+    /// Its server spoke first: neither TLS nor HTTP.
+    ServerFirst,
+    /// Nothing in time.
+    Silent,
+}
+
+/// Looks for HTTP. `dial` is begun where the client is silent; none where it may not be, or failed.
+///
+/// # Errors
+/// As either stream's.
+pub async fn http<S>(
+    runtime: &Runtime,
+    client: BoxIo,
+    timeout: Duration,
+    dialed: Option<Dialed<S>>,
+    dial: impl Future<Output = Option<Dialed<S>>>,
+) -> io::Result<Detected<Spoken, S>> {
+    let clock = &*runtime.clock;
+    let (client, dialed, left) = match dialed {
+        Some(dialed) => (client, Some(dialed), timeout),
+        None => {
+            let first = timeout.min(DIAL_AFTER);
+            let (sniffed, client) = sniff::sniff_http(clock, client, first).await?;
+            if sniffed != Sniffed::TimedOut {
+                return Ok(Detected { found: spoken(sniffed), client, server: None });
+            }
+            let began = runtime.now();
+            let dialed = dial.await;
+            (client, dialed, timeout.saturating_sub(first + runtime.now().since(began)))
+        }
+    };
+    let Some((server, known)) = dialed else {
+        let (sniffed, client) = sniff::sniff_http(clock, client, left).await?;
+        return Ok(Detected { found: spoken(sniffed), client, server: None });
+    };
+    let Raced { sniffed, client, server } =
+        sniff::race_http(clock, client, server, left).await?;
+    Ok(Detected { found: spoken(sniffed), client, server: Some((server, known)) })
+}
+
+/// Looks for TLS. `dial` is begun where the client is silent; none where it may not be, or failed.
+///
+/// # Errors
+/// As either stream's.
+pub async fn tls<S>(
+    runtime: &Runtime,
+    client: BoxIo,
+    timeout: Duration,
+    dial: impl Future<Output = Option<Dialed<S>>>,
+) -> io::Result<Detected<Secured, S>> {
+    let clock = &*runtime.clock;
+    let first = timeout.min(DIAL_AFTER);
+    let (sniffed, client) = sniff::sniff_tls(clock, client, first).await?;
+    if sniffed != Sniffed::TimedOut {
+        return Ok(Detected { found: secured(sniffed), client, server: None });
+    }
+    let began = runtime.now();
+    let dialed = dial.await;
+    let left = timeout.saturating_sub(first + runtime.now().since(began));
+    let Some((server, known)) = dialed else {
+        let (sniffed, client) = sniff::sniff_tls(clock, client, left).await?;
+        return Ok(Detected { found: secured(sniffed), client, server: None });
+    };
+    let Raced { sniffed, client, server } = sniff::race_tls(clock, client, server, left).await?;
+    Ok(Detected { found: secured(sniffed), client, server: Some((server, known)) })
+}
+
+fn spoken(sniffed: Sniffed<HttpFound>) -> Spoken {
+    match sniffed {
+        Sniffed::Found(HttpFound::Http1) => Spoken::Http(HttpVersion::Http1),
+        Sniffed::Found(HttpFound::Http2) => Spoken::Http(HttpVersion::Http2),
+        Sniffed::Found(HttpFound::NotHttp) | Sniffed::ServerFirst => Spoken::NotHttp,
+        Sniffed::TimedOut => Spoken::Silent,
+    }
+}
+
+fn secured(sniffed: Sniffed<TlsFound>) -> Secured {
+    match sniffed {
+        Sniffed::Found(found) => Secured::Found(found),
+        Sniffed::ServerFirst => Secured::ServerFirst,
+        Sniffed::TimedOut => Secured::Silent,
+    }
+}

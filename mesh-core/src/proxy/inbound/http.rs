@@ -1,0 +1,367 @@
+//! Requests on the way in. `handle` is the whole way of one, top to bottom.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use http::header::{HeaderName, HeaderValue};
+
+use super::{Inbound, Session, client};
+use crate::model::endpoint;
+use crate::model::metadata::Metadata;
+use crate::model::protocol::HttpVersion;
+use crate::model::server_policy::{Authorization, ServerPolicy, ServerProtocol};
+use crate::proxy::backend::endpoint::{Common, Endpoint, EndpointMetrics};
+use crate::proxy::discover::inbound::PolicyWatch;
+use crate::proxy::observe::{self, End, Observer};
+use crate::proxy::orig_proto;
+use crate::proxy::refusal::{Asked, Refusal, permit};
+use crate::runtime::BoxFuture;
+use crate::telemetry::Telemetry;
+use crate::telemetry::access_log::{AccessRequest, AccessResponse};
+use crate::telemetry::labels::{
+    AuthorizationLabels, InboundEndpoint, InboundRoute, ServerLabels, ServerTlsLabel,
+};
+use crate::telemetry::metrics::{
+    self, Classification, Counter, HttpMetrics, InboundRouteMetrics, RouteProtocol, StreamEnd,
+};
+use crate::time::Timestamp;
+use crate::traffic::authorize::authorize;
+use crate::traffic::classify::{Head, is_grpc};
+use crate::traffic::select;
+use crate::wire::http::{DrainWatch, Request, Response, Service, server};
+
+const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
+const L5D_DST_CANONICAL: HeaderName = HeaderName::from_static("l5d-dst-canonical");
+
+/// Serves a connection of HTTP.
+pub(super) async fn serve(
+    inbound: &Arc<Inbound>,
+    session: Session,
+    version: HttpVersion,
+    drain: DrainWatch,
+) {
+    let Session { io, target, peer, tls, policy } = session;
+    let http = Http(Arc::new(Inner {
+        application: inbound.applications.find(inbound.application(target)),
+        inbound: inbound.clone(),
+        target,
+        peer,
+        tls,
+        policy,
+        handles: Mutex::default(),
+    }));
+    let options = &inbound.config.server;
+    let served = server::serve(&inbound.runtime, io, version, options, Arc::new(http), drain).await;
+    if let Err(error) = served {
+        tracing::debug!(%error, client = %peer, "connection of HTTP ended");
+    }
+}
+
+#[derive(Clone)]
+struct Http(Arc<Inner>);
+
+struct Inner {
+    inbound: Arc<Inbound>,
+    application: Arc<Endpoint>,
+    target: SocketAddr,
+    peer: SocketAddr,
+    tls: ServerTlsLabel,
+    policy: PolicyWatch,
+    /// Metrics by the policy and what allowed the request; few for one connection.
+    handles: Mutex<Vec<(Allowed, Handles)>>,
+}
+
+/// What let a request through.
+#[derive(Clone, PartialEq, Eq)]
+struct Allowed {
+    server: Metadata,
+    route: Metadata,
+    authorization: Metadata,
+    protocol: RouteProtocol,
+}
+
+/// Where an allowed request is counted.
+#[derive(Clone)]
+struct Handles {
+    endpoint: Arc<HttpMetrics>,
+    route: Arc<InboundRouteMetrics>,
+    allowed: Arc<Counter>,
+}
+
+impl Service for Http {
+    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+        let this = self.clone();
+        Box::pin(async move { this.handle(request).await })
+    }
+}
+
+impl Http {
+    /// Answers one request: from the application, or with a refusal.
+    async fn handle(&self, mut request: Request) -> Response {
+        let carried = orig_proto::restore(&mut request);
+        let asked = Asked::of(&request);
+        let mut response = match self.proxy(request).await {
+            Ok(response) => response,
+            Err(refusal) => self.refuse(&refusal, &asked),
+        };
+        if carried {
+            orig_proto::mark_response(&mut response);
+        }
+        response
+    }
+
+    async fn proxy(&self, mut request: Request) -> Result<Response, Refusal> {
+        let Inner { inbound, application, peer, tls, .. } = &*self.0;
+        let admitted = Admitted::new(inbound).ok_or(Refusal::LoadShed)?;
+        let began = inbound.runtime.now();
+        let policy = self.0.policy.current();
+        let (route, authorizations, protocol) = self.route(&policy, &request)?;
+        let allowed = authorize(&policy.authorizations, authorizations, client(*peer, tls))
+            .map(|authorization| Allowed {
+                server: policy.server.clone(),
+                route: route.clone(),
+                authorization: authorization.metadata.clone(),
+                protocol,
+            })
+            .map_err(|denied| {
+                tracing::info!(client = %peer, target = %self.0.target, %denied, "denied");
+                self.count_denied(&policy, &route);
+                Refusal::Unauthorized
+            })?;
+        let handles = self.handles(allowed);
+        handles.allowed.increment();
+        handles.endpoint.request();
+        handles.route.request();
+
+        self.stamp(&mut request);
+        let logged = inbound.access_log.as_ref().map(|_| {
+            let client = match tls {
+                ServerTlsLabel::True { client_id } => client_id.clone(),
+                _ => None,
+            };
+            AccessRequest::new(*peer, client, inbound.runtime.clock.wall(), &request)
+        });
+        let grpc = is_grpc(request.headers());
+        let mut record =
+            Record { handles, began, grpc, head: None, status: None, _admitted: admitted };
+        let response = match application.send(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let refusal = Refusal::of(error.error());
+                let at = inbound.runtime.now();
+                record.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
+                return Err(refusal);
+            }
+        };
+        if let (Some(log), Some(logged)) = (&inbound.access_log, logged) {
+            let took = inbound.runtime.now().since(began);
+            log.write(&logged, &AccessResponse::new(&response, took, took));
+        }
+        record.status = Some(response.status());
+        record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
+        Ok(response
+            .map(|body| observe::observe(body, &inbound.runtime.clock, None, record)))
+    }
+
+    /// The route of a request, and who may use it beside those whom the port allows.
+    fn route<'p>(
+        &self,
+        policy: &'p ServerPolicy,
+        request: &Request,
+    ) -> Result<(Metadata, &'p [Authorization], RouteProtocol), Refusal> {
+        let routes = match &policy.protocol {
+            ServerProtocol::Detect { routes, .. } => routes,
+            ServerProtocol::Http1(http) | ServerProtocol::Http2(http) => &http.routes,
+            ServerProtocol::Grpc(routes) => {
+                if routes.is_empty() {
+                    return Ok((default_route(), &[], RouteProtocol::Grpc));
+                }
+                let selected = select::server_grpc(routes, request.into())
+                    .ok_or_else(|| self.no_route(policy))?;
+                permit(&selected.rule.filters)?;
+                let route = selected.route;
+                return Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Grpc));
+            }
+            ServerProtocol::Opaque | ServerProtocol::Tls => {
+                // The policy changed under a connection of HTTP; the port's authorizations hold.
+                return Ok((default_route(), &[], RouteProtocol::Http));
+            }
+        };
+        if routes.is_empty() {
+            return Ok((default_route(), &[], RouteProtocol::Http));
+        }
+        let selected =
+            select::server_http(routes, request.into()).ok_or_else(|| self.no_route(policy))?;
+        permit(&selected.rule.filters)?;
+        let route = selected.route;
+        Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Http))
+    }
+
+    /// Says who the client is, whatever the request itself says.
+    fn stamp(&self, request: &mut Request) {
+        let headers = request.headers_mut();
+        headers.remove(L5D_CLIENT_ID);
+        headers.remove(L5D_DST_CANONICAL);
+        if let ServerTlsLabel::True { client_id: Some(identity) } = &self.0.tls
+            && let Ok(value) = HeaderValue::from_str(identity.as_str())
+        {
+            headers.insert(L5D_CLIENT_ID, value);
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, asked: &Asked) -> Response {
+        let inbound = &self.0.inbound;
+        tracing::info!(client = %self.0.peer, target = %self.0.target, %refusal, "request failed");
+        inbound.telemetry.inbound.http_error(refusal.inbound_error());
+        // Applications are not told: only another proxy understands, and strips it.
+        let meshed = matches!(self.0.tls, ServerTlsLabel::True { .. });
+        let broken = matches!(refusal, Refusal::Connect(_) | Refusal::ConnectTimeout);
+        refusal.response(asked, meshed, broken)
+    }
+
+    fn handles(&self, allowed: Allowed) -> Handles {
+        let mut known = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, handles)) = known.iter().find(|(have, _)| *have == allowed) {
+            return handles.clone();
+        }
+        let telemetry = &self.0.inbound.telemetry.inbound;
+        let server = ServerLabels { server: allowed.server.clone(), port: self.0.target.port() };
+        let endpoint = InboundEndpoint {
+            authority: None,
+            target_addr: self.0.target,
+            tls: self.0.tls.clone(),
+            server: server.clone(),
+            route: allowed.route.clone(),
+            authorization: allowed.authorization.clone(),
+        };
+        let route = InboundRoute { server: server.clone(), route: allowed.route.clone() };
+        let labels = AuthorizationLabels {
+            target_addr: self.0.target,
+            server,
+            route: Some(allowed.route.clone()),
+            authorization: Some(allowed.authorization.clone()),
+            tls: self.0.tls.clone(),
+        };
+        let handles = Handles {
+            endpoint: telemetry.endpoint(&endpoint),
+            route: telemetry.route(allowed.protocol, &route),
+            allowed: telemetry.http_authz_allow(&labels),
+        };
+        // A policy that keeps changing must not make a long connection grow.
+        if known.len() >= HANDLES_MAX {
+            known.clear();
+        }
+        known.push((allowed, handles.clone()));
+        handles
+    }
+
+    fn no_route(&self, policy: &ServerPolicy) -> Refusal {
+        let labels = self.labels(policy, None);
+        self.0.inbound.telemetry.inbound.http_route_not_found(&labels).increment();
+        Refusal::NoRoute
+    }
+
+    fn count_denied(&self, policy: &ServerPolicy, route: &Metadata) {
+        let labels = self.labels(policy, Some(route.clone()));
+        self.0.inbound.telemetry.inbound.http_authz_deny(&labels).increment();
+    }
+
+    fn labels(&self, policy: &ServerPolicy, route: Option<Metadata>) -> AuthorizationLabels {
+        AuthorizationLabels {
+            target_addr: self.0.target,
+            server: ServerLabels { server: policy.server.clone(), port: self.0.target.port() },
+            route,
+            authorization: None,
+            tls: self.0.tls.clone(),
+        }
+    }
+}
+
+/// Routes and authorizations that one connection keeps metrics at hand for.
+const HANDLES_MAX: usize = 16;
+
+fn default_route() -> Metadata {
+    Metadata::new_default("default")
+}
+
+/// A request in flight; given back when dropped.
+struct Admitted(Arc<Inbound>);
+
+impl Admitted {
+    fn new(inbound: &Arc<Inbound>) -> Option<Self> {
+        let before = inbound.in_flight.fetch_add(1, Ordering::Relaxed);
+        let admitted = Self(inbound.clone());
+        (before < inbound.config.in_flight_max).then_some(admitted)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one request.
+struct Record {
+    handles: Handles,
+    began: Timestamp,
+    grpc: bool,
+    head: Option<Head>,
+    status: Option<http::StatusCode>,
+    _admitted: Admitted,
+}
+
+impl Observer for Record {
+    fn data(&mut self, _: Timestamp, bytes: usize) {
+        self.handles.route.response_frame(bytes);
+    }
+
+    fn end(self, end: End) {
+        let latency = end.at.since(self.began);
+        let class = end.class(self.head);
+        let grpc_status = class.grpc_status.filter(|_| self.grpc);
+        self.handles.endpoint.response(&metrics::Response {
+            status: self.status,
+            classification: match class.is_failure {
+                true => Classification::Failure,
+                false => Classification::Success,
+            },
+            grpc_status,
+            error: end.error.map(|error| error.as_str()),
+            latency,
+        });
+        let status = self.status.map(|status| status.as_u16());
+        let ended = StreamEnd { status, error: end.error };
+        self.handles.route.ended(ended, latency, latency);
+    }
+}
+
+/// The applications behind this proxy, one per port. Those that no connection uses are dropped.
+pub struct Applications {
+    common: Arc<Common>,
+    metrics: EndpointMetrics,
+    live: Mutex<BTreeMap<SocketAddr, Weak<Endpoint>>>,
+}
+
+impl Applications {
+    /// None yet.
+    pub fn new(common: Common, telemetry: &Telemetry) -> Self {
+        let metrics =
+            EndpointMetrics { transport: telemetry.inbound.local_transport(), http: None };
+        Self { common: Arc::new(common), metrics, live: Mutex::default() }
+    }
+
+    fn find(&self, address: SocketAddr) -> Arc<Endpoint> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|_, application| application.strong_count() > 0);
+        if let Some(application) = live.get(&address).and_then(Weak::upgrade) {
+            return application;
+        }
+        let facts = endpoint::Endpoint::new(address);
+        let application = Endpoint::new(facts, self.metrics.clone(), &self.common);
+        live.insert(address, Arc::downgrade(&application));
+        application
+    }
+}

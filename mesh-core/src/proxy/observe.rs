@@ -1,0 +1,151 @@
+//! A response body that tells how it went: its first data, each frame, and its end, once, whether
+//! it ended, failed, ran out of time or was dropped.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::runtime::Clock;
+use crate::runtime::clock::BoxSleep;
+use crate::telemetry::metrics::{StreamError};
+use crate::time::Timestamp;
+use crate::traffic::classify::{Class, Head, grpc_status};
+use crate::wire::http::{Body, Error, Reset};
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// The trailers' `grpc-status`, where there was one.
+    pub grpc_status: Option<u16>,
+    /// What broke it.
+    pub error: Option<StreamError>,
+}
+
+impl End {
+    /// The class of the response that ended so; `head` is none where there was no response.
+    pub fn class(&self, head: Option<Head>) -> Class {
+        let of_head = head.map_or(Class::BROKEN, |head| head.end_with(self.grpc_status));
+        Class { is_failure: of_head.is_failure || self.error.is_some(), ..of_head }
+    }
+}
+
+/// Is told how a body goes.
+pub trait Observer: Send + Unpin + 'static {
+    /// A frame of data passed.
+    fn data(&mut self, at: Timestamp, bytes: usize);
+    /// It is over.
+    fn end(self, end: End);
+}
+
+/// Wraps a body for its observer. One that has ended already is told of at once.
+pub fn observe<O: Observer>(
+    body: Body,
+    clock: &Arc<dyn Clock>,
+    deadline: Option<Timestamp>,
+    observer: O,
+) -> Body {
+    if body.is_end_stream() {
+        observer.end(End { at: clock.now(), grpc_status: None, error: None });
+        return body;
+    }
+    let deadline = deadline.map(|at| clock.sleep_until(at));
+    Body::wrap(Observed { body, clock: clock.clone(), deadline, observer: Some(observer) })
+}
+
+struct Observed<O: Observer> {
+    body: Body,
+    clock: Arc<dyn Clock>,
+    deadline: Option<BoxSleep>,
+    /// None once told.
+    observer: Option<O>,
+}
+
+impl<O: Observer> Observed<O> {
+    fn tell(&mut self, grpc_status: Option<u16>, error: Option<StreamError>) {
+        if let Some(observer) = self.observer.take() {
+            observer.end(End { at: self.clock.now(), grpc_status, error });
+        }
+    }
+}
+
+impl<O: Observer> http_body::Body for Observed<O> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(data), Some(observer)) = (frame.data_ref(), &mut this.observer) {
+                    observer.data(this.clock.now(), data.len());
+                }
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.tell(grpc_status(trailers), None);
+                } else if this.body.is_end_stream() {
+                    this.tell(None, None);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.tell(None, Some(stream_error(&error)));
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                this.tell(None, None);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let elapsed = this
+                    .deadline
+                    .as_mut()
+                    .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+                if !elapsed {
+                    return Poll::Pending;
+                }
+                this.deadline = None;
+                this.body = Body::empty();
+                this.tell(None, Some(StreamError::RequestTimeout));
+                Poll::Ready(Some(Err(Error::reset(Reset::CANCEL))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<O: Observer> Drop for Observed<O> {
+    fn drop(&mut self) {
+        self.tell(None, Some(StreamError::Cancel));
+    }
+}
+
+/// The name under which an error is counted.
+pub fn stream_error(error: &Error) -> StreamError {
+    match error {
+        Error::Reset(reset) => match reset.code() {
+            Reset::CANCEL => StreamError::Cancel,
+            Reset::REFUSED_STREAM => StreamError::Refused,
+            Reset::ENHANCE_YOUR_CALM => StreamError::EnhanceYourCalm,
+            _ => StreamError::Reset,
+        },
+        Error::GoAway { .. } => StreamError::GoAway,
+        Error::Io(_) | Error::Closed => StreamError::Io,
+        Error::Canceled => StreamError::Cancel,
+        Error::Timeout(_) => StreamError::RequestTimeout,
+        Error::Invalid(_) | Error::TooLarge(_) => StreamError::Unknown,
+    }
+}

@@ -1,0 +1,167 @@
+//! The way out: from the application to an endpoint.
+//!
+//! Per connection: find the destination, wait for its policy, find out what is spoken, and serve
+//! that. `http` and `opaque` have the rest of the way.
+
+mod http;
+mod http_proxy;
+mod opaque;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::model::client_policy::{ClientProtocol, OpaqueRoutes};
+use crate::model::protocol::HttpVersion;
+use crate::model::target::Target;
+use crate::proxy::backend::Backends;
+use crate::proxy::config::{self, OutboundDestination};
+use crate::proxy::detect::{self, Detected, Spoken};
+use crate::proxy::discover::outbound::{Destination, Destinations, Known};
+use crate::proxy::metered::meter;
+use crate::runtime::{BoxIo, Connection, Runtime};
+use crate::telemetry::{OutboundError, Telemetry};
+use crate::telemetry::labels::{OutboundProtocol, OutboundTransport, ParentLabels, ProtocolLabels};
+use crate::telemetry::metrics::Detection;
+use crate::wire::http::DrainWatch;
+
+/// Everything the way out needs, shared by its connections.
+pub struct Outbound {
+    /// The outside.
+    pub runtime: Runtime,
+    /// As configured.
+    pub config: config::Outbound,
+    /// Discovered destinations.
+    pub destinations: Arc<Destinations>,
+    /// Their backends.
+    pub backends: Backends,
+    /// What is counted.
+    pub telemetry: Arc<Telemetry>,
+    /// Requests in flight.
+    pub in_flight: AtomicUsize,
+}
+
+/// Serves one connection of the application.
+pub async fn serve_connection(
+    outbound: Arc<Outbound>,
+    connection: Connection,
+    how: OutboundDestination,
+    drain: DrainWatch,
+) {
+    let target = match (how, connection.original_dst) {
+        (OutboundDestination::Original, Some(address)) if address != connection.local => {
+            Target::Address(address)
+        }
+        (OutboundDestination::Original, _) => {
+            // Dialing the proxy itself would loop.
+            tracing::info!(client = %connection.peer, "no original destination; closed");
+            outbound.telemetry.outbound.tcp_error(OutboundError::Unexpected);
+            return;
+        }
+        (OutboundDestination::Fixed(name), _) => target_of(name),
+        (OutboundDestination::HttpProxy, _) => {
+            return http_proxy::serve(outbound, connection, drain).await;
+        }
+    };
+    let Some(destination) = outbound.destinations.find(&target) else {
+        tracing::warn!(%target, "too many destinations; closed");
+        outbound.telemetry.outbound.tcp_error(OutboundError::LoadShed);
+        return;
+    };
+    let Some(known) = destination.wait_known().await else { return };
+    let mut labels = OutboundTransport { target_addr: connection.local };
+    if let Target::Address(address) = &target {
+        labels.target_addr = *address;
+    }
+    let io = meter(connection.io, &outbound.telemetry.outbound.transport(&labels));
+    let accepted = Accepted { io, target, destination };
+    outbound.serve(accepted, &known, drain).await;
+}
+
+/// A connection whose destination is known.
+struct Accepted {
+    io: BoxIo,
+    target: Target,
+    destination: Arc<Destination>,
+}
+
+impl Outbound {
+    async fn serve(self: &Arc<Self>, accepted: Accepted, known: &Known, drain: DrainWatch) {
+        let parent = &known.policy.parent;
+        match &known.policy.protocol {
+            ClientProtocol::Opaque(routes) => {
+                self.count_protocol(OutboundProtocol::Opaque, known);
+                opaque::serve(self, accepted, parent, &routes.routes, drain).await;
+            }
+            ClientProtocol::Http1(_) => {
+                http::serve(self, accepted, HttpVersion::Http1, drain).await;
+            }
+            ClientProtocol::Http2(_) | ClientProtocol::Grpc(_) => {
+                http::serve(self, accepted, HttpVersion::Http2, drain).await;
+            }
+            ClientProtocol::Tls(routes) => {
+                self.count_protocol(OutboundProtocol::Tls, known);
+                opaque::serve_tls(self, accepted, parent, &routes.routes, drain).await;
+            }
+            ClientProtocol::Detect { timeout, opaque, .. } => {
+                self.detect(accepted, known, *timeout, opaque, drain).await;
+            }
+        }
+    }
+
+    /// Finds out what the application speaks. Where it is silent, the server is dialed meanwhile:
+    /// one that speaks first shows that this is not HTTP.
+    async fn detect(
+        self: &Arc<Self>,
+        accepted: Accepted,
+        known: &Known,
+        timeout: std::time::Duration,
+        opaque: &OpaqueRoutes,
+        drain: DrainWatch,
+    ) {
+        let metrics = self.telemetry.outbound.detect(&ParentLabels(known.policy.parent.clone()));
+        let began = self.runtime.now();
+        let Accepted { io, target, destination } = accepted;
+        let route = opaque.routes.first();
+        let dial = async {
+            if !self.config.race_server_first {
+                return None;
+            }
+            opaque::dial(self, &known.policy.parent, route?).await.ok()
+        };
+        let detected = detect::http(&self.runtime, io, timeout, None, dial).await;
+        let took = self.runtime.now().since(began);
+        let Detected { found, client: io, server } = match detected {
+            Ok(detected) => detected,
+            Err(_) => return metrics.detected(Detection::Error, took),
+        };
+        let accepted = Accepted { io, target, destination };
+        let detection = match found {
+            Spoken::Http(HttpVersion::Http1) => Detection::Http1,
+            Spoken::Http(HttpVersion::Http2) => Detection::Http2,
+            Spoken::NotHttp => Detection::NotHttp,
+            Spoken::Silent => Detection::ReadTimeout,
+        };
+        metrics.detected(detection, took);
+        if let Spoken::Http(version) = found {
+            return http::serve(self, accepted, version, drain).await;
+        }
+        self.count_protocol(OutboundProtocol::Opaque, known);
+        let parent = &known.policy.parent;
+        match server {
+            Some(server) => opaque::join(self, accepted, parent, route, server, drain).await,
+            None => opaque::serve(self, accepted, parent, &opaque.routes, drain).await,
+        }
+    }
+
+    fn count_protocol(&self, protocol: OutboundProtocol, known: &Known) {
+        let parent = known.policy.parent.clone();
+        self.telemetry.outbound.protocol_connections(&ProtocolLabels { protocol, parent }).increment();
+    }
+}
+
+fn target_of(name: crate::model::target::NameAddr) -> Target {
+    match name.as_address() {
+        Some(address) => Target::Address(address),
+        None => Target::Name(name),
+    }
+}

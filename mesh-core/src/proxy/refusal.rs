@@ -1,0 +1,211 @@
+//! What the proxy answers itself when it does not pass a request on: the one place that maps
+//! faults to statuses (Linkerd's error map).
+
+use http::{HeaderValue, StatusCode, Version, header};
+
+use crate::telemetry::metrics::StreamError;
+use crate::telemetry::{InboundError, OutboundError};
+use crate::traffic::classify::is_grpc;
+use crate::traffic::filter::{self, Filter, Refused};
+use crate::wire::http::{Body, Error, Response};
+
+/// Why a request is not passed on, or its response is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too much waits or is in flight.
+    #[error("service unavailable")]
+    LoadShed,
+    /// The backend has had no endpoint for too long.
+    #[error("service in fail-fast")]
+    FailFast,
+    /// The route's time for the request ran out.
+    #[error("request timed out")]
+    RequestTimeout,
+    /// No connection in time.
+    #[error("connect timed out")]
+    ConnectTimeout,
+    /// No connection.
+    #[error("connect failed: {0}")]
+    Connect(String),
+    /// The connection broke before a response.
+    #[error("{0}")]
+    Broken(String),
+    /// The endpoint is not who the client asked for (`l5d-require-id`).
+    #[error("required identity {0}")]
+    IdentityRequired(String),
+    /// No route is for this request.
+    #[error("no route found for request")]
+    NoRoute,
+    /// A route's filters are wrong or unknown here.
+    #[error("invalid client policy configuration")]
+    InvalidPolicy,
+    /// A route forbids it.
+    #[error("route is forbidden")]
+    Forbidden,
+    /// No authorization allows it.
+    #[error("client not authorized")]
+    Unauthorized,
+    /// The request has no destination this proxy can know.
+    #[error("{0}")]
+    BadRequest(String),
+}
+
+impl Refusal {
+    /// What a failed request is refused with.
+    pub fn of(error: &Error) -> Self {
+        match error {
+            Error::Timeout("connect") => Self::ConnectTimeout,
+            Error::Io(error) => Self::Connect(error.to_string()),
+            other => Self::Broken(other.to_string()),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::LoadShed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::FailFast | Self::RequestTimeout | Self::ConnectTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Self::Connect(_) | Self::Broken(_) | Self::IdentityRequired(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Forbidden | Self::Unauthorized => StatusCode::FORBIDDEN,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::InvalidPolicy => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The gRPC status code.
+    pub fn grpc_code(&self) -> u16 {
+        match self {
+            Self::RequestTimeout | Self::ConnectTimeout => 4,
+            Self::NoRoute => 5,
+            Self::Forbidden | Self::Unauthorized => 7,
+            Self::BadRequest(_) | Self::InvalidPolicy => 13,
+            Self::LoadShed
+            | Self::FailFast
+            | Self::Connect(_)
+            | Self::Broken(_)
+            | Self::IdentityRequired(_) => 14,
+        }
+    }
+
+    /// The name under which `outbound_…_errors_total` counts it.
+    pub fn outbound_error(&self) -> OutboundError {
+        match self {
+            Self::LoadShed => OutboundError::LoadShed,
+            Self::FailFast => OutboundError::FailFast,
+            Self::RequestTimeout => OutboundError::ResponseTimeout,
+            Self::IdentityRequired(_) => OutboundError::IdentityRequired,
+            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => OutboundError::Io,
+            _ => OutboundError::Unexpected,
+        }
+    }
+
+    /// The name under which `inbound_…_errors_total` counts it.
+    pub fn inbound_error(&self) -> InboundError {
+        match self {
+            Self::LoadShed => InboundError::LoadShed,
+            Self::FailFast => InboundError::FailFast,
+            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => InboundError::Io,
+            _ => InboundError::Unexpected,
+        }
+    }
+
+    /// The name under which routes' `…_statuses_total` count it.
+    pub fn stream_error(&self) -> StreamError {
+        match self {
+            Self::LoadShed => StreamError::LoadShed,
+            Self::FailFast => StreamError::FailFast,
+            Self::RequestTimeout => StreamError::RequestTimeout,
+            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => StreamError::Io,
+            _ => StreamError::Unknown,
+        }
+    }
+
+    /// The response. Says `l5d-proxy-error` where `informative`, and asks the other proxy to close
+    /// its client's connection where `close`.
+    pub fn response(&self, asked: &Asked, informative: bool, close: bool) -> Response {
+        let mut response = Response::new(Body::empty());
+        let text = HeaderValue::from_str(&self.to_string())
+            .unwrap_or(HeaderValue::from_static("unexpected error"));
+        let headers = response.headers_mut();
+        if asked.grpc {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(self.grpc_code()));
+            headers.insert("grpc-message", text.clone());
+        }
+        if informative {
+            headers.insert("l5d-proxy-error", text);
+            if close {
+                headers.insert("l5d-proxy-connection", HeaderValue::from_static("close"));
+            }
+        }
+        if !asked.grpc {
+            *response.status_mut() = self.status();
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+        }
+        *response.version_mut() = asked.version;
+        response
+    }
+}
+
+/// What matters of a request for the form of a refusal.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Errors are trailers-only responses with status 200.
+    pub grpc: bool,
+    /// Version of the request.
+    pub version: Version,
+}
+
+impl Asked {
+    /// Of a request.
+    pub fn of<B>(request: &http::Request<B>) -> Self {
+        Self { grpc: is_grpc(request.headers()), version: request.version() }
+    }
+}
+
+/// Refuses where a filter does. What filters are decoded but not enforced is counted where a policy
+/// comes into force, not here.
+///
+/// # Errors
+/// [`Refusal::Forbidden`] or [`Refusal::InvalidPolicy`].
+pub fn permit<F: Filter>(filters: &[F]) -> Result<(), Refusal> {
+    match filter::apply(filters) {
+        Ok(_) => Ok(()),
+        Err(Refused::Forbidden) => Err(Refusal::Forbidden),
+        Err(Refused::Invalid(_) | Refused::Unknown) => Err(Refusal::InvalidPolicy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_errors_are_trailers_only_with_status_200() {
+        let asked = Asked { grpc: true, version: Version::HTTP_2 };
+        let response = Refusal::FailFast.response(&asked, true, false);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["l5d-proxy-error"], "service in fail-fast");
+    }
+
+    #[test]
+    fn http_errors_have_linkerds_statuses() {
+        let asked = Asked { grpc: false, version: Version::HTTP_11 };
+        let status = |refusal: Refusal| refusal.response(&asked, false, true).status().as_u16();
+        assert_eq!(status(Refusal::LoadShed), 503);
+        assert_eq!(status(Refusal::FailFast), 504);
+        assert_eq!(status(Refusal::RequestTimeout), 504);
+        assert_eq!(status(Refusal::NoRoute), 404);
+        assert_eq!(status(Refusal::Unauthorized), 403);
+        assert_eq!(status(Refusal::Connect("refused".into())), 502);
+        assert_eq!(status(Refusal::InvalidPolicy), 500);
+        let quiet = Refusal::LoadShed.response(&asked, false, true);
+        assert!(quiet.headers().get("l5d-proxy-error").is_none());
+    }
+}
