@@ -18,11 +18,11 @@ use http::{Method, StatusCode};
 use http_body::Frame;
 use tokio::sync::Notify;
 
+use crate::model::protocol::HttpVersion;
 use crate::proxy::config;
 use crate::runtime::{BoxFuture, BoxIo, Connection, Runtime};
 use crate::telemetry::{Telemetry, exposition};
 use crate::traffic::detect::{HttpFound, TlsFound};
-use crate::model::protocol::HttpVersion;
 use crate::wire::http::server::{self, ServerOptions};
 use crate::wire::http::{Body, DrainWatch, Error, Request, Response, Service};
 use crate::wire::sniff::{Sniffed, sniff_http, sniff_tls};
@@ -66,15 +66,22 @@ pub struct Admin {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Admin")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
 /// Serves one connection: HTTP/1 or HTTP/2, in plaintext or over mesh TLS.
 pub async fn serve_connection(admin: Arc<Admin>, connection: Connection, drain: DrainWatch) {
     let peer = connection.peer;
-    let Some((io, version)) = admin.open(connection.io).await else { return };
-    let service = Arc::new(Client { admin: admin.clone(), peer });
+    let Some((io, version)) = admin.open(connection.io).await else {
+        return;
+    };
+    let service = Arc::new(Client {
+        admin: admin.clone(),
+        peer,
+    });
     let options = ServerOptions::default();
     let served = server::serve(&admin.runtime, io, version, &options, service, drain).await;
     if let Err(error) = served {
@@ -99,11 +106,15 @@ impl Admin {
         let clock = &*self.runtime.clock;
         let (tls, mut io) = sniff_tls(clock, io, DETECT_TIMEOUT).await.ok()?;
         match tls {
-            Sniffed::Found(TlsFound::Sni(name))
-                if name == self.credentials.local().server_name =>
-            {
+            Sniffed::Found(TlsFound::Sni(name)) if name == self.credentials.local().server_name => {
                 let accept = tls_server::accept(io, &self.credentials, &[]);
-                io = self.runtime.timeout(DETECT_TIMEOUT, accept).await.ok()?.ok()?.io;
+                io = self
+                    .runtime
+                    .timeout(DETECT_TIMEOUT, accept)
+                    .await
+                    .ok()?
+                    .ok()?
+                    .io;
             }
             Sniffed::Found(TlsFound::NotTls) => {}
             _ => return None,
@@ -154,7 +165,10 @@ impl Admin {
             false => Response::new(Body::wrap(Pieces(pieces))),
         };
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(exposition::CONTENT_TYPE),
+        );
         if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -169,7 +183,10 @@ impl Admin {
             Method::GET => text(StatusCode::OK, log.current() + "\n"),
             Method::PUT => {
                 let Ok(body) = request.into_body().read_to_end(LEVEL_BYTES_MAX).await else {
-                    return text(StatusCode::BAD_REQUEST, "give levels, such as warn,weft=info\n");
+                    return text(
+                        StatusCode::BAD_REQUEST,
+                        "give levels, such as warn,weft=info\n",
+                    );
                 };
                 match log.set(String::from_utf8_lossy(&body).trim()) {
                     Ok(()) => text(StatusCode::NO_CONTENT, ""),
@@ -215,6 +232,8 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
 
 fn not_allowed(allow: &'static str) -> Response {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
     response
 }

@@ -90,7 +90,10 @@ impl Connector {
         if self.own_ips.contains(&endpoint.address.ip()) {
             return Err(NoTls::Loopback);
         }
-        endpoint.tls.as_ref().ok_or(NoTls::NotProvidedByServiceDiscovery)
+        endpoint
+            .tls
+            .as_ref()
+            .ok_or(NoTls::NotProvidedByServiceDiscovery)
     }
 
     /// Whether HTTP/1 requests to an endpoint travel over HTTP/2.
@@ -121,7 +124,9 @@ impl Connector {
             address.set_port(port.get());
         }
         let connection = self.runtime.net.connect(address, self.config.tcp).await?;
-        let Some(server) = tls else { return Ok(connection.io) };
+        let Some(server) = tls else {
+            return Ok(connection.io);
+        };
         let header = (inbound_port.is_some() || endpoint.authority_override.is_some())
             .then(|| header(endpoint, session));
         let alpn = header.as_ref().map(|_| transport_header::ALPN);
@@ -129,7 +134,10 @@ impl Connector {
             tls_client::connect(connection.io, &self.credentials, server, alpn).await?;
         if let Some(header) = header.filter(|_| client.alpn_agreed) {
             // Not flushed: the first bytes of the session go out in the same record's wake.
-            client.io.write_all(&transport_header::encode(&header)).await?;
+            client
+                .io
+                .write_all(&transport_header::encode(&header))
+                .await?;
         }
         Ok(client.io)
     }

@@ -70,20 +70,39 @@ pub async fn http<S>(
             let first = timeout.min(DIAL_AFTER);
             let (sniffed, client) = sniff::sniff_http(clock, client, first).await?;
             if sniffed != Sniffed::TimedOut {
-                return Ok(Detected { found: spoken(sniffed), client, server: None });
+                return Ok(Detected {
+                    found: spoken(sniffed),
+                    client,
+                    server: None,
+                });
             }
             let began = runtime.now();
             let dialed = dial.await;
-            (client, dialed, timeout.saturating_sub(first + runtime.now().since(began)))
+            (
+                client,
+                dialed,
+                timeout.saturating_sub(first + runtime.now().since(began)),
+            )
         }
     };
     let Some((server, known)) = dialed else {
         let (sniffed, client) = sniff::sniff_http(clock, client, left).await?;
-        return Ok(Detected { found: spoken(sniffed), client, server: None });
+        return Ok(Detected {
+            found: spoken(sniffed),
+            client,
+            server: None,
+        });
     };
-    let Raced { sniffed, client, server } =
-        sniff::race_http(clock, client, server, left).await?;
-    Ok(Detected { found: spoken(sniffed), client, server: Some((server, known)) })
+    let Raced {
+        sniffed,
+        client,
+        server,
+    } = sniff::race_http(clock, client, server, left).await?;
+    Ok(Detected {
+        found: spoken(sniffed),
+        client,
+        server: Some((server, known)),
+    })
 }
 
 /// Looks for TLS. `dial` is begun where the client is silent; none where it may not be, or failed.
@@ -100,17 +119,33 @@ pub async fn tls<S>(
     let first = timeout.min(DIAL_AFTER);
     let (sniffed, client) = sniff::sniff_tls(clock, client, first).await?;
     if sniffed != Sniffed::TimedOut {
-        return Ok(Detected { found: secured(sniffed), client, server: None });
+        return Ok(Detected {
+            found: secured(sniffed),
+            client,
+            server: None,
+        });
     }
     let began = runtime.now();
     let dialed = dial.await;
     let left = timeout.saturating_sub(first + runtime.now().since(began));
     let Some((server, known)) = dialed else {
         let (sniffed, client) = sniff::sniff_tls(clock, client, left).await?;
-        return Ok(Detected { found: secured(sniffed), client, server: None });
+        return Ok(Detected {
+            found: secured(sniffed),
+            client,
+            server: None,
+        });
     };
-    let Raced { sniffed, client, server } = sniff::race_tls(clock, client, server, left).await?;
-    Ok(Detected { found: secured(sniffed), client, server: Some((server, known)) })
+    let Raced {
+        sniffed,
+        client,
+        server,
+    } = sniff::race_tls(clock, client, server, left).await?;
+    Ok(Detected {
+        found: secured(sniffed),
+        client,
+        server: Some((server, known)),
+    })
 }
 
 fn spoken(sniffed: Sniffed<HttpFound>) -> Spoken {

@@ -29,7 +29,11 @@ pub async fn accept_loop<F>(
 {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = slots
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,

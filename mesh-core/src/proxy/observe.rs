@@ -10,7 +10,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use crate::runtime::Clock;
 use crate::runtime::clock::BoxSleep;
-use crate::telemetry::metrics::{StreamError};
+use crate::telemetry::metrics::StreamError;
 use crate::time::Timestamp;
 use crate::traffic::classify::{Class, Head, grpc_status};
 use crate::wire::http::{Body, Error, Reset};
@@ -30,7 +30,10 @@ impl End {
     /// The class of the response that ended so; `head` is none where there was no response.
     pub fn class(&self, head: Option<Head>) -> Class {
         let of_head = head.map_or(Class::BROKEN, |head| head.end_with(self.grpc_status));
-        Class { is_failure: of_head.is_failure || self.error.is_some(), ..of_head }
+        Class {
+            is_failure: of_head.is_failure || self.error.is_some(),
+            ..of_head
+        }
     }
 }
 
@@ -50,11 +53,20 @@ pub fn observe<O: Observer>(
     observer: O,
 ) -> Body {
     if body.is_end_stream() {
-        observer.end(End { at: clock.now(), grpc_status: None, error: None });
+        observer.end(End {
+            at: clock.now(),
+            grpc_status: None,
+            error: None,
+        });
         return body;
     }
     let deadline = deadline.map(|at| clock.sleep_until(at));
-    Body::wrap(Observed { body, clock: clock.clone(), deadline, observer: Some(observer) })
+    Body::wrap(Observed {
+        body,
+        clock: clock.clone(),
+        deadline,
+        observer: Some(observer),
+    })
 }
 
 struct Observed<O: Observer> {
@@ -68,7 +80,11 @@ struct Observed<O: Observer> {
 impl<O: Observer> Observed<O> {
     fn tell(&mut self, grpc_status: Option<u16>, error: Option<StreamError>) {
         if let Some(observer) = self.observer.take() {
-            observer.end(End { at: self.clock.now(), grpc_status, error });
+            observer.end(End {
+                at: self.clock.now(),
+                grpc_status,
+                error,
+            });
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Parts of policies that are decoded but not enforced yet: counted, and logged once, when a policy
 //! that has them comes into force. Nothing is dropped silently.
 
-use crate::model::client_policy::{
-    ClientPolicy, ClientProtocol, Distribution, RouteBackend, Rule,
-};
+use crate::model::client_policy::{ClientPolicy, ClientProtocol, Distribution, RouteBackend, Rule};
 use crate::model::server_policy::{RateLimit, ServerPolicy, ServerProtocol, ServerRoute};
 use crate::telemetry::Telemetry;
 use crate::traffic::filter::{self, Filter};
@@ -19,16 +17,28 @@ pub fn report_client(policy: &ClientPolicy, telemetry: &Telemetry) {
         ClientProtocol::Detect { http1, http2, .. } => {
             for routes in [http1, http2] {
                 breaker(routes.breaker.is_some());
-                routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
+                routes
+                    .routes
+                    .iter()
+                    .flat_map(|r| &r.rules)
+                    .for_each(|r| rule(r, telemetry));
             }
         }
         ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => {
             breaker(routes.breaker.is_some());
-            routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
+            routes
+                .routes
+                .iter()
+                .flat_map(|r| &r.rules)
+                .for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Grpc(routes) => {
             breaker(routes.breaker.is_some());
-            routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
+            routes
+                .routes
+                .iter()
+                .flat_map(|r| &r.rules)
+                .for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {}
     }
@@ -37,7 +47,9 @@ pub fn report_client(policy: &ClientPolicy, telemetry: &Telemetry) {
 /// Of a server's policy.
 pub fn report_server(policy: &ServerPolicy, telemetry: &Telemetry) {
     match &policy.protocol {
-        ServerProtocol::Detect { routes, rate_limit, .. } => {
+        ServerProtocol::Detect {
+            routes, rate_limit, ..
+        } => {
             limits(rate_limit.as_ref(), telemetry);
             filters_of(routes, telemetry);
         }
@@ -81,7 +93,9 @@ fn filters_of<M, F: Filter>(routes: &[ServerRoute<M, F>], telemetry: &Telemetry)
 
 fn filters<F: Filter>(list: &[F], telemetry: &Telemetry) {
     if let Ok(ignored) = filter::apply(list) {
-        ignored.iter().for_each(|kind| telemetry.record_unenforced(kind.name()));
+        ignored
+            .iter()
+            .for_each(|kind| telemetry.record_unenforced(kind.name()));
     }
 }
 

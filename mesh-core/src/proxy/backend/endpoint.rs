@@ -66,8 +66,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint without connections.
     pub fn new(facts: Facts, metrics: EndpointMetrics, common: &Arc<Common>) -> Arc<Self> {
-        let http1 =
-            Http1Pool::new(&common.runtime, common.http1_idle_timeout, common.http1_idle_max);
+        let http1 = Http1Pool::new(
+            &common.runtime,
+            common.http1_idle_timeout,
+            common.http1_idle_max,
+        );
         Arc::new(Self {
             facts,
             metrics,
@@ -109,7 +112,10 @@ impl Endpoint {
         }
         let sent = match self.http2().await {
             Ok(connection) => connection.send(request).await,
-            Err(error) => Err(SendError::Unsent { request, error: unreached(error) }),
+            Err(error) => Err(SendError::Unsent {
+                request,
+                error: unreached(error),
+            }),
         };
         match sent {
             Ok(mut response) => {
@@ -132,15 +138,25 @@ impl Endpoint {
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
             match connection.send(request, Some(self.http1.clone())).await {
-                Err(SendError::Unsent { request: unsent, .. }) => request = unsent,
+                Err(SendError::Unsent {
+                    request: unsent, ..
+                }) => request = unsent,
                 other => return other,
             }
         }
         let io = match self.open(Session::Http(HttpVersion::Http1)).await {
             Ok(io) => io,
-            Err(error) => return Err(SendError::Unsent { request, error: unreached(error) }),
+            Err(error) => {
+                return Err(SendError::Unsent {
+                    request,
+                    error: unreached(error),
+                });
+            }
         };
-        self.http1.connection(io).send(request, Some(self.http1.clone())).await
+        self.http1
+            .connection(io)
+            .send(request, Some(self.http1.clone()))
+            .await
     }
 
     /// A new connection that carries bytes.
@@ -153,7 +169,11 @@ impl Endpoint {
 
     /// The one HTTP/2 connection, opened where there is none.
     async fn http2(self: &Arc<Self>) -> Result<Arc<Http2Connection>, ConnectError> {
-        let usable = || self.http2.load_full().filter(|connection| !connection.is_closed());
+        let usable = || {
+            self.http2
+                .load_full()
+                .filter(|connection| !connection.is_closed())
+        };
         if let Some(connection) = usable() {
             return Ok(connection);
         }
@@ -212,9 +232,16 @@ impl Endpoint {
 async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session) {
     let mut backoff = Backoff::new(common.backoff);
     loop {
-        common.runtime.sleep(backoff.failed(common.runtime.entropy.next_u64())).await;
-        let Some(endpoint) = endpoint.upgrade() else { return };
-        let Ok(io) = common.connector.connect(&endpoint.facts, session).await else { continue };
+        common
+            .runtime
+            .sleep(backoff.failed(common.runtime.entropy.next_u64()))
+            .await;
+        let Some(endpoint) = endpoint.upgrade() else {
+            return;
+        };
+        let Ok(io) = common.connector.connect(&endpoint.facts, session).await else {
+            continue;
+        };
         let io = meter(io, &endpoint.metrics.transport);
         match session {
             Session::Http(HttpVersion::Http2) => {
@@ -226,7 +253,9 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
             Session::Opaque => drop(io),
         }
         endpoint.down.store(false, Ordering::Relaxed);
-        common.changed.send_modify(|version| *version = version.wrapping_add(1));
+        common
+            .changed
+            .send_modify(|version| *version = version.wrapping_add(1));
         // Ends this very task, which has nothing left to do.
         drop(endpoint.revival().take());
         return;

@@ -17,12 +17,12 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(
-        runtime: &Runtime,
-        load: InFlight,
-        http: Option<Arc<HttpMetrics>>,
-    ) -> Self {
-        Self { runtime: runtime.clone(), load: Some(load), http }
+    pub(super) fn new(runtime: &Runtime, load: InFlight, http: Option<Arc<HttpMetrics>>) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            load: Some(load),
+            http,
+        }
     }
 
     /// The endpoint failed: it could not be reached, broke off, or answered 5xx.
@@ -68,8 +68,11 @@ impl Flight {
             (false, _) => self.succeeded(),
         }
         let Some(http) = &self.http else { return };
-        let classification =
-            if class.is_failure { Classification::Failure } else { Classification::Success };
+        let classification = if class.is_failure {
+            Classification::Failure
+        } else {
+            Classification::Success
+        };
         http.response(&metrics::Response {
             status,
             classification,

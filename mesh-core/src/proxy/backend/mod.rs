@@ -80,11 +80,17 @@ impl Backends {
         backend: &Arc<client_policy::Backend>,
         protocol: BalancerProtocol,
     ) -> Arc<Backend> {
-        let key = Key { parent: parent.clone(), backend: backend.clone(), protocol };
+        let key = Key {
+            parent: parent.clone(),
+            backend: backend.clone(),
+            protocol,
+        };
         let mut live = lock(&self.live);
         live.retain(|(_, backend)| backend.strong_count() > 0);
-        if let Some(found) =
-            live.iter().find(|(known, _)| *known == key).and_then(|(_, backend)| backend.upgrade())
+        if let Some(found) = live
+            .iter()
+            .find(|(known, _)| *known == key)
+            .and_then(|(_, backend)| backend.upgrade())
         {
             return found;
         }
@@ -98,8 +104,10 @@ impl Backends {
             Dispatcher::Balance { path, load } => (*load, Some(path.as_str().into())),
             _ => (DEFAULT_LOAD, None),
         };
-        let labels =
-            BalancerLabels { parent: key.parent.clone(), backend: key.backend.metadata.clone() };
+        let labels = BalancerLabels {
+            parent: key.parent.clone(),
+            backend: key.backend.metadata.clone(),
+        };
         let metrics = self.telemetry.outbound.balancer(key.protocol, &labels);
         let failfast_timeout = key.backend.queue.failfast_timeout;
         metrics.gate_timeout(failfast_timeout);
@@ -131,15 +139,16 @@ impl Backends {
 
     fn discover(&self, backend: &Weak<Backend>, path: &str) -> TaskGuard {
         let (clients, path, backend) = (self.clients.clone(), path.to_string(), backend.clone());
-        self.runtime.spawn_guarded("discover-endpoints", async move {
-            clients
-                .follow_endpoints(&path, |update, fresh| {
-                    if let Some(backend) = backend.upgrade() {
-                        backend.apply(update, fresh);
-                    }
-                })
-                .await;
-        })
+        self.runtime
+            .spawn_guarded("discover-endpoints", async move {
+                clients
+                    .follow_endpoints(&path, |update, fresh| {
+                        if let Some(backend) = backend.upgrade() {
+                            backend.apply(update, fresh);
+                        }
+                    })
+                    .await;
+            })
     }
 }
 
@@ -191,7 +200,13 @@ impl Backend {
     fn with_forward(self: Arc<Self>, dispatcher: &Dispatcher) -> Arc<Self> {
         if let Dispatcher::Forward(facts) = dispatcher {
             let endpoints = vec![facts.clone()];
-            self.apply(Some(EndpointUpdate::Add { endpoints, labels: Labels::default() }), true);
+            self.apply(
+                Some(EndpointUpdate::Add {
+                    endpoints,
+                    labels: Labels::default(),
+                }),
+                true,
+            );
         }
         self
     }
@@ -212,10 +227,17 @@ impl Backend {
             state.endpoints.resync();
         }
         let changes = state.endpoints.apply(update, now, |facts, labels, _| {
-            Endpoint::new(facts.clone(), self.endpoint_metrics(facts, labels), &self.common)
+            Endpoint::new(
+                facts.clone(),
+                self.endpoint_metrics(facts, labels),
+                &self.common,
+            )
         });
         if changes.refused > 0 {
-            tracing::warn!(left_out = changes.refused, "too many endpoints for one backend");
+            tracing::warn!(
+                left_out = changes.refused,
+                "too many endpoints for one backend"
+            );
         }
         self.metrics.updated(op, state.endpoints.len());
         state.unready_since = match state.endpoints.is_empty() {
@@ -223,12 +245,16 @@ impl Backend {
             false => None,
         };
         drop(state);
-        self.common.changed.send_modify(|version| *version = version.wrapping_add(1));
+        self.common
+            .changed
+            .send_modify(|version| *version = version.wrapping_add(1));
     }
 
     fn endpoint_metrics(&self, facts: &model::Endpoint, labels: &Labels) -> EndpointMetrics {
         let tls = match self.common.connector.tls(facts) {
-            Ok(server) => ClientTlsLabel::True { server_id: server.identity.clone() },
+            Ok(server) => ClientTlsLabel::True {
+                server_id: server.identity.clone(),
+            },
             Err(NoTls::Loopback) => ClientTlsLabel::NoIdentity(NoClientTls::Loopback),
             Err(NoTls::NotProvidedByServiceDiscovery) => {
                 ClientTlsLabel::NoIdentity(NoClientTls::NotProvidedByServiceDiscovery)
@@ -270,7 +296,10 @@ impl Backend {
             flight.sent();
             match picked.state.send(request).await {
                 Ok(response) => return Ok((response, flight)),
-                Err(SendError::Unsent { request: unsent, error }) => {
+                Err(SendError::Unsent {
+                    request: unsent,
+                    error,
+                }) => {
                     flight.failed();
                     self.missed(&mut tried, picked.state.address(), Refusal::of(&error))?;
                     request = unsent;
@@ -308,12 +337,18 @@ impl Backend {
 
     fn begin(&self, picked: &Picked) -> Flight {
         let load = picked.load.start(self.common.runtime.now());
-        Flight::new(&self.common.runtime, load, picked.state.metrics.http.clone())
+        Flight::new(
+            &self.common.runtime,
+            load,
+            picked.state.metrics.http.clone(),
+        )
     }
 
     /// Whether an endpoint is who the client requires (`l5d-require-id`).
     fn satisfies(&self, picked: &Picked, required: Option<&str>) -> Result<(), Refusal> {
-        let Some(required) = required else { return Ok(()) };
+        let Some(required) = required else {
+            return Ok(());
+        };
         match self.common.connector.tls(&picked.endpoint) {
             Ok(server) if server.identity.as_str() == required => Ok(()),
             _ => Err(Refusal::IdentityRequired(required.to_string())),
@@ -348,7 +383,11 @@ impl Backend {
         let queued = self.metrics.queued();
         let began = self.common.runtime.now();
         loop {
-            let since = self.state().unready_since.unwrap_or(tried.since).max(tried.since_floor());
+            let since = self
+                .state()
+                .unready_since
+                .unwrap_or(tried.since)
+                .max(tried.since_floor());
             let give_up = since + self.failfast_timeout;
             let again = (self.common.runtime.now() + RETRY_ALL).min(give_up);
             let wait = async {
@@ -381,7 +420,11 @@ impl Backend {
             return Err(Refusal::InvalidPolicy);
         }
         if state.endpoints.is_empty() {
-            return if state.gate_shut { Err(Refusal::FailFast) } else { Ok(None) };
+            return if state.gate_shut {
+                Err(Refusal::FailFast)
+            } else {
+                Ok(None)
+            };
         }
         if std::mem::take(&mut state.gate_shut) {
             self.metrics.gate_opened(self.common.runtime.clock.wall());
@@ -419,13 +462,21 @@ struct Tried {
 
 impl Tried {
     fn new(since: Timestamp) -> Self {
-        Self { since, attempts: 0, addresses: Vec::new() }
+        Self {
+            since,
+            attempts: 0,
+            addresses: Vec::new(),
+        }
     }
 
     /// A request that tried endpoints waits from its own start, one that found none from when the
     /// backend lost its last.
     fn since_floor(&self) -> Timestamp {
-        if self.attempts > 0 { self.since } else { Timestamp::ZERO }
+        if self.attempts > 0 {
+            self.since
+        } else {
+            Timestamp::ZERO
+        }
     }
 }
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::api::client::ControlAddress;
+use crate::model::client_policy::Backoff;
 use crate::model::identity::ServerTls;
 use crate::model::target::NameAddr;
 use crate::runtime::net::{ListenOptions, TcpOptions};
-use crate::model::client_policy::Backoff;
 use crate::telemetry::access_log::AccessLogFormat;
 use crate::wire::http::server::ServerOptions;
 

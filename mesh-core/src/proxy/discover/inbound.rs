@@ -106,7 +106,10 @@ impl Ports {
             return known.policy.clone();
         }
         let (publish, policy) = watch::channel(self.default.clone());
-        let policy = PolicyWatch { policy, _used: Arc::new(()) };
+        let policy = PolicyWatch {
+            policy,
+            _used: Arc::new(()),
+        };
         if table.len() >= PORTS_MAX {
             return policy;
         }
@@ -114,7 +117,11 @@ impl Ports {
         let default = self.default.clone();
         let telemetry = self.telemetry.clone();
         let follow = async move {
-            let open = || clients.policy.watch_server_policy(&clients.config.workload, port);
+            let open = || {
+                clients
+                    .policy
+                    .watch_server_policy(&clients.config.workload, port)
+            };
             let publish = |news| {
                 let policy = match news {
                     News::Value { value, .. } => Arc::new(value),
@@ -133,7 +140,12 @@ impl Ports {
             clients.follow("server policy", open, publish).await;
         };
         let task = self.runtime.spawn_guarded("discover-port", follow);
-        let known = Port { policy: policy.clone(), last_used: now, pinned, _task: task };
+        let known = Port {
+            policy: policy.clone(),
+            last_used: now,
+            pinned,
+            _task: task,
+        };
         table.insert(port, known);
         policy
     }
@@ -154,26 +166,34 @@ impl Ports {
 
 /// The policy that holds until the control plane has answered.
 fn default_policy(config: &config::Inbound) -> ServerPolicy {
-    let everywhere = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")).to_vec();
+    let everywhere = ["0.0.0.0/0", "::/0"]
+        .map(|net| net.parse().expect("a network"))
+        .to_vec();
     let (name, networks, authentication) = match config.default_policy {
-        DefaultPolicy::AllUnauthenticated => {
-            ("all-unauthenticated", everywhere, Some(Authentication::Unauthenticated))
-        }
+        DefaultPolicy::AllUnauthenticated => (
+            "all-unauthenticated",
+            everywhere,
+            Some(Authentication::Unauthenticated),
+        ),
         DefaultPolicy::AllAuthenticated => ("all-authenticated", everywhere, Some(any_identity())),
         DefaultPolicy::ClusterUnauthenticated => (
             "cluster-unauthenticated",
             config.cluster_networks.clone(),
             Some(Authentication::Unauthenticated),
         ),
-        DefaultPolicy::ClusterAuthenticated => {
-            ("cluster-authenticated", config.cluster_networks.clone(), Some(any_identity()))
-        }
+        DefaultPolicy::ClusterAuthenticated => (
+            "cluster-authenticated",
+            config.cluster_networks.clone(),
+            Some(any_identity()),
+        ),
         DefaultPolicy::Deny => ("deny", vec![], None),
         DefaultPolicy::Audit => ("audit", everywhere, Some(Authentication::Unauthenticated)),
     };
     let localhost = Authorization {
         metadata: Metadata::new_default("localhost"),
-        networks: ["127.0.0.0/8", "::1/128"].map(|net| network(net.parse().expect("a network"))).into(),
+        networks: ["127.0.0.0/8", "::1/128"]
+            .map(|net| network(net.parse().expect("a network")))
+            .into(),
         authentication: Authentication::Unauthenticated,
         labels: Labels::default(),
     };
@@ -197,9 +217,15 @@ fn default_policy(config: &config::Inbound) -> ServerPolicy {
 
 fn any_identity() -> Authentication {
     let any = crate::model::server_policy::IdentitySuffix { parts: vec![] };
-    Authentication::TlsAuthenticated { identities: vec![], suffixes: vec![any] }
+    Authentication::TlsAuthenticated {
+        identities: vec![],
+        suffixes: vec![any],
+    }
 }
 
 fn network(net: ipnet::IpNet) -> Network {
-    Network { net, except: vec![] }
+    Network {
+        net,
+        except: vec![],
+    }
 }

@@ -57,7 +57,12 @@ impl Clients {
         policy: ControlClient,
         config: config::Discovery,
     ) -> Self {
-        Self { runtime: runtime.clone(), destination, policy, config: config.into() }
+        Self {
+            runtime: runtime.clone(),
+            destination,
+            policy,
+            config: config.into(),
+        }
     }
 
     /// Follows a stream for ever: opens it, passes its items on, opens it again.
@@ -77,7 +82,11 @@ impl Clients {
             };
             if let Ended::Failed(error) = self.follow_once(&open, &mut pass_on).await {
                 tracing::debug!(what, %error, "discovery stream ended");
-                publish(if is_absent(&error) { News::Absent } else { News::Unreachable });
+                publish(if is_absent(&error) {
+                    News::Absent
+                } else {
+                    News::Unreachable
+                });
                 let wait = backoff.failed(self.runtime.entropy.next_u64());
                 self.runtime.sleep(wait).await;
             }
@@ -97,18 +106,27 @@ impl Clients {
             let item = stream.next().await.unwrap_or(Err(closed()))?;
             Ok((stream, item))
         };
-        let (mut stream, item) =
-            match self.runtime.timeout(self.config.initial_timeout, first).await {
-                Ok(Ok(opened)) => opened,
-                Ok(Err(error)) => return Ended::Failed(error),
-                Err(_) => {
-                    return Ended::Failed(ApiError::Unavailable("no first item in time".into()));
-                }
-            };
+        let (mut stream, item) = match self
+            .runtime
+            .timeout(self.config.initial_timeout, first)
+            .await
+        {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Ended::Failed(error),
+            Err(_) => {
+                return Ended::Failed(ApiError::Unavailable("no first item in time".into()));
+            }
+        };
         publish(item, true);
-        let end = self.config.lifetime.map(|lifetime| self.runtime.now() + lifetime);
+        let end = self
+            .config
+            .lifetime
+            .map(|lifetime| self.runtime.now() + lifetime);
         loop {
-            let idle = self.config.idle_timeout.map(|idle| self.runtime.now() + idle);
+            let idle = self
+                .config
+                .idle_timeout
+                .map(|idle| self.runtime.now() + idle);
             let until = [end, idle].into_iter().flatten().min();
             let item = match until {
                 Some(until) => match self.runtime.deadline(until, stream.next()).await {

@@ -82,7 +82,10 @@ impl Destinations {
         let destinations = Arc::new(Self {
             runtime: runtime.clone(),
             clients,
-            defaults: Defaults { detect_timeout: config.detect_timeout, queue },
+            defaults: Defaults {
+                detect_timeout: config.detect_timeout,
+                queue,
+            },
             idle_timeout: config.discovery_idle_timeout,
             table: Mutex::default(),
         });
@@ -92,7 +95,9 @@ impl Destinations {
         runtime.spawn("sweep-destinations", async move {
             loop {
                 sweeping.sleep(every).await;
-                let Some(destinations) = weak.upgrade() else { return };
+                let Some(destinations) = weak.upgrade() else {
+                    return;
+                };
                 destinations.sweep();
             }
         });
@@ -153,9 +158,11 @@ async fn follow(
 ) {
     let path = target.to_string();
     let asked = match &target {
-        Target::Address(address) => {
-            clients.config.profile_networks.iter().any(|net| net.contains(&address.ip().to_canonical()))
-        }
+        Target::Address(address) => clients
+            .config
+            .profile_networks
+            .iter()
+            .any(|net| net.contains(&address.ip().to_canonical())),
         Target::Name(_) => true,
     };
     let state = Mutex::new(Halves::default());
@@ -177,7 +184,11 @@ async fn follow(
     }
     let policies = clients.follow(
         "client policy",
-        || clients.policy.watch_client_policy(&clients.config.workload, &target),
+        || {
+            clients
+                .policy
+                .watch_client_policy(&clients.config.workload, &target)
+        },
         |news| {
             let policy = match news {
                 News::Value { value, .. } => Some(Arc::new(value)),
@@ -194,7 +205,11 @@ async fn follow(
         clients
             .follow(
                 "profile",
-                || clients.destination.watch_profile(&path, &clients.config.context),
+                || {
+                    clients
+                        .destination
+                        .watch_profile(&path, &clients.config.context)
+                },
                 |news| match news {
                     News::Value { value, .. } => {
                         let mut profile = Some(value);
@@ -269,8 +284,11 @@ fn synthesize(target: &Target, profile: Option<&Profile>, defaults: Defaults) ->
         },
     };
     let parent = Metadata::new_default("unknown");
-    let backend =
-        Arc::new(Backend { metadata: parent.clone(), queue: defaults.queue, dispatcher });
+    let backend = Arc::new(Backend {
+        metadata: parent.clone(),
+        queue: defaults.queue,
+        dispatcher,
+    });
     let opaque = OpaqueRoutes {
         routes: vec![OpaqueRoute {
             metadata: Metadata::new_default("opaque"),
@@ -308,7 +326,11 @@ fn synthesize(target: &Target, profile: Option<&Profile>, defaults: Defaults) ->
 }
 
 fn route_backend<F>(backend: &Arc<Backend>) -> RouteBackend<F> {
-    RouteBackend { backend: backend.clone(), filters: vec![], request_timeout: None }
+    RouteBackend {
+        backend: backend.clone(),
+        filters: vec![],
+        request_timeout: None,
+    }
 }
 
 impl Clients {

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Inbound, http, opaque};
-use crate::proxy::discover::inbound::PolicyWatch;
-use crate::runtime::BoxIo;
 use crate::model::protocol::HttpVersion;
 use crate::model::server_policy::ServerProtocol;
+use crate::proxy::discover::inbound::PolicyWatch;
+use crate::runtime::BoxIo;
 use crate::telemetry::InboundError;
 use crate::telemetry::labels::{ServerTlsLabel, TransportHeaderLabels};
-use crate::wire::http::DrainWatch;
 use crate::traffic::detect::TlsFound;
+use crate::wire::http::DrainWatch;
 use crate::wire::sniff::{self, Sniffed};
 use crate::wire::transport_header::{self, TransportHeader};
 
@@ -40,14 +40,20 @@ pub(super) async fn serve(
         Err(_) => return refuse("closed", InboundError::Io),
     };
     let alpn = [transport_header::ALPN];
-    let Some((mut io, client, agreed)) = inbound.accept_tls(io, local, &alpn).await else { return };
+    let Some((mut io, client, agreed)) = inbound.accept_tls(io, local, &alpn).await else {
+        return;
+    };
     let Some(identity) = client else {
         return refuse("a client identity is required", InboundError::Unexpected);
     };
     if agreed.as_deref() != Some(transport_header::ALPN) {
         return refuse("a transport header is required", InboundError::Unexpected);
     }
-    let header = match inbound.runtime.timeout(timeout, transport_header::read(&mut io)).await {
+    let header = match inbound
+        .runtime
+        .timeout(timeout, transport_header::read(&mut io))
+        .await
+    {
         Ok(Ok(header)) => header,
         Ok(Err(error)) => return refuse(&error.to_string(), InboundError::Io),
         Err(_) => return refuse("no transport header in time", InboundError::Io),
@@ -59,22 +65,40 @@ pub(super) async fn serve(
             None => "",
         },
         target_port: header.port.get(),
-        target_name: header.name.as_ref().map_or_else(|| "".into(), |name| name.as_str().into()),
+        target_name: header
+            .name
+            .as_ref()
+            .map_or_else(|| "".into(), |name| name.as_str().into()),
         client_id: identity.clone(),
     };
-    inbound.telemetry.inbound.transport_header(&labels).increment();
-    let TransportHeader { port, name, protocol } = header;
+    inbound
+        .telemetry
+        .inbound
+        .transport_header(&labels)
+        .increment();
+    let TransportHeader {
+        port,
+        name,
+        protocol,
+    } = header;
     if let Some(name) = name {
         // Only gateways take names, and this proxy is none.
         tracing::info!(%name, "gateway domain invalid");
-        return refuse("this proxy is no gateway", InboundError::GatewayDomainInvalid);
+        return refuse(
+            "this proxy is no gateway",
+            InboundError::GatewayDomainInvalid,
+        );
     }
     let target = SocketAddr::new(local.ip(), port.get());
     let policy: PolicyWatch = inbound.ports.find(target.port());
     // A port known to be opaque or TLS carries bytes whatever the client says of its session.
-    let carries_bytes =
-        matches!(policy.current().protocol, ServerProtocol::Opaque | ServerProtocol::Tls);
-    let tls = ServerTlsLabel::True { client_id: Some(identity) };
+    let carries_bytes = matches!(
+        policy.current().protocol,
+        ServerProtocol::Opaque | ServerProtocol::Tls
+    );
+    let tls = ServerTlsLabel::True {
+        client_id: Some(identity),
+    };
     let session = inbound.session(io, target, peer, tls, policy);
     match protocol.filter(|_| !carries_bytes) {
         Some(version) => http::serve(inbound, session, version, drain).await,

@@ -42,7 +42,13 @@ pub(super) async fn serve(
     version: HttpVersion,
     drain: DrainWatch,
 ) {
-    let Session { io, target, peer, tls, policy } = session;
+    let Session {
+        io,
+        target,
+        peer,
+        tls,
+        policy,
+    } = session;
     let http = Http(Arc::new(Inner {
         application: inbound.applications.find(inbound.application(target)),
         inbound: inbound.clone(),
@@ -53,7 +59,15 @@ pub(super) async fn serve(
         handles: Mutex::default(),
     }));
     let options = &inbound.config.server;
-    let served = server::serve(&inbound.runtime, io, version, options, Arc::new(http), drain).await;
+    let served = server::serve(
+        &inbound.runtime,
+        io,
+        version,
+        options,
+        Arc::new(http),
+        drain,
+    )
+    .await;
     if let Err(error) = served {
         tracing::debug!(%error, client = %peer, "connection of HTTP ended");
     }
@@ -113,7 +127,13 @@ impl Http {
     }
 
     async fn proxy(&self, mut request: Request) -> Result<Response, Refusal> {
-        let Inner { inbound, application, peer, tls, .. } = &*self.0;
+        let Inner {
+            inbound,
+            application,
+            peer,
+            tls,
+            ..
+        } = &*self.0;
         let admitted = Admitted::new(inbound).ok_or(Refusal::LoadShed)?;
         let began = inbound.runtime.now();
         let policy = self.0.policy.current();
@@ -144,14 +164,24 @@ impl Http {
             AccessRequest::new(*peer, client, inbound.runtime.clock.wall(), &request)
         });
         let grpc = is_grpc(request.headers());
-        let mut record =
-            Record { handles, began, grpc, head: None, status: None, _admitted: admitted };
+        let mut record = Record {
+            handles,
+            began,
+            grpc,
+            head: None,
+            status: None,
+            _admitted: admitted,
+        };
         let response = match application.send(request).await {
             Ok(response) => response,
             Err(error) => {
                 let refusal = Refusal::of(error.error());
                 let at = inbound.runtime.now();
-                record.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
+                record.end(End {
+                    at,
+                    grpc_status: None,
+                    error: Some(refusal.stream_error()),
+                });
                 return Err(refusal);
             }
         };
@@ -161,8 +191,7 @@ impl Http {
         }
         record.status = Some(response.status());
         record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
-        Ok(response
-            .map(|body| observe::observe(body, &inbound.runtime.clock, None, record)))
+        Ok(response.map(|body| observe::observe(body, &inbound.runtime.clock, None, record)))
     }
 
     /// The route of a request, and who may use it beside those whom the port allows.
@@ -182,7 +211,11 @@ impl Http {
                     .ok_or_else(|| self.no_route(policy))?;
                 permit(&selected.rule.filters)?;
                 let route = selected.route;
-                return Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Grpc));
+                return Ok((
+                    route.metadata.clone(),
+                    &route.authorizations,
+                    RouteProtocol::Grpc,
+                ));
             }
             ServerProtocol::Opaque | ServerProtocol::Tls => {
                 // The policy changed under a connection of HTTP; the port's authorizations hold.
@@ -196,7 +229,11 @@ impl Http {
             select::server_http(routes, request.into()).ok_or_else(|| self.no_route(policy))?;
         permit(&selected.rule.filters)?;
         let route = selected.route;
-        Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Http))
+        Ok((
+            route.metadata.clone(),
+            &route.authorizations,
+            RouteProtocol::Http,
+        ))
     }
 
     /// Says who the client is, whatever the request itself says.
@@ -204,7 +241,9 @@ impl Http {
         let headers = request.headers_mut();
         headers.remove(L5D_CLIENT_ID);
         headers.remove(L5D_DST_CANONICAL);
-        if let ServerTlsLabel::True { client_id: Some(identity) } = &self.0.tls
+        if let ServerTlsLabel::True {
+            client_id: Some(identity),
+        } = &self.0.tls
             && let Ok(value) = HeaderValue::from_str(identity.as_str())
         {
             headers.insert(L5D_CLIENT_ID, value);
@@ -214,7 +253,10 @@ impl Http {
     fn refuse(&self, refusal: &Refusal, asked: &Asked) -> Response {
         let inbound = &self.0.inbound;
         tracing::info!(client = %self.0.peer, target = %self.0.target, %refusal, "request failed");
-        inbound.telemetry.inbound.http_error(refusal.inbound_error());
+        inbound
+            .telemetry
+            .inbound
+            .http_error(refusal.inbound_error());
         // Applications are not told: only another proxy understands, and strips it.
         let meshed = matches!(self.0.tls, ServerTlsLabel::True { .. });
         let broken = matches!(refusal, Refusal::Connect(_) | Refusal::ConnectTimeout);
@@ -222,12 +264,19 @@ impl Http {
     }
 
     fn handles(&self, allowed: Allowed) -> Handles {
-        let mut known = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .0
+            .handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((_, handles)) = known.iter().find(|(have, _)| *have == allowed) {
             return handles.clone();
         }
         let telemetry = &self.0.inbound.telemetry.inbound;
-        let server = ServerLabels { server: allowed.server.clone(), port: self.0.target.port() };
+        let server = ServerLabels {
+            server: allowed.server.clone(),
+            port: self.0.target.port(),
+        };
         let endpoint = InboundEndpoint {
             authority: None,
             target_addr: self.0.target,
@@ -236,7 +285,10 @@ impl Http {
             route: allowed.route.clone(),
             authorization: allowed.authorization.clone(),
         };
-        let route = InboundRoute { server: server.clone(), route: allowed.route.clone() };
+        let route = InboundRoute {
+            server: server.clone(),
+            route: allowed.route.clone(),
+        };
         let labels = AuthorizationLabels {
             target_addr: self.0.target,
             server,
@@ -259,19 +311,32 @@ impl Http {
 
     fn no_route(&self, policy: &ServerPolicy) -> Refusal {
         let labels = self.labels(policy, None);
-        self.0.inbound.telemetry.inbound.http_route_not_found(&labels).increment();
+        self.0
+            .inbound
+            .telemetry
+            .inbound
+            .http_route_not_found(&labels)
+            .increment();
         Refusal::NoRoute
     }
 
     fn count_denied(&self, policy: &ServerPolicy, route: &Metadata) {
         let labels = self.labels(policy, Some(route.clone()));
-        self.0.inbound.telemetry.inbound.http_authz_deny(&labels).increment();
+        self.0
+            .inbound
+            .telemetry
+            .inbound
+            .http_authz_deny(&labels)
+            .increment();
     }
 
     fn labels(&self, policy: &ServerPolicy, route: Option<Metadata>) -> AuthorizationLabels {
         AuthorizationLabels {
             target_addr: self.0.target,
-            server: ServerLabels { server: policy.server.clone(), port: self.0.target.port() },
+            server: ServerLabels {
+                server: policy.server.clone(),
+                port: self.0.target.port(),
+            },
             route,
             authorization: None,
             tls: self.0.tls.clone(),
@@ -333,7 +398,10 @@ impl Observer for Record {
             latency,
         });
         let status = self.status.map(|status| status.as_u16());
-        let ended = StreamEnd { status, error: end.error };
+        let ended = StreamEnd {
+            status,
+            error: end.error,
+        };
         self.handles.route.ended(ended, latency, latency);
     }
 }
@@ -348,9 +416,15 @@ pub struct Applications {
 impl Applications {
     /// None yet.
     pub fn new(common: Common, telemetry: &Telemetry) -> Self {
-        let metrics =
-            EndpointMetrics { transport: telemetry.inbound.local_transport(), http: None };
-        Self { common: Arc::new(common), metrics, live: Mutex::default() }
+        let metrics = EndpointMetrics {
+            transport: telemetry.inbound.local_transport(),
+            http: None,
+        };
+        Self {
+            common: Arc::new(common),
+            metrics,
+            live: Mutex::default(),
+        }
     }
 
     fn find(&self, address: SocketAddr) -> Arc<Endpoint> {

@@ -21,10 +21,10 @@ use crate::proxy::detect::{self, Detected, Dialed, Secured, Spoken};
 use crate::proxy::discover::inbound::{PolicyWatch, Ports};
 use crate::proxy::metered::meter;
 use crate::runtime::{BoxIo, Connection, Runtime};
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::labels::{
     AuthorizationLabels, InboundTransport, NoServerTls, ServerLabels, ServerTlsLabel,
 };
-use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Detection;
 use crate::telemetry::{InboundError, Telemetry};
 use crate::traffic::authorize::{Client, ClientTls};
@@ -69,14 +69,22 @@ pub async fn serve_connection(
     forward: Option<SocketAddr>,
     drain: DrainWatch,
 ) {
-    let Connection { io, peer, local, original_dst } = connection;
+    let Connection {
+        io,
+        peer,
+        local,
+        original_dst,
+    } = connection;
     let target = forward.or(original_dst).unwrap_or(local);
     if forward.is_none() && target.port() == inbound.config.direct_port {
         return direct::serve(&inbound, io, peer, target, drain).await;
     }
     if forward.is_none() && !inbound.is_own(target.ip()) {
         tracing::info!(client = %peer, %target, "not an address of this workload; closed");
-        return inbound.telemetry.inbound.tcp_error(target, InboundError::Unexpected);
+        return inbound
+            .telemetry
+            .inbound
+            .tcp_error(target, InboundError::Unexpected);
     }
     let policy = inbound.ports.find(target.port());
     let opaque = matches!(policy.current().protocol, ServerProtocol::Opaque)
@@ -106,12 +114,16 @@ impl Inbound {
             Ok(detected) => detected,
             Err(_) => return self.telemetry.inbound.tcp_error(target, InboundError::Io),
         };
-        let Detected { found, client: io, server } = detected;
+        let Detected {
+            found,
+            client: io,
+            server,
+        } = detected;
         match found {
-            Secured::Found(TlsFound::Sni(sni))
-                if sni == self.credentials.local().server_name =>
-            {
-                let Some((io, client, _)) = self.accept_tls(io, target, &[]).await else { return };
+            Secured::Found(TlsFound::Sni(sni)) if sni == self.credentials.local().server_name => {
+                let Some((io, client, _)) = self.accept_tls(io, target, &[]).await else {
+                    return;
+                };
                 let tls = ServerTlsLabel::True { client_id: client };
                 let session = self.session(io, target, peer, tls, policy);
                 self.detect(session, None, drain).await;
@@ -135,7 +147,9 @@ impl Inbound {
             }
             Secured::Silent => {
                 tracing::info!(client = %peer, %target, "silent; closed");
-                self.telemetry.inbound.tcp_error(target, InboundError::TlsDetectionTimeout);
+                self.telemetry
+                    .inbound
+                    .tcp_error(target, InboundError::TlsDetectionTimeout);
             }
         }
     }
@@ -145,7 +159,10 @@ impl Inbound {
         if !allowed {
             return None;
         }
-        opaque::dial(self, target).await.ok().map(|server| (server, ()))
+        opaque::dial(self, target)
+            .await
+            .ok()
+            .map(|server| (server, ()))
     }
 
     /// Terminates mesh TLS in time. None where that failed, which is counted.
@@ -156,7 +173,11 @@ impl Inbound {
         alpn: &[&'static [u8]],
     ) -> Option<(BoxIo, Option<Identity>, Option<Vec<u8>>)> {
         let accept = tls_server::accept(io, &self.credentials, alpn);
-        match self.runtime.timeout(self.config.detect_timeout, accept).await {
+        match self
+            .runtime
+            .timeout(self.config.detect_timeout, accept)
+            .await
+        {
             Ok(Ok(session)) => return Some((session.io, session.client, session.alpn)),
             Ok(Err(error)) => tracing::info!(%target, %error, "TLS handshake failed"),
             Err(_) => tracing::info!(%target, "TLS handshake timed out"),
@@ -187,7 +208,8 @@ impl Inbound {
             // A meshed client may carry HTTP/1 over HTTP/2. Silence is taken for HTTP/1.
             ServerProtocol::Http1(_) => {
                 let timeout = self.config.detect_timeout;
-                self.sniff(session, timeout, Some(HttpVersion::Http1), None, drain).await;
+                self.sniff(session, timeout, Some(HttpVersion::Http1), None, drain)
+                    .await;
             }
             ServerProtocol::Detect { timeout, .. } => {
                 self.sniff(session, *timeout, None, server, drain).await;
@@ -206,14 +228,24 @@ impl Inbound {
     ) {
         let metrics = self.telemetry.inbound.detect(&session.server_labels());
         let began = self.runtime.now();
-        let Session { io, target, peer, tls, policy } = session;
+        let Session {
+            io,
+            target,
+            peer,
+            tls,
+            policy,
+        } = session;
         // The server is dialed while the client is silent, but only for clients that may use the
         // port as it is: for others a connection would be an answer.
         let allowed = silent.is_none() && opaque::authorized(peer, &tls, &policy).is_ok();
         let dial = self.dial_for(target, allowed);
         let detected = detect::http(&self.runtime, io, timeout, server, dial).await;
         let took = self.runtime.now().since(began);
-        let Detected { found, client: io, server } = match detected {
+        let Detected {
+            found,
+            client: io,
+            server,
+        } = match detected {
             Ok(detected) => detected,
             Err(_) => return metrics.detected(Detection::Error, took),
         };
@@ -224,7 +256,13 @@ impl Inbound {
             Spoken::Silent => (Detection::ReadTimeout, silent),
         };
         metrics.detected(detection, took);
-        let session = Session { io, target, peer, tls, policy };
+        let session = Session {
+            io,
+            target,
+            peer,
+            tls,
+            policy,
+        };
         match version {
             Some(version) => http::serve(self, session, version, drain).await,
             None => opaque::carry_on(self, session, server, drain).await,
@@ -239,10 +277,23 @@ impl Inbound {
         tls: ServerTlsLabel,
         policy: PolicyWatch,
     ) -> Session {
-        let server = ServerLabels { server: policy.current().server.clone(), port: target.port() };
-        let labels = InboundTransport { target_addr: target, tls: tls.clone(), server };
+        let server = ServerLabels {
+            server: policy.current().server.clone(),
+            port: target.port(),
+        };
+        let labels = InboundTransport {
+            target_addr: target,
+            tls: tls.clone(),
+            server,
+        };
         let io = meter(io, &self.telemetry.inbound.transport(&labels));
-        Session { io, target, peer, tls, policy }
+        Session {
+            io,
+            target,
+            peer,
+            tls,
+            policy,
+        }
     }
 
     /// Where the application of a target listens.
@@ -255,7 +306,10 @@ impl Inbound {
 
     fn is_own(&self, ip: IpAddr) -> bool {
         let own = &self.config.own_ips;
-        own.is_empty() || own.iter().any(|own| own.to_canonical() == ip.to_canonical())
+        own.is_empty()
+            || own
+                .iter()
+                .any(|own| own.to_canonical() == ip.to_canonical())
     }
 }
 
@@ -281,7 +335,9 @@ impl Session {
 /// A client as authorizations see it.
 fn client(peer: SocketAddr, tls: &ServerTlsLabel) -> Client<'_> {
     let tls = match tls {
-        ServerTlsLabel::True { client_id: Some(identity) } => ClientTls::Identity(identity),
+        ServerTlsLabel::True {
+            client_id: Some(identity),
+        } => ClientTls::Identity(identity),
         ServerTlsLabel::True { client_id: None } => ClientTls::NoIdentity,
         ServerTlsLabel::Opaque { .. } | ServerTlsLabel::NoIdentity(_) => ClientTls::None,
     };

@@ -19,12 +19,17 @@ use crate::wire::opaque::copy_bidirectional;
 
 /// Serves a connection of bytes.
 pub(super) async fn serve(inbound: &Arc<Inbound>, session: Session, drain: DrainWatch) {
-    let Some(session) = admit(inbound, session) else { return };
+    let Some(session) = admit(inbound, session) else {
+        return;
+    };
     match dial(inbound, session.target).await {
         Ok(server) => carry(inbound, session, server, drain).await,
         Err(error) => {
             tracing::info!(target = %session.target, %error, "cannot reach the application");
-            inbound.telemetry.inbound.tcp_error(session.target, InboundError::Io);
+            inbound
+                .telemetry
+                .inbound
+                .tcp_error(session.target, InboundError::Io);
         }
     }
 }
@@ -36,7 +41,9 @@ pub(super) async fn carry_on(
     server: Option<Dialed<()>>,
     drain: DrainWatch,
 ) {
-    let Some((server, ())) = server else { return serve(inbound, session, drain).await };
+    let Some((server, ())) = server else {
+        return serve(inbound, session, drain).await;
+    };
     if let Some(session) = admit(inbound, session) {
         carry(inbound, session, server, drain).await;
     }
@@ -65,12 +72,20 @@ fn admit(inbound: &Inbound, session: Session) -> Option<Session> {
     match authorized(session.peer, &session.tls, &session.policy) {
         Ok(authorization) => {
             labels.authorization = Some(authorization);
-            inbound.telemetry.inbound.tcp_authz_allow(&labels).increment();
+            inbound
+                .telemetry
+                .inbound
+                .tcp_authz_allow(&labels)
+                .increment();
             Some(session)
         }
         Err(denied) => {
             tracing::info!(client = %session.peer, target = %session.target, %denied, "denied");
-            inbound.telemetry.inbound.tcp_authz_deny(&labels).increment();
+            inbound
+                .telemetry
+                .inbound
+                .tcp_authz_deny(&labels)
+                .increment();
             None
         }
     }
@@ -78,7 +93,13 @@ fn admit(inbound: &Inbound, session: Session) -> Option<Session> {
 
 async fn carry(inbound: &Arc<Inbound>, session: Session, server: BoxIo, drain: DrainWatch) {
     let labels = session.authorization_labels();
-    let Session { io, peer, tls, mut policy, target } = session;
+    let Session {
+        io,
+        peer,
+        tls,
+        mut policy,
+        target,
+    } = session;
     let revoked = async {
         loop {
             policy.changed().await;

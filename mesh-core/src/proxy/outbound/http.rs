@@ -17,16 +17,14 @@ use crate::proxy::backend::flight::Flight;
 use crate::proxy::discover::outbound::{Destination, Known};
 use crate::proxy::observe::{self, End, Observer};
 use crate::proxy::orig_proto;
-use crate::proxy::unenforced;
 use crate::proxy::refusal::{Asked, Refusal, permit};
+use crate::proxy::unenforced;
 use crate::runtime::BoxFuture;
-use crate::telemetry::labels::{
-    OutboundProtocol, ProtocolLabels, RouteBackendLabels, RouteLabels,
-};
+use crate::telemetry::BalancerProtocol;
+use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels, RouteBackendLabels, RouteLabels};
 use crate::telemetry::metrics::{
     RouteBackendMetrics, RouteMetrics, RouteProtocol, StreamEnd, StreamError,
 };
-use crate::telemetry::BalancerProtocol;
 use crate::time::Timestamp;
 use crate::traffic::classify::{Head, is_grpc};
 use crate::traffic::filter::Filter;
@@ -44,7 +42,11 @@ pub(super) async fn serve(
     version: HttpVersion,
     drain: DrainWatch,
 ) {
-    let Accepted { io, target, destination } = accepted;
+    let Accepted {
+        io,
+        target,
+        destination,
+    } = accepted;
     let http = Http::new(outbound, target, destination);
     if let Some(known) = http.0.destination.known() {
         let protocol = match version {
@@ -52,11 +54,22 @@ pub(super) async fn serve(
             HttpVersion::Http2 => OutboundProtocol::Http2,
         };
         let parent = known.policy.parent.clone();
-        outbound.telemetry.outbound.protocol_connections(&ProtocolLabels { protocol, parent }).increment();
+        outbound
+            .telemetry
+            .outbound
+            .protocol_connections(&ProtocolLabels { protocol, parent })
+            .increment();
     }
     let options = &outbound.config.server;
-    let served =
-        server::serve(&outbound.runtime, io, version, options, Arc::new(http), drain).await;
+    let served = server::serve(
+        &outbound.runtime,
+        io,
+        version,
+        options,
+        Arc::new(http),
+        drain,
+    )
+    .await;
     if let Err(error) = served {
         tracing::debug!(%error, "connection of HTTP ended");
     }
@@ -105,7 +118,12 @@ impl Http {
         destination: Arc<Destination>,
     ) -> Self {
         let outbound = outbound.clone();
-        Self(Arc::new(Inner { outbound, target, destination, resolved: Mutex::default() }))
+        Self(Arc::new(Inner {
+            outbound,
+            target,
+            destination,
+            resolved: Mutex::default(),
+        }))
     }
 
     /// Answers one request: from an endpoint, or with a refusal.
@@ -116,7 +134,10 @@ impl Http {
             Err(refusal) => {
                 let outbound = &self.0.outbound;
                 tracing::info!(target = %self.0.target, %refusal, "request failed");
-                outbound.telemetry.outbound.http_error(refusal.outbound_error());
+                outbound
+                    .telemetry
+                    .outbound
+                    .http_error(refusal.outbound_error());
                 refusal.response(&asked, outbound.config.informational_headers, false)
             }
         }
@@ -159,7 +180,11 @@ impl Http {
     /// The policy in force, with its live backends.
     fn resolve(&self) -> Option<Arc<Resolved>> {
         let known = self.0.destination.known()?;
-        let mut resolved = self.0.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resolved = self
+            .0
+            .resolved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = &*resolved
             && Arc::ptr_eq(&current.known.policy, &known.policy)
         {
@@ -196,20 +221,29 @@ impl Resolved {
         let mut backends = Vec::new();
         for_each_backend(&known.policy, &mut |backend| {
             if !backends.iter().any(|(have, _)| Arc::ptr_eq(have, backend)) {
-                let live = outbound.backends.find(parent, backend, BalancerProtocol::Http);
+                let live = outbound
+                    .backends
+                    .find(parent, backend, BalancerProtocol::Http);
                 backends.push((backend.clone(), live));
             }
         });
         unenforced::report_client(&known.policy, &outbound.telemetry);
-        Self { known, backends, metrics: Mutex::default() }
+        Self {
+            known,
+            backends,
+            metrics: Mutex::default(),
+        }
     }
 
     /// Route, filters, backend: everything that is decided before the request is sent.
     fn plan(&self, outbound: &Outbound, request: &Request) -> Result<Plan, Refusal> {
         match &self.known.policy.protocol {
             ClientProtocol::Detect { http1, http2, .. } => {
-                let routes =
-                    if request.version() == http::Version::HTTP_2 { http2 } else { http1 };
+                let routes = if request.version() == http::Version::HTTP_2 {
+                    http2
+                } else {
+                    http1
+                };
                 let (metadata, rule) = select::client_http(&routes.routes, request.into())
                     .map(|selected| (&selected.route.metadata, selected.rule))
                     .ok_or(Refusal::NoRoute)?;
@@ -248,18 +282,28 @@ impl Resolved {
         })
         .ok_or(Refusal::InvalidPolicy)?;
         permit(&chosen.filters)?;
-        let backend = self.live(&chosen.backend).ok_or(Refusal::InvalidPolicy)?.clone();
+        let backend = self
+            .live(&chosen.backend)
+            .ok_or(Refusal::InvalidPolicy)?
+            .clone();
         let timeout = [rule.timeouts.request, chosen.request_timeout]
             .into_iter()
             .flatten()
             .filter(|timeout| !timeout.is_zero())
             .min();
         let handles = self.handles(outbound, route, &chosen.backend.metadata, protocol);
-        Ok(Plan { backend, timeout, handles })
+        Ok(Plan {
+            backend,
+            timeout,
+            handles,
+        })
     }
 
     fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {
-        self.backends.iter().find(|(model, _)| Arc::ptr_eq(model, backend)).map(|(_, live)| live)
+        self.backends
+            .iter()
+            .find(|(model, _)| Arc::ptr_eq(model, backend))
+            .map(|(_, live)| live)
     }
 
     fn handles(
@@ -275,15 +319,25 @@ impl Resolved {
             return handles.clone();
         }
         let parent = self.known.policy.parent.clone();
-        let requests = RouteLabels { parent: parent.clone(), route: route.clone(), hostname: None };
-        let attempts =
-            RouteBackendLabels { parent, route: route.clone(), backend: backend.clone() };
+        let requests = RouteLabels {
+            parent: parent.clone(),
+            route: route.clone(),
+            hostname: None,
+        };
+        let attempts = RouteBackendLabels {
+            parent,
+            route: route.clone(),
+            backend: backend.clone(),
+        };
         let handles = RouteHandles {
             protocol,
             route: route.clone(),
             backend: backend.clone(),
             requests: outbound.telemetry.outbound.route(protocol, &requests),
-            attempts: outbound.telemetry.outbound.route_backend(protocol, &attempts),
+            attempts: outbound
+                .telemetry
+                .outbound
+                .route_backend(protocol, &attempts),
         };
         known.push(handles.clone());
         handles
@@ -345,7 +399,11 @@ impl Record {
     }
 
     fn refused(self, refusal: &Refusal, at: Timestamp) {
-        self.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
+        self.end(End {
+            at,
+            grpc_status: None,
+            error: Some(refusal.stream_error()),
+        });
     }
 }
 
@@ -363,8 +421,14 @@ impl Observer for Record {
         let class = end.class(self.head);
         let status = self.status.map(|status| status.as_u16());
         let ended = match self.handles.protocol {
-            RouteProtocol::Http => StreamEnd { status, error: end.error },
-            RouteProtocol::Grpc => StreamEnd { status: class.grpc_status, error: end.error },
+            RouteProtocol::Http => StreamEnd {
+                status,
+                error: end.error,
+            },
+            RouteProtocol::Grpc => StreamEnd {
+                status: class.grpc_status,
+                error: end.error,
+            },
         };
         self.handles.requests.ended(ended, latency);
         self.handles.attempts.ended(ended, latency);
@@ -381,10 +445,7 @@ fn take_required_identity(request: &mut Request) -> Option<String> {
     Some(value.to_str().unwrap_or_default().to_string())
 }
 
-fn for_each_backend(
-    policy: &ClientPolicy,
-    visit: &mut dyn FnMut(&Arc<client_policy::Backend>),
-) {
+fn for_each_backend(policy: &ClientPolicy, visit: &mut dyn FnMut(&Arc<client_policy::Backend>)) {
     fn of<F>(distribution: &Distribution<F>, visit: &mut dyn FnMut(&Arc<client_policy::Backend>)) {
         let mut each = |backend: &RouteBackend<F>| visit(&backend.backend);
         match distribution {

@@ -15,9 +15,9 @@ use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, Refusal};
 use crate::runtime::{BoxFuture, BoxIo, Connection};
 use crate::telemetry::labels::OutboundTransport;
+use crate::traffic::detect::HttpFound;
 use crate::wire::http::{Body, DrainWatch, Request, Response, Service, Upgraded, server};
 use crate::wire::sniff::{Sniffed, sniff_http};
-use crate::traffic::detect::HttpFound;
 
 /// Destinations that one connection keeps at hand; beyond, the table is begun anew.
 const DESTINATIONS_MAX: usize = 64;
@@ -27,8 +27,13 @@ const TUNNEL_BYTES: usize = 16 * 1024;
 
 /// Serves one connection of a client that knows that this is a proxy.
 pub(super) async fn serve(outbound: Arc<Outbound>, connection: Connection, drain: DrainWatch) {
-    let labels = OutboundTransport { target_addr: connection.local };
-    let io = meter(connection.io, &outbound.telemetry.outbound.transport(&labels));
+    let labels = OutboundTransport {
+        target_addr: connection.local,
+    };
+    let io = meter(
+        connection.io,
+        &outbound.telemetry.outbound.transport(&labels),
+    );
     let timeout = outbound.config.detect_timeout;
     let version = match sniff_http(&*outbound.runtime.clock, io, timeout).await {
         Ok((Sniffed::Found(HttpFound::Http2), io)) => (HttpVersion::Http2, io),
@@ -68,7 +73,10 @@ impl Service for Proxy {
                 Ok(response) => response,
                 Err(refusal) => {
                     let outbound = &this.0.outbound;
-                    outbound.telemetry.outbound.http_error(refusal.outbound_error());
+                    outbound
+                        .telemetry
+                        .outbound
+                        .http_error(refusal.outbound_error());
                     refusal.response(&asked, outbound.config.informational_headers, false)
                 }
             }
@@ -107,9 +115,15 @@ impl Proxy {
         }
         let outbound = &self.0.outbound;
         let target = target_of(name.clone());
-        let destination = outbound.destinations.find(&target).ok_or(Refusal::LoadShed)?;
+        let destination = outbound
+            .destinations
+            .find(&target)
+            .ok_or(Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
-        let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
+        let found = outbound
+            .runtime
+            .timeout(limit, destination.wait_known())
+            .await;
         found.ok().flatten().ok_or(Refusal::FailFast)?;
         let http = Http::new(outbound, target, destination);
         let mut known = self.known();
@@ -124,21 +138,36 @@ impl Proxy {
     async fn tunnel(&self, version: Version, name: NameAddr) -> Result<Response, Refusal> {
         let outbound = self.0.outbound.clone();
         let target = target_of(name);
-        let destination = outbound.destinations.find(&target).ok_or(Refusal::LoadShed)?;
+        let destination = outbound
+            .destinations
+            .find(&target)
+            .ok_or(Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
-        let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
+        let found = outbound
+            .runtime
+            .timeout(limit, destination.wait_known())
+            .await;
         let known = found.ok().flatten().ok_or(Refusal::FailFast)?;
         let (near, far) = tokio::io::duplex(TUNNEL_BYTES);
         let drain = self.0.drain.clone();
-        self.0.outbound.runtime.spawn("explicit-tunnel", async move {
-            let io: BoxIo = Box::new(far);
-            let accepted = Accepted { io, target, destination };
-            outbound.serve(accepted, &known, drain).await;
-        });
+        self.0
+            .outbound
+            .runtime
+            .spawn("explicit-tunnel", async move {
+                let io: BoxIo = Box::new(far);
+                let accepted = Accepted {
+                    io,
+                    target,
+                    destination,
+                };
+                outbound.serve(accepted, &known, drain).await;
+            });
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::OK;
         *response.version_mut() = version;
-        response.extensions_mut().insert(Upgraded::new(Box::new(near)));
+        response
+            .extensions_mut()
+            .insert(Upgraded::new(Box::new(near)));
         Ok(response)
     }
 

@@ -19,9 +19,9 @@ use crate::proxy::detect::{self, Detected, Spoken};
 use crate::proxy::discover::outbound::{Destination, Destinations, Known};
 use crate::proxy::metered::meter;
 use crate::runtime::{BoxIo, Connection, Runtime};
-use crate::telemetry::{OutboundError, Telemetry};
 use crate::telemetry::labels::{OutboundProtocol, OutboundTransport, ParentLabels, ProtocolLabels};
 use crate::telemetry::metrics::Detection;
+use crate::telemetry::{OutboundError, Telemetry};
 use crate::wire::http::DrainWatch;
 
 /// Everything the way out needs, shared by its connections.
@@ -54,7 +54,10 @@ pub async fn serve_connection(
         (OutboundDestination::Original, _) => {
             // Dialing the proxy itself would loop.
             tracing::info!(client = %connection.peer, "no original destination; closed");
-            outbound.telemetry.outbound.tcp_error(OutboundError::Unexpected);
+            outbound
+                .telemetry
+                .outbound
+                .tcp_error(OutboundError::Unexpected);
             return;
         }
         (OutboundDestination::Fixed(name), _) => target_of(name),
@@ -64,16 +67,30 @@ pub async fn serve_connection(
     };
     let Some(destination) = outbound.destinations.find(&target) else {
         tracing::warn!(%target, "too many destinations; closed");
-        outbound.telemetry.outbound.tcp_error(OutboundError::LoadShed);
+        outbound
+            .telemetry
+            .outbound
+            .tcp_error(OutboundError::LoadShed);
         return;
     };
-    let Some(known) = destination.wait_known().await else { return };
-    let mut labels = OutboundTransport { target_addr: connection.local };
+    let Some(known) = destination.wait_known().await else {
+        return;
+    };
+    let mut labels = OutboundTransport {
+        target_addr: connection.local,
+    };
     if let Target::Address(address) = &target {
         labels.target_addr = *address;
     }
-    let io = meter(connection.io, &outbound.telemetry.outbound.transport(&labels));
-    let accepted = Accepted { io, target, destination };
+    let io = meter(
+        connection.io,
+        &outbound.telemetry.outbound.transport(&labels),
+    );
+    let accepted = Accepted {
+        io,
+        target,
+        destination,
+    };
     outbound.serve(accepted, &known, drain).await;
 }
 
@@ -102,7 +119,9 @@ impl Outbound {
                 self.count_protocol(OutboundProtocol::Tls, known);
                 opaque::serve_tls(self, accepted, parent, &routes.routes, drain).await;
             }
-            ClientProtocol::Detect { timeout, opaque, .. } => {
+            ClientProtocol::Detect {
+                timeout, opaque, ..
+            } => {
                 self.detect(accepted, known, *timeout, opaque, drain).await;
             }
         }
@@ -118,9 +137,16 @@ impl Outbound {
         opaque: &OpaqueRoutes,
         drain: DrainWatch,
     ) {
-        let metrics = self.telemetry.outbound.detect(&ParentLabels(known.policy.parent.clone()));
+        let metrics = self
+            .telemetry
+            .outbound
+            .detect(&ParentLabels(known.policy.parent.clone()));
         let began = self.runtime.now();
-        let Accepted { io, target, destination } = accepted;
+        let Accepted {
+            io,
+            target,
+            destination,
+        } = accepted;
         let route = opaque.routes.first();
         let dial = async {
             if !self.config.race_server_first {
@@ -130,11 +156,19 @@ impl Outbound {
         };
         let detected = detect::http(&self.runtime, io, timeout, None, dial).await;
         let took = self.runtime.now().since(began);
-        let Detected { found, client: io, server } = match detected {
+        let Detected {
+            found,
+            client: io,
+            server,
+        } = match detected {
             Ok(detected) => detected,
             Err(_) => return metrics.detected(Detection::Error, took),
         };
-        let accepted = Accepted { io, target, destination };
+        let accepted = Accepted {
+            io,
+            target,
+            destination,
+        };
         let detection = match found {
             Spoken::Http(HttpVersion::Http1) => Detection::Http1,
             Spoken::Http(HttpVersion::Http2) => Detection::Http2,
@@ -155,7 +189,10 @@ impl Outbound {
 
     fn count_protocol(&self, protocol: OutboundProtocol, known: &Known) {
         let parent = known.policy.parent.clone();
-        self.telemetry.outbound.protocol_connections(&ProtocolLabels { protocol, parent }).increment();
+        self.telemetry
+            .outbound
+            .protocol_connections(&ProtocolLabels { protocol, parent })
+            .increment();
     }
 }
 
