@@ -54,16 +54,9 @@ pub struct ControlClient {
 impl ControlClient {
     /// A client that is not connected yet. `credentials` are not used where `address` has no TLS.
     pub fn new(runtime: &Runtime, address: ControlAddress, credentials: Credentials) -> Self {
-        let authority = address.authority.to_string();
-        let origin = Uri::builder()
-            .scheme("http")
-            .authority(authority)
-            .path_and_query("/")
-            .build()
-            .expect("NameAddr::new admits only what an authority may hold");
         Self {
+            origin: origin(&address.authority),
             channel: Channel::new(runtime, address, credentials),
-            origin,
         }
     }
 
@@ -171,6 +164,16 @@ impl fmt::Debug for ControlClient {
             .field(self.address())
             .finish()
     }
+}
+
+/// What requests go to. The scheme is Linkerd's, whether or not there is TLS below.
+pub(super) fn origin(authority: &NameAddr) -> Uri {
+    Uri::builder()
+        .scheme("http")
+        .authority(authority.to_string())
+        .path_and_query("/")
+        .build()
+        .expect("NameAddr::new admits only what an authority may hold")
 }
 
 /// Answers to one question, in order, until the server or the connection ends. Dropping it tells

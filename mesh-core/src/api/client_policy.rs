@@ -152,3 +152,134 @@ fn decode_tls(tls: kinds::Tls) -> Decoded<TlsRoutes> {
         routes: each("routes", tls.routes, Codec::decode)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::client_policy::{Distribution, HttpRoute, Retry, Rule};
+    use crate::model::metadata::Metadata;
+    use crate::model::route::http::Timeouts;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn policy() -> ClientPolicy {
+        let retry = Retry {
+            max_retries: 1,
+            max_request_bytes: 64 * 1024,
+            conditions: Default::default(),
+            timeout: None,
+            backoff: None,
+        };
+        let rule = Rule {
+            matches: Vec::new(),
+            filters: Vec::new(),
+            backends: Distribution::Empty,
+            timeouts: Timeouts::default(),
+            retry: Some(retry),
+            allow_l5d_request_headers: false,
+        };
+        let route = HttpRoute {
+            metadata: Metadata::new_default("route"),
+            hosts: Vec::new(),
+            rules: vec![rule],
+        };
+        let http1 = HttpRoutes {
+            routes: vec![route],
+            breaker: None,
+        };
+        ClientPolicy {
+            parent: Metadata::new_default("parent"),
+            protocol: ClientProtocol::Detect {
+                timeout: SECOND,
+                http1,
+                http2: HttpRoutes::default(),
+                opaque: OpaqueRoutes::default(),
+            },
+        }
+    }
+
+    /// The fault found after `spoil` has spoilt a good policy.
+    fn fault_after(spoil: impl FnOnce(&mut kinds::Detect)) -> String {
+        let mut proto = policy().encode();
+        let kind = proto.protocol.as_mut().and_then(|p| p.kind.as_mut());
+        let Some(kinds::Kind::Detect(detect)) = kind else {
+            panic!("not a policy for detection");
+        };
+        spoil(detect);
+        ClientPolicy::decode(proto).unwrap_err().to_string()
+    }
+
+    fn rule(detect: &mut kinds::Detect) -> &mut proto::http_route::Rule {
+        &mut detect.http1.as_mut().unwrap().routes[0].rules[0]
+    }
+
+    #[test]
+    fn detection_needs_all_four_of_its_parts() {
+        let faults = [
+            fault_after(|detect| detect.timeout = None),
+            fault_after(|detect| detect.http1 = None),
+            fault_after(|detect| detect.http2 = None),
+            fault_after(|detect| detect.opaque = None),
+        ];
+        let parts = ["timeout", "http1", "http2", "opaque"];
+        let expected = parts.map(|part| format!("protocol.detect.{part}: required"));
+        assert_eq!(faults, expected);
+    }
+
+    #[test]
+    fn a_rule_needs_backends_and_a_retry_conditions() {
+        let at = "protocol.detect.http1.routes[0].rules[0]";
+        assert_eq!(
+            fault_after(|detect| rule(detect).backends = None),
+            format!("{at}.backends: required")
+        );
+        assert_eq!(
+            fault_after(|detect| rule(detect).retry.as_mut().unwrap().conditions = None),
+            format!("{at}.retry.conditions: required")
+        );
+    }
+
+    #[test]
+    fn a_policy_needs_a_protocol_that_is_known() {
+        let mut proto = policy().encode();
+        proto.protocol = Some(proto::ProxyProtocol { kind: None });
+        let error = ClientPolicy::decode(proto).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "protocol: is a protocol this proxy does not know"
+        );
+    }
+
+    #[test]
+    #[allow(deprecated)]
+    fn the_old_request_timeout_counts_where_there_is_no_new_one() {
+        type HttpRule = Rule<
+            crate::model::route::http::HttpMatch,
+            crate::model::client_policy::HttpFilter,
+            crate::model::client_policy::HttpRetryConditions,
+        >;
+        let decode = |old: Option<u64>, new: Option<u64>| {
+            let seconds = |secs| encode_duration(SECOND * secs as u32);
+            let rule = proto::http_route::Rule {
+                backends: Some(proto::http_route::Distribution {
+                    kind: Some(proto::http_route::distribution::Kind::Empty(
+                        proto::http_route::distribution::Empty {},
+                    )),
+                }),
+                request_timeout: old.map(seconds),
+                timeouts: new.map(|new| linkerd2_proxy_api::http_route::Timeouts {
+                    request: Some(seconds(new)),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let request = HttpRule::decode(rule).unwrap().timeouts.request;
+            request.map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(decode(None, None), None);
+        assert_eq!(decode(Some(1), None), Some(1));
+        assert_eq!(decode(Some(1), Some(2)), Some(2));
+    }
+}

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use prost::Message as _;
+
 use crate::model::ratio::Ratio;
 
 /// A message that the model cannot hold or that lacks what Linkerd's API requires.
@@ -74,6 +76,40 @@ pub(super) trait Codec: Sized {
     fn decode(proto: Self::Proto) -> Decoded<Self>;
 }
 
+/// A message of the API as bytes: for recordings and tools, and for tests that feed it anything.
+pub trait Message: Sized {
+    /// The message that travels.
+    fn to_bytes(&self) -> Vec<u8>;
+
+    /// Reads a message that travelled.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where it is not such a message, or does not make sense.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError>;
+}
+
+macro_rules! messages {
+    ($($message:ty),*) => {$(
+        impl Message for $message {
+            fn to_bytes(&self) -> Vec<u8> {
+                prost::Message::encode_to_vec(&self.encode())
+            }
+
+            fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+                fault(<Self as Codec>::Proto::decode(bytes)).and_then(Codec::decode)
+            }
+        }
+    )*};
+}
+
+messages!(
+    crate::model::client_policy::ClientPolicy,
+    crate::model::server_policy::ServerPolicy,
+    crate::model::profile::Profile,
+    crate::model::endpoint::EndpointUpdate,
+    super::identity::Certificate
+);
+
 /// A field that is always there.
 pub(super) fn field<P, T>(
     name: &str,
@@ -119,22 +155,29 @@ pub(super) fn each<P, T>(
     values.into_iter().enumerate().map(decode).collect()
 }
 
-/// A repeated field of which faulty items are left out and reported to the log.
+/// A repeated field of which faulty items are left out: one line of the log tells how many, and
+/// what is wrong with the first.
 pub(super) fn each_valid<P, T>(
     field: &str,
     values: Vec<P>,
     decode: impl Fn(P) -> Decoded<T>,
 ) -> Decoded<Vec<T>> {
     bounded(field, values.len())?;
-    let valid = values.into_iter().enumerate().filter_map(|(index, value)| {
-        decode(value)
-            .map_err(|error| {
-                let error = error.at(&format!("[{index}]")).at(field);
-                tracing::warn!(%error, "the control plane sent an invalid item, ignored");
-            })
-            .ok()
-    });
-    Ok(valid.collect())
+    let mut valid = Vec::with_capacity(values.len());
+    let (mut invalid, mut first) = (0_usize, None);
+    for (index, value) in values.into_iter().enumerate() {
+        match decode(value) {
+            Ok(value) => valid.push(value),
+            Err(error) => {
+                invalid += 1;
+                first.get_or_insert_with(|| error.at(&format!("[{index}]")).at(field));
+            }
+        }
+    }
+    if let Some(first) = first {
+        tracing::warn!(invalid, %first, "the control plane sent items that make no sense, ignored");
+    }
+    Ok(valid)
 }
 
 fn bounded(field: &str, len: usize) -> Decoded<()> {

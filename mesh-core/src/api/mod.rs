@@ -30,4 +30,4 @@ mod testing;
 mod tests;
 pub mod workload;
 
-pub use codec::DecodeError;
+pub use codec::{DecodeError, Message};

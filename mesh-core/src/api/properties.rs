@@ -1,42 +1,35 @@
 //! Laws of all codecs: decoding undoes encoding, and nothing that a peer sends makes decoding
 //! panic.
 
-use proptest::prelude::*;
-use prost::Message;
-
-use super::codec::Codec;
+use super::codec::Message;
 use super::identity::Certificate;
 use super::testing;
 use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::EndpointUpdate;
 use crate::model::profile::Profile;
 use crate::model::server_policy::ServerPolicy;
+use proptest::prelude::*;
 
 /// Over the bytes, as it travels.
-fn travel<T: Codec>(value: &T) -> Result<T, TestCaseError> {
-    let bytes = value.encode().encode_to_vec();
-    let proto = T::Proto::decode(bytes.as_slice())
-        .map_err(|error| TestCaseError::fail(error.to_string()))?;
-    T::decode(proto).map_err(|error| TestCaseError::fail(error.to_string()))
+fn travel<T: Message>(value: &T) -> Result<T, TestCaseError> {
+    T::from_bytes(&value.to_bytes()).map_err(|error| TestCaseError::fail(error.to_string()))
 }
 
 /// Decodes whatever it is; a message that is understood is understood the same when sent on.
-fn decode_any<T: Codec + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Result<(), TestCaseError> {
-    if let Ok(proto) = T::Proto::decode(bytes)
-        && let Ok(value) = T::decode(proto)
-    {
+fn decode_any<T: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(value) = T::from_bytes(bytes) {
         prop_assert_eq!(travel(&value)?, value);
     }
     Ok(())
 }
 
 /// A valid message with some of its bytes changed, cut off or repeated: most of it still parses.
-fn mutated<T: Codec + std::fmt::Debug + 'static>(
+fn mutated<T: Message + std::fmt::Debug + 'static>(
     values: impl Strategy<Value = T> + 'static,
 ) -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4), 0..6);
     (values, edits).prop_map(|(value, edits)| {
-        let mut bytes = value.encode().encode_to_vec();
+        let mut bytes = value.to_bytes();
         for (index, byte, kind) in edits {
             if bytes.is_empty() {
                 break;
@@ -77,6 +70,12 @@ proptest! {
     #[test]
     fn certificates_survive_the_wire(certificate in testing::certificate()) {
         prop_assert_eq!(travel(&certificate)?, certificate);
+    }
+
+    #[test]
+    fn every_name_can_be_asked(name in testing::name_addr()) {
+        let origin = super::client::origin(&name);
+        prop_assert_eq!(origin.authority().map(|a| a.as_str().to_string()), Some(name.to_string()));
     }
 
     #[test]

@@ -277,3 +277,61 @@ impl Codec for Identity {
         fault(Self::new(&proto.name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::labels::Labels;
+    use crate::model::metadata::{Metadata, ResourceRef};
+
+    fn policy() -> ServerPolicy {
+        ServerPolicy {
+            server: Metadata::new_resource(ResourceRef {
+                group: "policy.linkerd.io".into(),
+                kind: "server".into(),
+                name: "web-http".into(),
+                ..ResourceRef::default()
+            }),
+            protocol: ServerProtocol::Opaque,
+            authorizations: Vec::new(),
+            labels: Labels::default(),
+        }
+    }
+
+    #[test]
+    fn the_server_travels_as_labels() {
+        let labels = policy().encode().labels;
+        let sorted = std::collections::BTreeMap::from_iter(labels);
+        let expected = [
+            ("group", "policy.linkerd.io"),
+            ("kind", "server"),
+            ("name", "web-http"),
+        ];
+        assert!(
+            sorted
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .eq(expected)
+        );
+    }
+
+    #[test]
+    fn a_policy_needs_its_labels_and_a_protocol() {
+        let mut proto = policy().encode();
+        proto.protocol = None;
+        let error = ServerPolicy::decode(proto.clone()).unwrap_err();
+        assert_eq!(error.to_string(), "protocol: required");
+        proto.labels.remove("kind");
+        let error = ServerPolicy::decode(proto).unwrap_err();
+        assert_eq!(error.to_string(), r#"labels["kind"]: required"#);
+    }
+
+    #[test]
+    fn detection_needs_its_timeout() {
+        let mut proto = policy().encode();
+        let kind = kinds::Kind::Detect(kinds::Detect::default());
+        proto.protocol = Some(proto::ProxyProtocol { kind: Some(kind) });
+        let error = ServerPolicy::decode(proto).unwrap_err();
+        assert_eq!(error.to_string(), "protocol.detect.timeout: required");
+    }
+}

@@ -99,7 +99,8 @@ fn network() -> impl Strategy<Value = IpNet> {
     })
 }
 
-fn name_addr() -> impl Strategy<Value = NameAddr> {
+/// Names with ports.
+pub(super) fn name_addr() -> impl Strategy<Value = NameAddr> {
     prop_oneof![
         ("[a-z]{1,8}(\\.[a-z0-9]{1,8}){0,3}", 1_u16..)
             .prop_map(|(host, port)| NameAddr::new(&host, port).expect("a host")),

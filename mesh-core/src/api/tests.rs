@@ -37,7 +37,7 @@ use crate::runtime::net::ListenOptions;
 use crate::runtime::testing::net::MemoryNet;
 use crate::runtime::{BoxFuture, BoxStream, Runtime, TaskGuard};
 use crate::time::{Timestamp, WallTime};
-use crate::wire::drain::DrainWatch;
+use crate::wire::drain::{self, DrainWatch};
 use crate::wire::http::Service;
 use crate::wire::http::server::{ServerOptions, serve};
 use crate::wire::tls::testing::{Authority, runtime as runtime_with_tls, server_tls};
@@ -204,36 +204,49 @@ impl World {
         service: Arc<dyn Service>,
         credentials: Option<Credentials>,
     ) -> TaskGuard {
+        self.serve_until(at, service, credentials, DrainWatch::never())
+            .await
+    }
+
+    async fn serve_until(
+        &self,
+        at: &str,
+        service: Arc<dyn Service>,
+        credentials: Option<Credentials>,
+        drain: DrainWatch,
+    ) -> TaskGuard {
         let runtime = self.runtime.clone();
         let at: SocketAddr = at.parse().unwrap();
         let listening = runtime.net.listen(at, ListenOptions::default());
         let listener = listening.await.unwrap();
         self.runtime.spawn_guarded("test server", async move {
             let mut connections = Vec::new();
-            while let Ok(connection) = listener.accept().await {
+            loop {
+                let accepted = tokio::select! {
+                    biased;
+                    () = drain.draining() => break,
+                    accepted = listener.accept() => accepted.unwrap(),
+                };
                 let (runtime, service) = (runtime.clone(), service.clone());
-                let credentials = credentials.clone();
-                let serving = runtime
-                    .clone()
-                    .spawn_guarded("test connection", async move {
-                        let io = match credentials {
-                            None => connection.io,
-                            Some(credentials) => {
-                                let accepted =
-                                    tls::server::accept(connection.io, &credentials, &[]).await;
-                                match accepted {
-                                    Ok(session) => session.io,
-                                    Err(_) => return,
-                                }
+                let (credentials, drain) = (credentials.clone(), drain.clone());
+                let name = "test connection";
+                connections.push(runtime.clone().spawn_guarded(name, async move {
+                    let io = match credentials {
+                        None => accepted.io,
+                        Some(credentials) => {
+                            match tls::server::accept(accepted.io, &credentials, &[]).await {
+                                Ok(session) => session.io,
+                                Err(_) => return,
                             }
-                        };
-                        let options = ServerOptions::default();
-                        let version = HttpVersion::Http2;
-                        let never = DrainWatch::never();
-                        let _ = serve(&runtime, io, version, &options, service, never).await;
-                    });
-                connections.push(serving);
+                        }
+                    };
+                    let options = ServerOptions::default();
+                    let version = HttpVersion::Http2;
+                    let _ = serve(&runtime, io, version, &options, service, drain).await;
+                }));
             }
+            drop(listener);
+            std::future::pending::<()>().await;
         })
     }
 
@@ -553,6 +566,31 @@ async fn streams_end_with_their_connection_and_the_next_question_makes_another()
     let mut profiles = client.watch_profile("web.ns", "").await.unwrap();
     assert_eq!(profiles.next().await, Some(Ok(profile("b"))));
     assert_eq!(world.net.dialed().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drains_keeps_its_streams_while_new_questions_go_elsewhere() {
+    let (world, fake) = (World::new(), Fake::new());
+    let (signal, drain) = drain::channel();
+    let service = grpc_service(fake.clone(), None);
+    let draining = world.serve_until(HERE, service, None, drain).await;
+    let client = world.client(HERE);
+    let tell = fake.profiles.tell();
+    tell.send(profile("a")).await.unwrap();
+    let mut old = client.watch_profile("web.ns", "").await.unwrap();
+    assert_eq!(old.next().await, Some(Ok(profile("a"))));
+
+    signal.start();
+    world.runtime.sleep(Duration::from_millis(1)).await;
+    let _next = world.serve_fake(&fake).await;
+    let asked = fake.profiles.tell();
+    let mut new = client.watch_profile("web.ns", "").await.unwrap();
+    asked.send(profile("b")).await.unwrap();
+    assert_eq!(new.next().await, Some(Ok(profile("b"))));
+    tell.send(profile("c")).await.unwrap();
+    assert_eq!(old.next().await, Some(Ok(profile("c"))));
+    assert_eq!(world.net.dialed().len(), 2);
+    drop(draining);
 }
 
 #[tokio::test(start_paused = true)]

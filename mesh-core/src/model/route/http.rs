@@ -72,7 +72,7 @@ pub struct Redirect {
     pub path: Option<PathModifier>,
     /// New port.
     pub port: Option<NonZeroU16>,
-    /// Status; 302 where none is given.
+    /// Status; 301 where none is given, as the API has it.
     pub status: Option<StatusCode>,
 }
 
