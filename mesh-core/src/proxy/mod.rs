@@ -277,6 +277,7 @@ impl Parts<'_> {
                 self.runtime,
                 clients.clone(),
                 config,
+                &self.telemetry,
             ),
             backends: backend::Backends::new(
                 self.runtime,

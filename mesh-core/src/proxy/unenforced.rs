@@ -2,6 +2,7 @@
 //! that has them comes into force. Nothing is dropped silently.
 
 use crate::model::client_policy::{ClientPolicy, ClientProtocol, Distribution, RouteBackend, Rule};
+use crate::model::profile::Profile;
 use crate::model::server_policy::{RateLimit, ServerPolicy, ServerProtocol, ServerRoute};
 use crate::telemetry::Telemetry;
 use crate::traffic::filter::{self, Filter};
@@ -41,6 +42,16 @@ pub fn report_client(policy: &ClientPolicy, telemetry: &Telemetry) {
                 .for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {}
+    }
+}
+
+/// Of a destination's profile.
+pub fn report_profile(profile: &Profile, telemetry: &Telemetry) {
+    if !profile.routes.is_empty() {
+        telemetry.record_unenforced("ServiceProfileRoutes");
+    }
+    if !profile.dst_overrides.is_empty() {
+        telemetry.record_unenforced("ServiceProfileDstOverrides");
     }
 }
 

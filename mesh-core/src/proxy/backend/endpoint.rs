@@ -22,6 +22,7 @@ use crate::runtime::{BoxIo, Runtime, TaskGuard};
 use crate::telemetry::metrics::{HttpMetrics, TransportMetrics};
 use crate::traffic::backoff::Backoff;
 use crate::wire::http::client::{self, Http2ClientOptions, Http2Connection};
+use crate::wire::http::hop_by_hop::strip_hop_by_hop_but_upgrade;
 use crate::wire::http::{Error, Request, Response, SendError};
 
 /// What endpoints have in common.
@@ -135,6 +136,16 @@ impl Endpoint {
     }
 
     async fn send_http1(self: &Arc<Self>, mut request: Request) -> Result<Response, SendError> {
+        strip_hop_by_hop_but_upgrade(request.headers_mut());
+        let mut response = self.send_http1_on_any(request).await?;
+        strip_hop_by_hop_but_upgrade(response.headers_mut());
+        Ok(response)
+    }
+
+    async fn send_http1_on_any(
+        self: &Arc<Self>,
+        mut request: Request,
+    ) -> Result<Response, SendError> {
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
             match connection.send(request, Some(self.http1.clone())).await {

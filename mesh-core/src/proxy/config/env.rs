@@ -20,8 +20,14 @@ use crate::runtime::net::{ListenOptions, TcpOptions};
 use crate::telemetry::access_log::AccessLogFormat;
 use crate::wire::http::server::ServerOptions;
 
-/// Linkerd's variables that are read by nothing, here as there.
+/// Linkerd's variables that this proxy does not act on: some it does not support yet, the last four
+/// nothing reads in Linkerd's own either. Set, they are warned about.
 const INERT: &[&str] = &[
+    "LINKERD2_PROXY_INGRESS_MODE",
+    "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES",
+    "LINKERD2_PROXY_TAP_SVC_NAME",
+    "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR",
+    "LINKERD2_PROXY_IDENTITY_SPIRE_WORKLOAD_API_ADDRESS",
     "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY",
     "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS",
     "LINKERD2_PROXY_TRACE_ANNOTATIONS_PATH",

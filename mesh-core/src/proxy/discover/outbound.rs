@@ -18,6 +18,8 @@ use crate::model::profile::Profile;
 use crate::model::route::http::{HttpMatch, Timeouts};
 use crate::model::target::Target;
 use crate::proxy::config;
+use crate::proxy::unenforced;
+use crate::telemetry::Telemetry;
 use crate::runtime::{Runtime, TaskGuard};
 use crate::time::Timestamp;
 
@@ -58,6 +60,7 @@ impl Destination {
 pub struct Destinations {
     runtime: Runtime,
     clients: Clients,
+    telemetry: Arc<Telemetry>,
     defaults: Defaults,
     idle_timeout: Duration,
     table: Mutex<BTreeMap<Target, Arc<Destination>>>,
@@ -74,7 +77,12 @@ pub struct Defaults {
 
 impl Destinations {
     /// None yet.
-    pub fn new(runtime: &Runtime, clients: Clients, config: &config::Outbound) -> Arc<Self> {
+    pub fn new(
+        runtime: &Runtime,
+        clients: Clients,
+        config: &config::Outbound,
+        telemetry: &Arc<Telemetry>,
+    ) -> Arc<Self> {
         let queue = Queue {
             capacity: u32::try_from(config.queue_capacity).unwrap_or(u32::MAX),
             failfast_timeout: config.failfast_timeout,
@@ -82,6 +90,7 @@ impl Destinations {
         let destinations = Arc::new(Self {
             runtime: runtime.clone(),
             clients,
+            telemetry: telemetry.clone(),
             defaults: Defaults {
                 detect_timeout: config.detect_timeout,
                 queue,
@@ -117,7 +126,13 @@ impl Destinations {
             return None;
         }
         let (publish, known) = watch::channel(None);
-        let follow = follow(self.clients.clone(), target.clone(), self.defaults, publish);
+        let follow = follow(
+            self.clients.clone(),
+            target.clone(),
+            self.defaults,
+            self.telemetry.clone(),
+            publish,
+        );
         let destination = Arc::new(Destination {
             known,
             last_used: Mutex::new(now),
@@ -154,6 +169,7 @@ async fn follow(
     clients: Clients,
     target: Target,
     defaults: Defaults,
+    telemetry: Arc<Telemetry>,
     publish: watch::Sender<Option<Known>>,
 ) {
     let path = target.to_string();
@@ -212,6 +228,7 @@ async fn follow(
                 },
                 |news| match news {
                     News::Value { value, .. } => {
+                        unenforced::report_profile(&value, &telemetry);
                         let mut profile = Some(value);
                         refresh(&mut |halves| halves.profile = Some(profile.take()));
                     }

@@ -185,8 +185,10 @@ impl Http {
             .resolved
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Where the destination is no longer HTTP, connections of HTTP go on by the last policy
+        // under which it was; new ones obey the new policy.
         if let Some(current) = &*resolved
-            && Arc::ptr_eq(&current.known.policy, &known.policy)
+            && (Arc::ptr_eq(&current.known.policy, &known.policy) || !speaks_http(&known.policy))
         {
             return Some(current.clone());
         }
@@ -261,10 +263,7 @@ impl Resolved {
                 let (metadata, rule) = (&selected.route.metadata, selected.rule);
                 self.follow(outbound, metadata, rule, RouteProtocol::Grpc)
             }
-            ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {
-                // The policy changed under a connection of HTTP: the next connection obeys it.
-                Err(Refusal::NoRoute)
-            }
+            ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => Err(Refusal::NoRoute),
         }
     }
 
@@ -437,6 +436,10 @@ impl Observer for Record {
             flight.ended(end.at, self.began, self.status, class, error);
         }
     }
+}
+
+fn speaks_http(policy: &ClientPolicy) -> bool {
+    !matches!(policy.protocol, ClientProtocol::Opaque(_) | ClientProtocol::Tls(_))
 }
 
 /// Takes `l5d-require-id` off a request: whom the client wants its server to be.

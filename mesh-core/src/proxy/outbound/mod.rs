@@ -9,6 +9,7 @@ mod opaque;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use crate::model::client_policy::{ClientProtocol, OpaqueRoutes};
 use crate::model::protocol::HttpVersion;
@@ -39,6 +40,9 @@ pub struct Outbound {
     /// Requests in flight.
     pub in_flight: AtomicUsize,
 }
+
+/// How long a new connection waits for the control plane's first word on its destination.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves one connection of the application.
 pub async fn serve_connection(
@@ -73,7 +77,10 @@ pub async fn serve_connection(
             .tcp_error(OutboundError::LoadShed);
         return;
     };
-    let Some(known) = destination.wait_known().await else {
+    let known = outbound.runtime.timeout(DISCOVERY_TIMEOUT, destination.wait_known()).await;
+    let Ok(Some(known)) = known else {
+        tracing::warn!(%target, "nothing known of the destination in time; closed");
+        outbound.telemetry.outbound.tcp_error(OutboundError::FailFast);
         return;
     };
     let mut labels = OutboundTransport {
@@ -133,7 +140,7 @@ impl Outbound {
         self: &Arc<Self>,
         accepted: Accepted,
         known: &Known,
-        timeout: std::time::Duration,
+        timeout: Duration,
         opaque: &OpaqueRoutes,
         drain: DrainWatch,
     ) {
