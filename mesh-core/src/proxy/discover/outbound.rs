@@ -19,8 +19,8 @@ use crate::model::route::http::{HttpMatch, Timeouts};
 use crate::model::target::Target;
 use crate::proxy::config;
 use crate::proxy::unenforced;
-use crate::telemetry::Telemetry;
 use crate::runtime::{Runtime, TaskGuard};
+use crate::telemetry::Telemetry;
 use crate::time::Timestamp;
 
 /// Destinations discovered at once; more are refused. Each costs about 4 KiB.

@@ -439,7 +439,10 @@ impl Observer for Record {
 }
 
 fn speaks_http(policy: &ClientPolicy) -> bool {
-    !matches!(policy.protocol, ClientProtocol::Opaque(_) | ClientProtocol::Tls(_))
+    !matches!(
+        policy.protocol,
+        ClientProtocol::Opaque(_) | ClientProtocol::Tls(_)
+    )
 }
 
 /// Takes `l5d-require-id` off a request: whom the client wants its server to be.

@@ -77,10 +77,16 @@ pub async fn serve_connection(
             .tcp_error(OutboundError::LoadShed);
         return;
     };
-    let known = outbound.runtime.timeout(DISCOVERY_TIMEOUT, destination.wait_known()).await;
+    let known = outbound
+        .runtime
+        .timeout(DISCOVERY_TIMEOUT, destination.wait_known())
+        .await;
     let Ok(Some(known)) = known else {
         tracing::warn!(%target, "nothing known of the destination in time; closed");
-        outbound.telemetry.outbound.tcp_error(OutboundError::FailFast);
+        outbound
+            .telemetry
+            .outbound
+            .tcp_error(OutboundError::FailFast);
         return;
     };
     let mut labels = OutboundTransport {
