@@ -117,7 +117,7 @@ fn what_lives_behind_a_door_is_reported_elsewhere() {
     planted.rs:1: `proxy::listen` may not use `std::collections::HashMap`: it lives behind `api::metadata`
     planted.rs:2: `proxy::listen` may not use `hyper::rt::Timer`: it lives behind `wire`
     planted.rs:3: `proxy::listen` may not use `tokio::spawn`: it belongs to the runtimes
-    planted.rs:3: `proxy::listen` may not use `std::time::Instant::now`: it belongs to the runtimes
+    planted.rs:3: `proxy::listen` may not use `std::time::Instant::now`: it lives behind `wire::http::runtime`
     ");
 }
 
