@@ -55,7 +55,8 @@ impl Terminal {
         #[allow(unsafe_code)] // As above.
         match unsafe { AsyncFd::register_with_interest(stdin, tokio::io::Interest::READABLE) } {
             Ok(input) => {
-                print("\x1b[?1049h\x1b[?25l");
+                // The other screen, no cursor, no wrapping of long lines.
+                print("\x1b[?1049h\x1b[?25l\x1b[?7l");
                 Some(Self { input, before })
             }
             Err(_) => {
@@ -65,10 +66,24 @@ impl Terminal {
         }
     }
 
-    /// Replaces what the screen shows.
+    /// Replaces what the screen shows: as many lines as it has.
     pub(crate) fn show(&self, text: &str) {
-        let lines = text.replace('\n', "\x1b[K\r\n");
-        print(&format!("\x1b[H{lines}\x1b[J"));
+        let lines: Vec<&str> = text.lines().take(self.rows()).collect();
+        print(&format!("\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\r\n")));
+    }
+
+    /// How many lines it has; 24 where it does not say.
+    fn rows(&self) -> usize {
+        let mut size = MaybeUninit::<libc::winsize>::uninit();
+        // SAFETY: the call fills the struct or fails; it is read only where it did not fail.
+        #[allow(unsafe_code)] // The standard library knows no terminals.
+        let rows = unsafe {
+            match libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, size.as_mut_ptr()) {
+                0 => size.assume_init().ws_row,
+                _ => 0,
+            }
+        };
+        if rows == 0 { 24 } else { usize::from(rows) }
     }
 
     /// The next key that means something.
@@ -92,7 +107,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        print("\x1b[?25h\x1b[?1049l");
+        print("\x1b[?7h\x1b[?25h\x1b[?1049l");
         let _ = set_attributes(self.input.get_ref().as_raw_fd(), &self.before);
     }
 }

@@ -65,6 +65,9 @@ pub(crate) fn render(view: &View, color: bool) -> String {
         paint.strong("weft demo"),
         view.window.as_secs().max(1),
     );
+    if view.with_keys {
+        out.push_str("k kill a replica   c kill the controller   r restart all   q quit\n");
+    }
     let _ = writeln!(
         out,
         "\n{}",
@@ -98,9 +101,6 @@ pub(crate) fn render(view: &View, color: bool) -> String {
             row.requests,
             row.request_rate,
         );
-    }
-    if view.with_keys {
-        out.push_str("\nk kill a replica   c kill the controller   r restart all   q quit\n");
     }
     if !view.events.is_empty() {
         out.push('\n');
@@ -296,6 +296,7 @@ mod tests {
         assert!(table.lines().all(|line| line.len() <= 100));
         insta::assert_snapshot!(table, @r#"
         weft demo  12 s   controller down   figures of the last 5 s
+        k kill a replica   c kill the controller   r restart all   q quit
 
         EDGE             PROTOCOL   SECURED   SUCCESS      RPS       P50       P95       P99  CONNS
         load -> web      HTTP/1     mTLS       99.50%     40.0    2.5 ms    4.7 ms    4.9 ms      4
@@ -303,8 +304,6 @@ mod tests {
 
         PROXY            STATE             RSS      CPU   REQUESTS      RPS
         web-1            up            8.0 MiB    1.3 %        200     40.0
-
-        k kill a replica   c kill the controller   r restart all   q quit
 
         killed web-2
         "#);
