@@ -5,6 +5,7 @@
 //! this crate carries bytes, time, files and randomness in and out.
 
 pub mod clock;
+pub mod cores;
 pub mod crypto;
 pub mod directory;
 pub mod entropy;
@@ -15,9 +16,12 @@ pub mod no_cluster;
 pub mod process;
 pub mod tasks;
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_core::runtime::{Cluster, Runtime};
+use tokio::runtime::Builder;
 
 /// The doors of a real process. Call it inside of a tokio runtime: tasks are started on that one.
 ///
@@ -40,11 +44,25 @@ pub fn runtime(cluster: Arc<dyn Cluster>) -> Runtime {
 ///
 /// # Errors
 /// Where the kernel gives no epoll instance.
-pub fn current_thread() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+pub fn current_thread() -> io::Result<tokio::runtime::Runtime> {
+    sized(Builder::new_current_thread())
+}
+
+/// A tokio runtime of so many threads, otherwise as [`current_thread`].
+///
+/// # Errors
+/// Where the kernel gives no epoll instance or no threads.
+pub fn multi_thread(workers: usize) -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers);
+    sized(builder)
+}
+
+fn sized(mut builder: Builder) -> io::Result<tokio::runtime::Runtime> {
+    builder
         .enable_all()
         .max_blocking_threads(4)
         .thread_stack_size(512 * 1024)
-        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .thread_keep_alive(Duration::from_secs(2))
         .build()
 }
