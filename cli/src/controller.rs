@@ -1,7 +1,111 @@
-//! `weft controller`: the control plane as a process.
+//! `weft controller`: the control plane as a process, from a directory of manifests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mesh_core::control::{
+    ControlConfig, ControlError, Controller, IdentityConfig, ListenConfig, MeshConfig,
+};
+use mesh_core::wire::drain;
+use runtime_real::directory::DirectoryCluster;
+use runtime_real::logging::{self, Format, Output};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{ControllerArgs, Failure};
 
-pub(crate) async fn run(_args: ControllerArgs) -> Result<(), Failure> {
-    Err(Failure::failed("not in this build"))
+/// Runs it until a signal; a second one ends the process at once.
+pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
+    let config = config(&args)?;
+    let format = Format::new(&args.log.log_format).map_err(Failure::misconfigured)?;
+    logging::set_up(&args.log.log, format, Output::Stderr).map_err(Failure::misconfigured)?;
+
+    let manifests = args.manifests;
+    let cluster = DirectoryCluster::open(manifests.clone())
+        .await
+        .map_err(|error| {
+            let manifests = manifests.display();
+            Failure::misconfigured(format!(
+                "manifests {manifests}: {error}; give a directory that can be read"
+            ))
+        })?;
+    let runtime = runtime_real::runtime(Arc::new(cluster));
+    let (begin, watch) = drain::channel();
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
+    tokio::spawn(async move {
+        for nth in 1.. {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if nth > 1 {
+                tracing::warn!("second signal: ending at once");
+                std::process::exit(1);
+            }
+            tracing::info!("signal: finishing what is in flight");
+            begin.start();
+        }
+    });
+    let controller = Controller::bind(runtime, config).await.map_err(failure)?;
+    let ListenConfig {
+        destination,
+        policy,
+        identity,
+        admin,
+    } = controller.addresses();
+    tracing::info!(%destination, %policy, %identity, %admin, "serving");
+    controller.serve(watch).await;
+    Ok(())
+}
+
+fn failure(error: ControlError) -> Failure {
+    match error {
+        ControlError::State(_) | ControlError::Mesh(_) => Failure::misconfigured(error),
+        _ => Failure::failed(error),
+    }
+}
+
+fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
+    let at = |port| SocketAddr::new(args.listen, port);
+    let default_inbound_policy = args
+        .default_inbound_policy
+        .parse()
+        .map_err(|error| Failure::misconfigured(format!("--default-inbound-policy: {error}")))?;
+    let defaults = MeshConfig::default();
+    let cluster_networks = match args.cluster_networks.as_slice() {
+        [] => defaults.cluster_networks,
+        given => given
+            .iter()
+            .map(|network| {
+                network.parse().map_err(|_| {
+                    Failure::misconfigured(format!(
+                        "--cluster-networks: {network:?} is not a network such as 10.0.0.0/8"
+                    ))
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(ControlConfig {
+        listen: ListenConfig {
+            destination: at(args.destination_port),
+            policy: at(args.policy_port),
+            identity: at(args.identity_port),
+            admin: at(args.admin_port),
+        },
+        mesh: MeshConfig {
+            control_namespace: args.control_namespace.clone(),
+            cluster_domain: args.cluster_domain.clone(),
+            trust_domain: args.trust_domain.clone(),
+            cluster_networks,
+            default_inbound_policy,
+            ..defaults
+        },
+        identity: IdentityConfig {
+            state_directory: args.state_dir.clone(),
+            certificate_lifetime: args.certificate_lifetime,
+            ..IdentityConfig::default()
+        },
+        ..ControlConfig::default()
+    })
 }

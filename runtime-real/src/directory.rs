@@ -2,7 +2,8 @@
 //!
 //! Law: a change of files becomes one snapshot of the whole directory, and watches tell how it
 //! differs from the one before. A file that cannot be read leaves in force what it held when it
-//! last could; it is reported with file, line and field.
+//! last could; it is reported with file, line and field, once, on the watch of the first kind
+//! (a wrong file need not say which kinds it was meant to hold).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -146,7 +147,6 @@ struct Snapshot {
 struct Reader {
     directory: PathBuf,
     files: BTreeMap<PathBuf, File>,
-    reported: Vec<String>,
 }
 
 /// A file as it was read last.
@@ -163,7 +163,6 @@ impl Reader {
         Self {
             directory,
             files: BTreeMap::new(),
-            reported: Vec::new(),
         }
     }
 
@@ -175,7 +174,7 @@ impl Reader {
         read.await.map_err(io::Error::other)
     }
 
-    /// What the directory holds now. Reports problems that are new.
+    /// What the directory holds now.
     fn read(&mut self) -> Snapshot {
         let mut problems = Vec::new();
         match files::list(&self.directory) {
@@ -203,12 +202,6 @@ impl Reader {
                 }
             }
         }
-        for problem in &problems {
-            if !self.reported.contains(problem) {
-                tracing::warn!("{problem}");
-            }
-        }
-        self.reported.clone_from(&problems);
         let objects = objects
             .into_iter()
             .map(|(name, (object, _))| (name, object));
@@ -285,7 +278,8 @@ struct Watch {
 impl Watch {
     /// Queues what is different.
     fn take(&mut self, snapshot: &Snapshot) {
-        for problem in &snapshot.problems {
+        let tells_problems = Kind::ALL.first() == Some(&self.kind);
+        for problem in snapshot.problems.iter().filter(|_| tells_problems) {
             if !self.problems.contains(problem) {
                 self.events
                     .push_back(Err(ClusterError::Invalid(problem.clone())));
@@ -337,9 +331,9 @@ impl Stream for Watch {
 mod tests {
     use super::*;
 
-    const ACCOUNT: &str = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: ";
+    const SPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: ";
 
-    /// A directory, and a watch of its service accounts.
+    /// A directory, and a watch of its namespaces: the kind that problems are told with.
     struct Bed {
         directory: tempfile::TempDir,
         reader: Reader,
@@ -351,7 +345,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let reader = Reader::new(directory.path().to_owned());
             let watch = Watch {
-                kind: Kind::ServiceAccount,
+                kind: Kind::Namespace,
                 known: None,
                 problems: Vec::new(),
                 events: VecDeque::new(),
@@ -387,13 +381,13 @@ mod tests {
     #[test]
     fn a_change_of_files_is_told_as_the_difference() {
         let mut bed = Bed::new();
-        bed.write("one.yaml", &format!("{ACCOUNT}a\n---\n{ACCOUNT}b\n"));
+        bed.write("one.yaml", &format!("{SPACE}a\n---\n{SPACE}b\n"));
         bed.write("notes.txt", "not: a manifest");
         assert_eq!(bed.events(), ["init", "has a", "has b", "done"]);
         assert_eq!(bed.events(), [""; 0]);
 
-        bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
-        bed.write("two.yml", &format!("{ACCOUNT}c\n"));
+        bed.write("one.yaml", &format!("{SPACE}a\n"));
+        bed.write("two.yml", &format!("{SPACE}c\n"));
         assert_eq!(bed.events(), ["apply c", "delete b"]);
 
         std::fs::remove_file(bed.directory.path().join("one.yaml")).unwrap();
@@ -403,32 +397,29 @@ mod tests {
     #[test]
     fn a_wrong_file_is_reported_once_and_leaves_its_last_good_objects() {
         let mut bed = Bed::new();
-        bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
+        bed.write("one.yaml", &format!("{SPACE}a\n"));
         assert_eq!(bed.events(), ["init", "has a", "done"]);
-        bed.write(
-            "one.yaml",
-            &format!("{ACCOUNT}a\n  nam: b\n---\n{ACCOUNT}[\n"),
-        );
+        bed.write("one.yaml", &format!("{SPACE}a\n  nam: b\n---\n{SPACE}[\n"));
         let told = bed.events();
         assert!(
             !told.is_empty() && told.iter().all(|told| told.starts_with("/one.yaml:")),
             "{told:?}"
         );
         assert_eq!(bed.events(), [""; 0]);
-        bed.write("one.yaml", &format!("{ACCOUNT}b\n"));
+        bed.write("one.yaml", &format!("{SPACE}b\n"));
         assert_eq!(bed.events(), ["apply b", "delete a"]);
     }
 
     #[test]
     fn of_two_files_with_one_object_the_first_holds() {
         let mut bed = Bed::new();
-        bed.write("one.yaml", &format!("{ACCOUNT}a\n"));
-        bed.write("two.yaml", &format!("{ACCOUNT}a\n  labels: {{x: y}}\n"));
+        bed.write("one.yaml", &format!("{SPACE}a\n"));
+        bed.write("two.yaml", &format!("{SPACE}a\n  labels: {{x: y}}\n"));
         let told = bed.events();
         assert_eq!(told[1..], ["init", "has a", "done"]);
         assert_eq!(
             told[0],
-            "/two.yaml: ServiceAccount/default/a is in /one.yaml too, which is in force; remove one of them"
+            "/two.yaml: Namespace/a is in /one.yaml too, which is in force; remove one of them"
         );
     }
 
