@@ -325,8 +325,10 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_direction_holds_no_buffer() {
+    fn an_idle_copy_is_small() {
         assert_eq!(Direction::new().buffer.capacity(), 0);
-        assert!(size_of::<Direction>() <= 64);
+        let (first, second) = duplex(64);
+        let copy = copy_bidirectional(Box::new(first), Box::new(second));
+        assert!(size_of_val(&copy) <= 256);
     }
 }

@@ -3,8 +3,12 @@
 //!
 //! Law: a request comes back as [`SendError::Unsent`] only where the peer's application surely
 //! saw nothing of it: it is safe to send it elsewhere, whatever its method.
+//!
+//! Requests beyond the peer's limit of concurrent streams wait inside hyper, without a bound of its
+//! own: callers bound what is in flight.
 
 use std::fmt;
+use std::future::Future;
 
 use ::http::{Extensions, Method, StatusCode};
 use hyper::body::Incoming;
@@ -19,6 +23,7 @@ use crate::runtime::{BoxIo, Runtime};
 
 /// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
+#[allow(clippy::large_enum_variant)] // It carries the request back, and lives briefly.
 pub enum SendError {
     /// Nothing of it reached the peer's application: safe to try elsewhere.
     #[error("request not sent: {error}")]
@@ -196,22 +201,28 @@ fn http2_builder(
 }
 
 impl Http2Connection {
-    /// Sends a request and waits for the head of its response. Dropping the future resets the
+    /// Sends a request, now; the future waits for the head of its response. Dropping it resets the
     /// stream (CANCEL).
     ///
     /// # Errors
     /// [`SendError`].
-    pub async fn send(&self, mut request: Request) -> Result<Response, SendError> {
-        // hyper has no use for the extensions; they stay here lest a request comes back.
+    pub fn send(
+        &self,
+        mut request: Request,
+    ) -> impl Future<Output = Result<Response, SendError>> + Send + use<> {
+        // hyper has no use for the extensions; they stay here lest the request comes back.
         let extensions = std::mem::take(request.extensions_mut());
         let connect = *request.method() == Method::CONNECT;
         let (request, spare) = Spare::split(request, extensions, self.recover_refused);
-        match self.sender.clone().try_send_request(request).await {
-            Ok(response) if connect => Ok(with_tunnel(response).await),
-            Ok(response) => Ok(response.map(Body::http2)),
-            Err(mut failure) => {
-                let unsent = failure.take_message();
-                Err(spare.error(unsent, failure.into_error().into()))
+        let response = self.sender.clone().try_send_request(request);
+        async move {
+            match response.await {
+                Ok(response) if connect => Ok(Box::pin(with_tunnel(response)).await),
+                Ok(response) => Ok(response.map(Body::http2)),
+                Err(mut failure) => {
+                    let unsent = failure.take_message();
+                    Err(spare.error(unsent, failure.into_error().into()))
+                }
             }
         }
     }

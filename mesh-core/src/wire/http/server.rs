@@ -99,7 +99,8 @@ pub async fn serve(
 ) -> Result<(), Error> {
     match version {
         HttpVersion::Http1 => h1::server::serve(runtime, io, options, service, drain).await,
-        HttpVersion::Http2 => serve_http2(runtime, io, options, service, drain).await,
+        // On the heap, lest every HTTP/1 connection be as large.
+        HttpVersion::Http2 => Box::pin(serve_http2(runtime, io, options, service, drain)).await,
     }
 }
 

@@ -323,6 +323,48 @@ async fn a_broken_connection_fails_what_was_sent_and_returns_what_was_not() {
     assert!(matches!(unsent, SendError::Unsent { .. }), "{unsent}");
 }
 
+#[tokio::test]
+async fn a_request_behind_the_last_stream_of_a_goaway_comes_back() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let runtime = runtime();
+    let (near, mut far) = duplex(1 << 16);
+    let options = Http2ClientOptions::default();
+    let connection = connect(&runtime, Box::new(near), &options).await.unwrap();
+    let mut sent = Box::pin(connection.send(get(Body::full("unread"))));
+    assert!(settles(&mut sent).await.is_none());
+    far.write_all(&[SETTINGS, GOAWAY].concat()).await.unwrap();
+    let SendError::Unsent { request, error } = sent.await.unwrap_err() else {
+        panic!("the peer did not process it");
+    };
+    assert!(matches!(error, Error::GoAway { code: 0, .. }));
+    let body = request.into_body().read_to_end(99).await.unwrap();
+    assert_eq!(body, "unread");
+}
+
+#[tokio::test]
+async fn dropping_a_response_amid_its_body_cancels_its_producer() {
+    let (feed, body) = fed();
+    let body = Arc::new(std::sync::Mutex::new(Some(body)));
+    let streams = service(move |_| {
+        let body = body.lock().unwrap().take();
+        async move { Response::new(body.unwrap()) }
+    });
+    let connection = to(proxy(to(streams).await)).await;
+    let response = connection.send(get(Body::empty())).await.unwrap();
+    settles(&mut Box::pin(std::future::pending::<()>())).await;
+    assert!(!feed.is_closed());
+    drop(response);
+    feed.closed().await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_stays_within_its_size() {
+    let nobody = service(|_| async { Response::new(Body::empty()) });
+    let connection = to(nobody).await;
+    assert!(size_of_val(&connection.send(get(Body::empty()))) <= 1152);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_answers_no_ping_is_given_up() {
     let runtime = runtime();

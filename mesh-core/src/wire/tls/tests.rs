@@ -253,3 +253,12 @@ async fn keys_are_not_printed() {
     let (from, until) = validity_of(&issued.leaf_der).unwrap();
     assert_eq!(until.since(from), DAY);
 }
+
+#[tokio::test]
+async fn handshakes_stay_within_their_size() {
+    let (runtime, authority) = (runtime(), Authority::new("root"));
+    let web = authority.credentials(&runtime, "web.ns.example");
+    let (near, far) = duplex(1 << 16);
+    assert!(size_of_val(&connect(Box::new(near), &web, web.local(), None)) <= 1280);
+    assert!(size_of_val(&accept(Box::new(far), &web, &[])) <= 1408);
+}
