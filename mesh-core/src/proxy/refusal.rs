@@ -3,11 +3,12 @@
 
 use http::{HeaderValue, StatusCode, Version, header};
 
+use crate::proxy::observe;
 use crate::telemetry::metrics::StreamError;
 use crate::telemetry::{InboundError, OutboundError};
 use crate::traffic::classify::is_grpc;
 use crate::traffic::filter::{self, Filter, Refused};
-use crate::wire::http::{Body, Error, Response};
+use crate::wire::http::{Body, Error, Reset, Response};
 
 /// Why a request is not passed on, or its response is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum Refusal {
     /// The connection broke before a response.
     #[error("{0}")]
     Broken(String),
+    /// The server reset the stream with this HTTP/2 code, before a response.
+    #[error("stream reset by the server: {}", Reset::new(*.0))]
+    Reset(u32),
     /// The endpoint is not who the client asked for (`l5d-require-id`).
     #[error("required identity {0}")]
     IdentityRequired(String),
@@ -56,6 +60,7 @@ impl Refusal {
         match error {
             Error::Timeout("connect") => Self::ConnectTimeout,
             Error::Io(error) => Self::Connect(error.to_string()),
+            Error::Reset(reset) => Self::Reset(reset.code()),
             other => Self::Broken(other.to_string()),
         }
     }
@@ -67,7 +72,7 @@ impl Refusal {
             Self::FailFast | Self::RequestTimeout | Self::ConnectTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::Connect(_) | Self::Broken(_) | Self::IdentityRequired(_) => {
+            Self::Connect(_) | Self::Broken(_) | Self::Reset(_) | Self::IdentityRequired(_) => {
                 StatusCode::BAD_GATEWAY
             }
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -88,6 +93,7 @@ impl Refusal {
             | Self::FailFast
             | Self::Connect(_)
             | Self::Broken(_)
+            | Self::Reset(_)
             | Self::IdentityRequired(_) => 14,
         }
     }
@@ -121,6 +127,7 @@ impl Refusal {
             Self::FailFast => StreamError::FailFast,
             Self::RequestTimeout => StreamError::RequestTimeout,
             Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => StreamError::Io,
+            Self::Reset(code) => observe::stream_error(&Error::reset(*code)),
             _ => StreamError::Unknown,
         }
     }
@@ -129,6 +136,11 @@ impl Refusal {
     /// its client's connection where `close`.
     pub fn response(&self, asked: &Asked, informative: bool, close: bool) -> Response {
         let mut response = Response::new(Body::empty());
+        if let (Self::Reset(code), Version::HTTP_2) = (self, asked.version) {
+            // As Linkerd does: what the server did to its stream is done to the client's.
+            response.extensions_mut().insert(Reset::new(*code));
+            return response;
+        }
         let text = HeaderValue::from_str(&self.to_string())
             .unwrap_or(HeaderValue::from_static("unexpected error"));
         let headers = response.headers_mut();
@@ -206,6 +218,15 @@ mod tests {
             response.headers()["l5d-proxy-error"],
             "service in fail-fast"
         );
+    }
+
+    #[test]
+    fn a_reset_is_passed_on_to_http2_clients_alone() {
+        let refusal = Refusal::of(&Error::reset(Reset::ENHANCE_YOUR_CALM));
+        let to = |version| refusal.response(&Asked { grpc: false, version }, false, false);
+        let reset = to(Version::HTTP_2).extensions().get::<Reset>().map(Reset::code);
+        assert_eq!(reset, Some(Reset::ENHANCE_YOUR_CALM));
+        assert_eq!(to(Version::HTTP_11).status(), 502);
     }
 
     #[test]
