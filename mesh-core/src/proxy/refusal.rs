@@ -223,8 +223,20 @@ mod tests {
     #[test]
     fn a_reset_is_passed_on_to_http2_clients_alone() {
         let refusal = Refusal::of(&Error::reset(Reset::ENHANCE_YOUR_CALM));
-        let to = |version| refusal.response(&Asked { grpc: false, version }, false, false);
-        let reset = to(Version::HTTP_2).extensions().get::<Reset>().map(Reset::code);
+        let to = |version| {
+            refusal.response(
+                &Asked {
+                    grpc: false,
+                    version,
+                },
+                false,
+                false,
+            )
+        };
+        let reset = to(Version::HTTP_2)
+            .extensions()
+            .get::<Reset>()
+            .map(Reset::code);
         assert_eq!(reset, Some(Reset::ENHANCE_YOUR_CALM));
         assert_eq!(to(Version::HTTP_11).status(), 502);
     }
