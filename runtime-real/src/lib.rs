@@ -14,6 +14,7 @@ pub mod logging;
 pub mod net;
 pub mod no_cluster;
 pub mod process;
+mod proxy_main;
 pub mod tasks;
 
 use std::io;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 use mesh_core::runtime::{Cluster, Runtime};
 use tokio::runtime::Builder;
+
+pub use proxy_main::proxy_main;
 
 /// The doors of a real process. Call it inside of a tokio runtime: tasks are started on that one.
 ///
