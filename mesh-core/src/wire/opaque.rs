@@ -6,15 +6,17 @@
 //!
 //! Memory: an idle direction holds no buffer. Reads go to the stack until they fill it; a
 //! direction that keeps filling its reads gets a heap buffer that doubles up to
-//! [`BUFFER_BYTES_MAX`] and is given back when the reader has nothing more.
+//! [`BUFFER_BYTES_MAX`] and is given back when the reader has nothing more. The next one is as
+//! large, and halves with each small read.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::runtime::BoxIo;
 
@@ -100,13 +102,13 @@ enum End {
 
 /// One direction of a copy.
 struct Direction {
-    /// Empty while nothing waits to be written and reads fit on the stack.
+    /// What waits to be written, from `written` on. Has capacity only while something waits or
+    /// reads do not fit on the stack.
     buffer: Vec<u8>,
-    /// What of the buffer waits to be written.
-    waiting: std::ops::Range<usize>,
+    written: usize,
+    /// The capacity that the next buffer gets.
+    next_bytes: usize,
     state: State,
-    /// The last read filled the buffer: the next deserves a larger one.
-    filled: bool,
     unflushed: bool,
     moved_bytes: u64,
 }
@@ -123,9 +125,9 @@ impl Direction {
     const fn new() -> Self {
         Self {
             buffer: Vec::new(),
-            waiting: 0..0,
+            written: 0,
+            next_bytes: 2 * STACK_BYTES,
             state: State::Open,
-            filled: false,
             unflushed: false,
             moved_bytes: 0,
         }
@@ -150,7 +152,7 @@ impl Direction {
                 }
                 State::Open => {}
             }
-            let read = if self.buffer.is_empty() {
+            let read = if self.buffer.capacity() == 0 {
                 self.poll_read_to_stack(cx, reader, writer)
             } else {
                 self.poll_read_to_buffer(cx, reader)
@@ -187,15 +189,17 @@ impl Direction {
             match Pin::new(&mut *writer).poll_write(cx, data) {
                 Poll::Pending => break,
                 Poll::Ready(written) => {
-                    let written = self.written(written)?;
+                    let written = self.count(written)?;
                     data = &data[written..];
                 }
             }
         }
-        if !data.is_empty() || full {
-            self.buffer = vec![0; 2 * STACK_BYTES];
-            self.buffer[..data.len()].copy_from_slice(data);
-            self.waiting = 0..data.len();
+        if !full {
+            self.next_bytes = (self.next_bytes / 2).max(2 * STACK_BYTES);
+        }
+        if full || !data.is_empty() {
+            self.buffer = Vec::with_capacity(self.next_bytes);
+            self.buffer.extend_from_slice(data);
         }
         Poll::Ready(Ok(()))
     }
@@ -205,37 +209,36 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &mut BoxIo,
     ) -> Poll<Result<(), End>> {
-        let mut buf = ReadBuf::new(&mut self.buffer);
-        ready!(Pin::new(reader).poll_read(cx, &mut buf)).map_err(End::Reader)?;
-        let read = buf.filled().len();
-        if read == 0 {
+        let read = ready!(pin!(reader.read_buf(&mut self.buffer)).poll(cx));
+        if read.map_err(End::Reader)? == 0 {
             self.state = State::Ending;
             self.buffer = Vec::new();
-            return Poll::Ready(Ok(()));
         }
-        self.filled = read == self.buffer.len();
-        self.waiting = 0..read;
         Poll::Ready(Ok(()))
     }
 
+    /// Leaves the buffer empty: as it is, larger where the last read filled it.
     fn poll_write_waiting(
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut BoxIo,
     ) -> Poll<Result<(), End>> {
-        while !self.waiting.is_empty() {
-            let data = &self.buffer[self.waiting.clone()];
-            let written = ready!(Pin::new(&mut *writer).poll_write(cx, data));
-            self.waiting.start += self.written(written)?;
+        while self.written < self.buffer.len() {
+            let waiting = &self.buffer[self.written..];
+            let written = ready!(Pin::new(&mut *writer).poll_write(cx, waiting));
+            self.written += self.count(written)?;
         }
-        if std::mem::take(&mut self.filled) && self.buffer.len() < BUFFER_BYTES_MAX {
-            self.buffer = vec![0; 2 * self.buffer.len()];
+        let filled = !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
+        if filled && self.buffer.len() < BUFFER_BYTES_MAX {
+            self.next_bytes = 2 * self.buffer.len();
+            self.buffer = Vec::with_capacity(self.next_bytes);
         }
-        self.waiting = 0..0;
+        self.buffer.clear();
+        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
-    fn written(&mut self, written: io::Result<usize>) -> Result<usize, End> {
+    fn count(&mut self, written: io::Result<usize>) -> Result<usize, End> {
         match written {
             Ok(0) => Err(End::Writer(io::ErrorKind::WriteZero.into())),
             Ok(written) => {
@@ -263,7 +266,7 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -324,9 +327,26 @@ mod tests {
         assert_eq!((error.side, error.from_first_bytes), (Side::Second, 0));
     }
 
+    #[tokio::test]
+    async fn a_buffer_is_given_back_when_the_reader_has_nothing_more() {
+        let (mut client, first) = duplex(1 << 20);
+        let (second, mut server) = duplex(1 << 20);
+        let (mut first, mut second): (BoxIo, BoxIo) = (Box::new(first), Box::new(second));
+        let mut direction = Direction::new();
+        client.write_all(&[7; 200_000]).await.unwrap();
+        std::future::poll_fn(|cx| {
+            assert!(direction.poll(cx, &mut first, &mut second).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(direction.moved_bytes, 200_000);
+        assert_eq!(direction.next_bytes, BUFFER_BYTES_MAX);
+        assert_eq!(direction.buffer.capacity(), 0);
+        server.read_exact(&mut vec![0; 200_000]).await.unwrap();
+    }
+
     #[test]
     fn an_idle_copy_is_small() {
-        assert_eq!(Direction::new().buffer.capacity(), 0);
         let (first, second) = duplex(64);
         let copy = copy_bidirectional(Box::new(first), Box::new(second));
         assert!(size_of_val(&copy) <= 256);
