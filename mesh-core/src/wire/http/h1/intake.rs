@@ -1,8 +1,8 @@
 //! What a served connection's task and the current request's body share: the stream, and how far
 //! the request has been read.
 //!
-//! The task writes; the body reads, on whatever task it is polled. Once the body has ended the
-//! connection's task reads ahead, to learn of the next request and of a client that went away.
+//! The task writes; the body reads, on whatever task it is polled. While the body is not waiting to
+//! read, the connection's task reads ahead a little, to learn of a client that went away.
 //!
 //! Law: a body reads nothing beyond its own request, and nothing once the connection has gone on
 //! to the next one. The lock is never held while anything else is polled than the stream.
@@ -58,7 +58,7 @@ pub(super) struct State {
     informational_left: u8,
     /// The connection's task.
     server: Option<Waker>,
-    /// Who polled the body last.
+    /// Who waits for more of the body.
     reader: Option<Waker>,
 }
 
@@ -92,6 +92,7 @@ impl Shared {
         state.exchange += 1;
         state.decoder = BodyDecoder::new(framing);
         state.received = 0;
+        state.reader = None;
         state.continue_due = expects_continue;
         state.head_sent = false;
         state.informational_left = INFORMATIONAL_MAX;
@@ -139,14 +140,18 @@ impl State {
     }
 
     /// What the connection's task does while it waits for somebody else: writes what is queued,
-    /// notices a failed body, and reads ahead where the request has ended. Completes only with
-    /// what makes waiting senseless; a client that sends no more may still want its response.
+    /// notices a failed body, and reads ahead where nobody else is waiting to read. Completes only
+    /// with what makes waiting senseless; a client that sends no more may still want its response.
     pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
         remember(&mut self.server, cx);
         if let Intake::Failed(fault) = self.intake {
             return Poll::Ready(fault);
         }
-        let ended = self.intake == Intake::Ended;
+        let may_read = match self.intake {
+            Intake::Ended => true,
+            Intake::Lent => self.reader.is_none(),
+            Intake::Dropped | Intake::Failed(_) => false,
+        };
         let transport = match self.transport() {
             Ok(transport) => transport,
             Err(fault) => return Poll::Ready(fault),
@@ -156,7 +161,7 @@ impl State {
         {
             return Poll::Ready(error.into());
         }
-        while ended && !transport.read_closed && transport.input.len() < READ_AHEAD_BYTES {
+        while may_read && !transport.read_closed && transport.input.len() < READ_AHEAD_BYTES {
             if let Err(error) = ready!(transport.poll_fill(cx)) {
                 return Poll::Ready(error.into());
             }
@@ -272,6 +277,7 @@ impl http_body::Body for RequestBody {
                 Poll::Pending
             }
             Poll::Ready(frame) => {
+                state.reader = None;
                 this.ended = state.decoder.is_end();
                 Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
             }
@@ -302,6 +308,7 @@ impl Drop for RequestBody {
         let mut state = self.shared.lock();
         if state.exchange == self.exchange && state.intake == Intake::Lent {
             state.intake = Intake::Dropped;
+            state.reader = None;
             state.wake_server();
         }
     }

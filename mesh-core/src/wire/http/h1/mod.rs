@@ -12,5 +12,5 @@ mod tests;
 mod transport;
 mod upload;
 
-pub use client::{Connection, Recycle};
+pub use client::{CONTINUE_TIMEOUT, Connection, Recycle};
 pub use intake::{INFORMATIONAL_MAX, Informational};

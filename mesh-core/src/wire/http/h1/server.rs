@@ -62,8 +62,7 @@ pub async fn serve(
         service,
         drain,
     };
-    while let Some(head) = session.next_head().await? {
-        let (asked, answer) = session.call(head);
+    while let Some(Call { asked, answer }) = session.next_call().await? {
         let response = session.answered(answer).await?;
         match session.begin_response(&asked, response)? {
             Begun::Response(sending) => {
@@ -101,6 +100,12 @@ struct Asked {
     upgrade: bool,
 }
 
+/// A request in the service's hands.
+struct Call {
+    asked: Asked,
+    answer: BoxFuture<'static, Response>,
+}
+
 /// A response whose head is queued.
 enum Begun {
     Response(Sending),
@@ -123,8 +128,8 @@ enum NoHead {
 }
 
 impl Session<'_> {
-    /// Waits for the next request. `None`: there is none to come.
-    async fn next_head(&self) -> Result<Option<RequestHead>, Error> {
+    /// Waits for the next request and hands it to the service. `None`: there is none to come.
+    async fn next_call(&self) -> Result<Option<Call>, Error> {
         self.shared.lock().transport()?.next_message();
         if self.shared.lock().transport()?.input.is_empty() {
             tokio::select! {
@@ -140,17 +145,17 @@ impl Session<'_> {
         }
         let mut decoder = HeadDecoder::new(self.options.header_bytes_max as usize);
         // Most heads come in one piece; the others' future, with its timer, is on the heap.
-        match self.decode_head(&mut decoder) {
-            Ok(Some(head)) => Ok(Some(head)),
+        match self.decode(&mut decoder) {
+            Ok(Some(call)) => Ok(Some(call)),
             Ok(None) => Box::pin(self.finish_head(decoder)).await,
             Err(fault) => Err(self.fail(fault).await),
         }
     }
 
     /// Reads the rest of a head in its time. `None`: there was nothing but empty lines.
-    async fn finish_head(&self, decoder: HeadDecoder) -> Result<Option<RequestHead>, Error> {
+    async fn finish_head(&self, decoder: HeadDecoder) -> Result<Option<Call>, Error> {
         match self.read_head(decoder).await {
-            Ok(head) => Ok(head),
+            Ok(call) => Ok(call),
             Err(NoHead::Fault(fault)) => Err(self.fail(fault).await),
             Err(NoHead::TimedOut) => {
                 self.refuse(StatusCode::REQUEST_TIMEOUT).await;
@@ -159,7 +164,7 @@ impl Session<'_> {
         }
     }
 
-    async fn read_head(&self, mut decoder: HeadDecoder) -> Result<Option<RequestHead>, NoHead> {
+    async fn read_head(&self, mut decoder: HeadDecoder) -> Result<Option<Call>, NoHead> {
         let rest = async {
             loop {
                 if self.fill().await? == 0 {
@@ -168,8 +173,8 @@ impl Session<'_> {
                         false => Err(NoHead::Fault(Fault::Closed)),
                     };
                 }
-                if let Some(head) = self.decode_head(&mut decoder)? {
-                    return Ok(Some(head));
+                if let Some(call) = self.decode(&mut decoder)? {
+                    return Ok(Some(call));
                 }
             }
         };
@@ -183,9 +188,9 @@ impl Session<'_> {
         }
     }
 
-    fn decode_head(&self, decoder: &mut HeadDecoder) -> Result<Option<RequestHead>, Fault> {
-        let mut state = self.shared.lock();
-        Ok(decoder.request(&mut state.transport()?.input)?)
+    fn decode(&self, decoder: &mut HeadDecoder) -> Result<Option<Call>, Fault> {
+        let head = decoder.request(&mut self.shared.lock().transport()?.input)?;
+        Ok(head.map(|head| self.call(head)))
     }
 
     async fn fill(&self) -> Result<usize, Fault> {
@@ -204,7 +209,7 @@ impl Session<'_> {
     }
 
     /// Hands a request to the service.
-    fn call(&self, head: RequestHead) -> (Asked, BoxFuture<'static, Response>) {
+    fn call(&self, head: RequestHead) -> Call {
         let asked = Asked {
             method: head.parts.method.clone(),
             version: head.parts.version,
@@ -217,7 +222,7 @@ impl Session<'_> {
             parts.extensions.insert(informational);
         }
         let answer = self.service.call(http::Request::from_parts(parts, body));
-        (asked, answer)
+        Call { asked, answer }
     }
 
     /// Waits for the service's response. A client that breaks the request or the connection

@@ -197,3 +197,33 @@ impl Transport {
         (self.io, mem::take(&mut self.input).freeze())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn buffers_are_as_large_as_what_is_in_them_and_given_back_between_messages() {
+        let (mut far, near) = tokio::io::duplex(1024);
+        let mut transport = Transport::new(Box::new(near));
+        assert_eq!(transport.held_bytes(), 0);
+        far.write_all(b"0123456789").await.expect("writes");
+        poll_fn(|cx| transport.poll_fill(cx)).await.expect("reads");
+        assert!((10..64).contains(&transport.held_bytes()));
+        drop(transport.input.split_to(10));
+        transport.out().extend_from_slice(b"head ");
+        transport.push(Bytes::from_static(b"data"), b" end");
+        poll_fn(|cx| transport.poll_flush(cx))
+            .await
+            .expect("writes");
+        transport.next_message();
+        assert_eq!(transport.held_bytes(), 0);
+        let mut read = [0; 13];
+        far.read_exact(&mut read).await.expect("reads");
+        assert_eq!(&read, b"head data end");
+    }
+}

@@ -1,5 +1,6 @@
 //! Facts of a client connection.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -460,6 +461,6 @@ async fn the_futures_are_small() {
     let send = opened.connection.send(get(), None);
     let (send, link) = (size_of_val(&send), size_of::<super::super::client::Link>());
     println!("Connection::send: {send} bytes; an idle connection: {link} bytes");
-    assert!(send <= 1500, "{send} bytes");
+    assert!(send <= 800, "{send} bytes");
     assert!(link <= 256, "{link} bytes");
 }

@@ -6,8 +6,8 @@ mod server;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -248,18 +248,4 @@ async fn text(body: Body) -> String {
 
 fn response(body: impl Into<Body>) -> Response {
     http::Response::new(body.into())
-}
-
-/// Notes how often it was called.
-#[derive(Default)]
-struct Log(Mutex<Vec<String>>);
-
-impl Log {
-    fn push(&self, text: impl Into<String>) {
-        self.0.lock().expect("no holder panics").push(text.into());
-    }
-
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().expect("no holder panics"))
-    }
 }
