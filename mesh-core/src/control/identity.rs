@@ -192,3 +192,6 @@ impl Inner {
         authority.issue(&*self.runtime.entropy, public_key, names, validity)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ mod serve;
 mod signature;
 pub mod state;
 mod streams;
+#[cfg(test)]
+mod testing;
 pub mod token;
 
 use std::io;
@@ -128,10 +130,11 @@ impl Controller {
             identity,
             ..
         } = &config;
+        let changes = runtime.files.watch(&identity.state_directory);
         let issuer = IdentityIssuer::open(&runtime, identity, mesh, metrics.clone())
             .await
             .map_err(ControlError::State)?;
-        let own = OwnCertificate::new(&runtime, issuer.clone())?;
+        let own = OwnCertificate::new(&runtime, issuer.clone(), changes)?;
         let listeners = Listeners {
             destination: bind(&runtime, listen.destination).await?,
             policy: bind(&runtime, listen.policy).await?,
@@ -230,3 +233,6 @@ async fn bind(runtime: &Runtime, address: SocketAddr) -> Result<Box<dyn Listener
     let listener = runtime.net.listen(address, ListenOptions::default()).await;
     listener.map_err(|error| ControlError::Listen { address, error })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::identity::{DnsName, Identity, ServerTls};
-use crate::runtime::Runtime;
 use crate::runtime::crypto::KeyPair;
+use crate::runtime::{BoxStream, Runtime};
 use crate::wire::tls::credentials::{Credentials, CredentialsError};
 
 use super::ControlError;
@@ -29,10 +29,17 @@ pub(super) struct OwnCertificate {
     names: Vec<DnsName>,
     key: Arc<dyn KeyPair>,
     issuer: IdentityIssuer,
+    /// Of the authority's files, since before they were read.
+    changes: BoxStream<()>,
 }
 
 impl OwnCertificate {
-    pub(super) fn new(runtime: &Runtime, issuer: IdentityIssuer) -> Result<Self, ControlError> {
+    /// `changes` must have been opened before `issuer` was.
+    pub(super) fn new(
+        runtime: &Runtime,
+        issuer: IdentityIssuer,
+        changes: BoxStream<()>,
+    ) -> Result<Self, ControlError> {
         let names = names(issuer.mesh())?;
         let server_name = names.first().cloned().expect("ACCOUNTS is not empty");
         let local = ServerTls {
@@ -44,6 +51,7 @@ impl OwnCertificate {
             names,
             key: runtime.crypto.generate_key().map_err(ControlError::Key)?,
             issuer,
+            changes,
         };
         own.renew()?;
         Ok(own)
@@ -65,18 +73,17 @@ impl OwnCertificate {
 
     /// Follows the authority's files and renews the certificate. Does not end.
     pub(super) async fn keep(
-        self,
+        mut self,
         runtime: Runtime,
         config: IdentityConfig,
         metrics: Arc<ControlMetrics>,
     ) {
-        let mut changes = runtime.files.watch(&config.state_directory);
         let interval = (config.certificate_lifetime / 2).min(CHECK_INTERVAL_MAX);
         let mut wait = interval;
         loop {
             tokio::select! {
                 biased;
-                change = poll_fn(|context| changes.as_mut().poll_next(context)) => {
+                change = poll_fn(|context| self.changes.as_mut().poll_next(context)) => {
                     if change.is_none() {
                         runtime.sleep(wait).await;
                     }

@@ -5,6 +5,7 @@
 //! the field, never dropped.
 
 pub mod check;
+pub mod crd;
 mod locate;
 pub mod policy;
 pub mod ports;
@@ -51,15 +52,20 @@ impl Kind {
     /// Whether objects of this `apiVersion` are read as this kind: the version that is stored, and
     /// older ones that differ only in what they lack.
     pub fn reads(self, api_version: &str) -> bool {
-        const SERVERS: [&str; 4] = [
-            "policy.linkerd.io/v1alpha1",
-            "policy.linkerd.io/v1beta1",
-            "policy.linkerd.io/v1beta2",
-            "policy.linkerd.io/v1beta3",
-        ];
+        self.api_version() == api_version || self.versions().contains(&api_version)
+    }
+
+    /// Versions that are read beside or as the stored one, oldest first. Empty for kinds that were
+    /// never another.
+    fn versions(self) -> &'static [&'static str] {
         match self {
-            Self::Server => SERVERS.contains(&api_version),
-            _ => self.api_version() == api_version,
+            Self::Server => &[
+                "policy.linkerd.io/v1alpha1",
+                "policy.linkerd.io/v1beta1",
+                "policy.linkerd.io/v1beta2",
+                "policy.linkerd.io/v1beta3",
+            ],
+            _ => &[],
         }
     }
 

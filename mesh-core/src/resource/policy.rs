@@ -29,7 +29,7 @@ pub struct ServerSpec {
     pub port: IntOrString,
     /// What it speaks.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Who may use it beside those whom AuthorizationPolicies allow: a [`DefaultPolicy`]; `deny`
+    /// Who may use it beside those whom AuthorizationPolicies allow, as default policies; `deny`
     /// where none is given.
     pub access_policy: Option<String>,
 }

@@ -17,7 +17,7 @@ use crate::model::identity::{Identity, ServerTls};
 use crate::model::labels::Labels;
 use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::target::NameAddr;
-use crate::resource::{Service, Workload};
+use crate::resource::Workload;
 
 /// Linkerd's control plane gives every endpoint this weight.
 const WEIGHT: u32 = 10_000;
@@ -71,7 +71,7 @@ impl EndpointSet {
     }
 }
 
-/// The endpoints of `path` for a client on `node` (empty where that is not known).
+/// The endpoints of `path` for a client in `zone` (empty where that is not known).
 ///
 /// # Errors
 /// [`Refusal::InvalidArgument`] for addresses, [`Refusal::NotFound`] for names that are not the
@@ -113,7 +113,7 @@ pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointS
         zone,
     };
     reader.read_slices(&mut set);
-    reader.read_workloads(found, &mut set);
+    reader.read_workloads(&mut set);
     Ok(set)
 }
 
@@ -202,7 +202,7 @@ impl Reader<'_, '_> {
             self.view.instance(namespace?, target.name.as_deref()?)
         });
         let mut compiled = match instance {
-            Some(instance) => of_instance(self.view, instance, address, ""),
+            Some(instance) => of_instance(self.view, instance, address),
             None => Endpoint {
                 weight: WEIGHT,
                 ..Endpoint::new(address)
@@ -222,27 +222,27 @@ impl Reader<'_, '_> {
         compiled
     }
 
-    fn read_workloads(&self, service: &Service, set: &mut EndpointSet) {
+    fn read_workloads(&self, set: &mut EndpointSet) {
         for workload in self.view.workloads(self.service) {
             let instance = Instance::Workload(workload);
             let wanted = self.instance.is_none_or(|wanted| instance.name() == wanted);
             if workload.spec.ready == Some(false) || !wanted {
                 continue;
             }
-            let Some(port) = self.workload_port(service, workload) else {
+            let Some(port) = self.workload_port(workload) else {
                 continue;
             };
             let addresses = workload.spec.addresses.iter();
             for ip in addresses.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
                 let address = SocketAddr::new(ip, port);
-                let compiled = of_instance(self.view, instance, address, &self.service.name);
+                let compiled = of_instance(self.view, instance, address);
                 set.endpoints.insert(address, compiled);
             }
         }
     }
 
     /// The workload's port behind the service's: by `targetPort`, or the same number.
-    fn workload_port(&self, _: &Service, workload: &Workload) -> Option<u16> {
+    fn workload_port(&self, workload: &Workload) -> Option<u16> {
         match self.port?.target_port.as_ref() {
             Some(IntOrString::Int(port)) => u16::try_from(*port).ok(),
             Some(IntOrString::String(name)) => Instance::Workload(workload).port_named(name),
@@ -252,12 +252,7 @@ impl Reader<'_, '_> {
 }
 
 /// An instance at one of its addresses as an endpoint.
-pub fn of_instance(
-    view: &View<'_>,
-    instance: Instance<'_>,
-    address: SocketAddr,
-    service: &str,
-) -> Endpoint {
+pub fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr) -> Endpoint {
     let port = address.port();
     let is_meshed = instance.is_meshed(&view.mesh.control_namespace)
         && !protocol::skips_proxy(view, instance, port);
@@ -267,7 +262,7 @@ pub fn of_instance(
         tls.is_some() && (view.mesh.transport_header || is_opaque) && !instance.is_proxy_port(port);
     Endpoint {
         weight: WEIGHT,
-        labels: labels(view, instance, service),
+        labels: labels(view, instance),
         protocol_hint: match (is_opaque, is_meshed && view.mesh.http2_upgrade) {
             (true, _) => ProtocolHint::Opaque,
             (false, true) => ProtocolHint::Http2,
@@ -311,14 +306,14 @@ fn identity(view: &View<'_>, instance: Instance<'_>) -> Option<ServerTls> {
 }
 
 /// Metric labels, as Linkerd names them; the proxy prefixes them with `dst_`.
-fn labels(view: &View<'_>, instance: Instance<'_>, service: &str) -> Labels {
+fn labels(view: &View<'_>, instance: Instance<'_>) -> Labels {
     let mut labels = BTreeMap::new();
     if let Instance::Workload(workload) = instance {
         labels.extend(workload.spec.labels.clone());
         // What instances of a service have in common is all that is known of who made them.
-        if !service.is_empty() {
+        if let Some(service) = &workload.spec.service {
             let made_by = labels.entry("deployment".to_string());
-            made_by.or_insert_with(|| service.to_string());
+            made_by.or_insert_with(|| service.clone());
         }
     }
     let mut put = |name: &str, value: &str| labels.insert(name.to_string(), value.to_string());

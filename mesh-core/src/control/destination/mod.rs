@@ -3,3 +3,6 @@
 
 pub mod endpoints;
 pub mod profile;
+
+#[cfg(test)]
+mod tests;

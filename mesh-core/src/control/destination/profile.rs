@@ -48,7 +48,7 @@ fn of_address(view: &View<'_>, address: SocketAddr) -> Profile {
     }
     let (endpoint, opaque) = match view.instance_at(address) {
         Some(instance) => {
-            let endpoint = endpoints::of_instance(view, instance, address, "");
+            let endpoint = endpoints::of_instance(view, instance, address);
             let opaque = endpoint.protocol_hint == ProtocolHint::Opaque;
             (endpoint, opaque)
         }

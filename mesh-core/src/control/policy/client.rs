@@ -108,7 +108,7 @@ fn of_service(view: &View<'_>, service: &Service, port: u16) -> ClientPolicy {
 
 /// A connection to one instance goes to it, with its identity.
 fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr) -> ClientPolicy {
-    let endpoint = endpoints::of_instance(view, instance, address, "");
+    let endpoint = endpoints::of_instance(view, instance, address);
     let protocol = match endpoint.protocol_hint {
         ProtocolHint::Opaque => PortProtocol::Opaque,
         _ => PortProtocol::Detect,

@@ -3,3 +3,6 @@
 pub mod authorization;
 pub mod client;
 pub mod server;
+
+#[cfg(test)]
+mod tests;

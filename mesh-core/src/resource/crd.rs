@@ -1,0 +1,49 @@
+//! The custom resource definitions of the mesh, generated from the types that read them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::CustomResourceExt;
+
+use super::{
+    AuthorizationPolicy, Kind, MeshTLSAuthentication, NetworkAuthentication, Server, Workload,
+};
+
+/// Every definition, as YAML, by its name: `servers.policy.linkerd.io`.
+///
+/// # Errors
+/// None in practice: the types are fixed.
+pub fn definitions() -> Result<Vec<(String, String)>, serde_yaml_ng::Error> {
+    let mut server = Server::crd();
+    serve_older_versions(&mut server, Kind::Server);
+    [
+        server,
+        AuthorizationPolicy::crd(),
+        MeshTLSAuthentication::crd(),
+        NetworkAuthentication::crd(),
+        Workload::crd(),
+    ]
+    .into_iter()
+    .map(|definition| {
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        serde_yaml_ng::to_string(&definition).map(|yaml| (name, yaml))
+    })
+    .collect()
+}
+
+/// Older versions are served with the stored version's schema: they lack fields, and none differs.
+fn serve_older_versions(definition: &mut CustomResourceDefinition, kind: Kind) {
+    let group = &definition.spec.group;
+    let Some(stored) = definition.spec.versions.first().cloned() else {
+        return;
+    };
+    let older = kind.versions().iter().rev().filter_map(|version| {
+        let name = version.strip_prefix(group.as_str())?.strip_prefix('/')?;
+        (name != stored.name).then(|| {
+            let mut version = stored.clone();
+            version.name = name.to_string();
+            version.storage = false;
+            version
+        })
+    });
+    let older: Vec<_> = older.collect();
+    definition.spec.versions.extend(older);
+}
