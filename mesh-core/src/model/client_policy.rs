@@ -177,7 +177,7 @@ pub struct RouteBackend<F> {
 }
 
 /// A place that serves traffic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backend {
     /// As an object.
     pub metadata: Metadata,
@@ -188,7 +188,7 @@ pub struct Backend {
 }
 
 /// How a backend's endpoints are found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dispatcher {
     /// One endpoint, as it is.
     Forward(Endpoint),
@@ -204,7 +204,7 @@ pub enum Dispatcher {
 }
 
 /// How load is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Load {
     /// Peak exponentially weighted moving average of latency.
     PeakEwma {
@@ -229,7 +229,7 @@ pub enum Load {
 }
 
 /// A backend's queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Queue {
     /// Requests that may wait.
     pub capacity: u32,

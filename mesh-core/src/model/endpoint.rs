@@ -10,7 +10,7 @@ use super::protocol::Http2Params;
 use super::target::NameAddr;
 
 /// An instance of a backend (`destination.WeightedAddr`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// Where it is.
     pub address: SocketAddr,

@@ -10,6 +10,7 @@ pub mod connect;
 mod backend;
 mod detect;
 mod discover;
+mod idle;
 mod identity;
 mod inbound;
 mod listen;
@@ -310,7 +311,11 @@ impl Parts<'_> {
             runtime: self.runtime.clone(),
             ports: discover::inbound::Ports::new(self.runtime, clients, config, &self.telemetry),
             credentials: self.credentials.clone(),
-            applications: inbound::Applications::new(common, &self.telemetry),
+            applications: inbound::Applications::new(
+                common,
+                &self.telemetry,
+                config.discovery_idle_timeout,
+            ),
             telemetry: self.telemetry.clone(),
             access_log,
             config: config.clone(),

@@ -23,6 +23,7 @@ use crate::model::metadata::Metadata;
 use crate::proxy::config;
 use crate::proxy::connect::{ConnectError, Connector, NoTls};
 use crate::proxy::discover::Clients;
+use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::refusal::Refusal;
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
 use crate::telemetry::labels::{BalancerLabels, ClientTlsLabel, NoClientTls, OutboundEndpoint};
@@ -37,17 +38,20 @@ use flight::Flight;
 /// Endpoints tried for one request at most.
 const ATTEMPTS_MAX: usize = 16;
 
-/// All live backends. Those that no connection uses are dropped.
+/// Backends at once; each costs about 2 KiB besides its endpoints.
+pub const BACKENDS_MAX: usize = 20_000;
+
+/// All live backends. Those that nobody uses are dropped after a while.
 pub struct Backends {
     runtime: Runtime,
     clients: Clients,
     connector: Connector,
     config: config::Outbound,
     telemetry: Arc<Telemetry>,
-    live: Mutex<Vec<(Key, Weak<Backend>)>>,
+    table: Arc<IdleTable<Key, Backend>>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     parent: Metadata,
     backend: Arc<client_policy::Backend>,
@@ -63,13 +67,14 @@ impl Backends {
         config: &config::Outbound,
         telemetry: &Arc<Telemetry>,
     ) -> Self {
+        let idle_timeout = config.discovery_idle_timeout;
         Self {
             runtime: runtime.clone(),
             clients,
             connector,
             config: config.clone(),
             telemetry: telemetry.clone(),
-            live: Mutex::default(),
+            table: IdleTable::new(runtime, "sweep-backends", idle_timeout, BACKENDS_MAX),
         }
     }
 
@@ -80,23 +85,10 @@ impl Backends {
         backend: &Arc<client_policy::Backend>,
         protocol: BalancerProtocol,
     ) -> Arc<Backend> {
-        let key = Key {
-            parent: parent.clone(),
-            backend: backend.clone(),
-            protocol,
-        };
-        let mut live = lock(&self.live);
-        live.retain(|(_, backend)| backend.strong_count() > 0);
-        if let Some(found) = live
-            .iter()
-            .find(|(known, _)| *known == key)
-            .and_then(|(_, backend)| backend.upgrade())
-        {
-            return found;
-        }
-        let backend = self.start(&key);
-        live.push((key, Arc::downgrade(&backend)));
-        backend
+        let key = Key { parent: parent.clone(), backend: backend.clone(), protocol };
+        // Destinations are bounded, and few name many backends; where they do, those beyond are
+        // not shared.
+        self.table.find(key.clone(), |key| self.start(key)).unwrap_or_else(|Full| self.start(&key))
     }
 
     fn start(&self, key: &Key) -> Arc<Backend> {

@@ -1,9 +1,7 @@
 //! Discovery of this workload's ports: the policy of each, with Linkerd's default until the first
 //! answer.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -14,10 +12,10 @@ use crate::model::server_policy::{
     Authentication, Authorization, Network, ServerPolicy, ServerProtocol,
 };
 use crate::proxy::config::{self, DefaultPolicy};
+use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::unenforced;
 use crate::runtime::{Runtime, TaskGuard};
 use crate::telemetry::Telemetry;
-use crate::time::Timestamp;
 
 /// Ports discovered at once. A workload serves few; a scan of all is answered by the default.
 pub const PORTS_MAX: usize = 1_000;
@@ -26,7 +24,7 @@ pub const PORTS_MAX: usize = 1_000;
 #[derive(Clone)]
 pub struct PolicyWatch {
     policy: watch::Receiver<Arc<ServerPolicy>>,
-    _used: Arc<()>,
+    _port: Option<Arc<Port>>,
 }
 
 impl PolicyWatch {
@@ -44,10 +42,7 @@ impl PolicyWatch {
 }
 
 struct Port {
-    policy: PolicyWatch,
-    last_used: Timestamp,
-    /// Asked for by configuration: kept for ever.
-    pinned: bool,
+    policy: watch::Receiver<Arc<ServerPolicy>>,
     _task: TaskGuard,
 }
 
@@ -57,8 +52,9 @@ pub struct Ports {
     clients: Clients,
     default: Arc<ServerPolicy>,
     telemetry: Arc<Telemetry>,
-    idle_timeout: Duration,
-    table: Mutex<BTreeMap<u16, Port>>,
+    table: Arc<IdleTable<u16, Port>>,
+    /// Those that configuration names: kept for ever.
+    _pinned: Vec<PolicyWatch>,
 }
 
 impl Ports {
@@ -68,60 +64,39 @@ impl Ports {
         clients: Clients,
         config: &config::Inbound,
         telemetry: &Arc<Telemetry>,
-    ) -> Arc<Self> {
-        let ports = Arc::new(Self {
+    ) -> Self {
+        let idle_timeout = config.discovery_idle_timeout;
+        let mut ports = Self {
             runtime: runtime.clone(),
             clients,
             default: Arc::new(default_policy(config)),
             telemetry: telemetry.clone(),
-            idle_timeout: config.discovery_idle_timeout,
-            table: Mutex::default(),
-        });
-        for port in &config.ports {
-            ports.find_or_pin(*port, true);
-        }
-        let weak = Arc::downgrade(&ports);
-        let sweeping = runtime.clone();
-        let every = config.discovery_idle_timeout.max(Duration::from_secs(1));
-        runtime.spawn("sweep-ports", async move {
-            loop {
-                sweeping.sleep(every).await;
-                let Some(ports) = weak.upgrade() else { return };
-                ports.sweep();
-            }
-        });
+            table: IdleTable::new(runtime, "sweep-ports", idle_timeout, PORTS_MAX),
+            _pinned: Vec::new(),
+        };
+        ports._pinned = config.ports.iter().map(|port| ports.find(*port)).collect();
         ports
     }
 
-    /// The policy of a port; discovery starts where nobody asked before.
+    /// The policy of a port; discovery starts where nobody asked before. The default where too
+    /// many are discovered.
     pub fn find(&self, port: u16) -> PolicyWatch {
-        self.find_or_pin(port, false)
+        match self.table.find(port, |port| self.discover(*port)) {
+            Ok(port) => PolicyWatch { policy: port.policy.clone(), _port: Some(port) },
+            Err(Full) => {
+                let (_, policy) = watch::channel(self.default.clone());
+                PolicyWatch { policy, _port: None }
+            }
+        }
     }
 
-    fn find_or_pin(&self, port: u16, pinned: bool) -> PolicyWatch {
-        let now = self.runtime.now();
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = table.get_mut(&port) {
-            known.last_used = now;
-            return known.policy.clone();
-        }
+    fn discover(&self, port: u16) -> Arc<Port> {
         let (publish, policy) = watch::channel(self.default.clone());
-        let policy = PolicyWatch {
-            policy,
-            _used: Arc::new(()),
-        };
-        if table.len() >= PORTS_MAX {
-            return policy;
-        }
         let clients = self.clients.clone();
         let default = self.default.clone();
         let telemetry = self.telemetry.clone();
         let follow = async move {
-            let open = || {
-                clients
-                    .policy
-                    .watch_server_policy(&clients.config.workload, port)
-            };
+            let open = || clients.policy.watch_server_policy(&clients.config.workload, port);
             let publish = |news| {
                 let policy = match news {
                     News::Value { value, .. } => Arc::new(value),
@@ -140,27 +115,7 @@ impl Ports {
             clients.follow("server policy", open, publish).await;
         };
         let task = self.runtime.spawn_guarded("discover-port", follow);
-        let known = Port {
-            policy: policy.clone(),
-            last_used: now,
-            pinned,
-            _task: task,
-        };
-        table.insert(port, known);
-        policy
-    }
-
-    /// Drops what nobody uses: those who use a port hold a receiver of its policy.
-    fn sweep(&self) {
-        let now = self.runtime.now();
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.retain(|_, port| {
-            let used = Arc::strong_count(&port.policy._used) > 1;
-            if used {
-                port.last_used = now;
-            }
-            port.pinned || now.since(port.last_used) < self.idle_timeout
-        });
+        Arc::new(Port { policy, _task: task })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Discovery of destinations: policy and profile of each, asked for once however many connections
 //! go there, kept while used and for a while after.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,10 +17,10 @@ use crate::model::profile::Profile;
 use crate::model::route::http::{HttpMatch, Timeouts};
 use crate::model::target::Target;
 use crate::proxy::config;
+use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::unenforced;
 use crate::runtime::{Runtime, TaskGuard};
 use crate::telemetry::Telemetry;
-use crate::time::Timestamp;
 
 /// Destinations discovered at once; more are refused. Each costs about 4 KiB.
 pub const DESTINATIONS_MAX: usize = 10_000;
@@ -38,7 +37,6 @@ pub struct Known {
 /// A discovered destination. Held by the connections that go there.
 pub struct Destination {
     known: watch::Receiver<Option<Known>>,
-    last_used: Mutex<Timestamp>,
     _task: TaskGuard,
 }
 
@@ -62,8 +60,7 @@ pub struct Destinations {
     clients: Clients,
     telemetry: Arc<Telemetry>,
     defaults: Defaults,
-    idle_timeout: Duration,
-    table: Mutex<BTreeMap<Target, Arc<Destination>>>,
+    table: Arc<IdleTable<Target, Destination>>,
 }
 
 /// What is used where the control plane says nothing.
@@ -82,81 +79,38 @@ impl Destinations {
         clients: Clients,
         config: &config::Outbound,
         telemetry: &Arc<Telemetry>,
-    ) -> Arc<Self> {
+    ) -> Self {
         let queue = Queue {
             capacity: u32::try_from(config.queue_capacity).unwrap_or(u32::MAX),
             failfast_timeout: config.failfast_timeout,
         };
-        let destinations = Arc::new(Self {
+        let idle_timeout = config.discovery_idle_timeout;
+        Self {
             runtime: runtime.clone(),
             clients,
             telemetry: telemetry.clone(),
-            defaults: Defaults {
-                detect_timeout: config.detect_timeout,
-                queue,
-            },
-            idle_timeout: config.discovery_idle_timeout,
-            table: Mutex::default(),
-        });
-        let weak = Arc::downgrade(&destinations);
-        let sweeping = runtime.clone();
-        let every = config.discovery_idle_timeout.max(Duration::from_secs(1));
-        runtime.spawn("sweep-destinations", async move {
-            loop {
-                sweeping.sleep(every).await;
-                let Some(destinations) = weak.upgrade() else {
-                    return;
-                };
-                destinations.sweep();
-            }
-        });
-        destinations
-    }
-
-    /// The destination of a target; discovery starts where nobody asked before. None where too
-    /// many are discovered.
-    pub fn find(&self, target: &Target) -> Option<Arc<Destination>> {
-        let now = self.runtime.now();
-        let mut table = self.table();
-        if let Some(destination) = table.get(target) {
-            *lock(&destination.last_used) = now;
-            return Some(destination.clone());
+            defaults: Defaults { detect_timeout: config.detect_timeout, queue },
+            table: IdleTable::new(runtime, "sweep-destinations", idle_timeout, DESTINATIONS_MAX),
         }
-        if table.len() >= DESTINATIONS_MAX {
-            return None;
-        }
-        let (publish, known) = watch::channel(None);
-        let follow = follow(
-            self.clients.clone(),
-            target.clone(),
-            self.defaults,
-            self.telemetry.clone(),
-            publish,
-        );
-        let destination = Arc::new(Destination {
-            known,
-            last_used: Mutex::new(now),
-            _task: self.runtime.spawn_guarded("discover-destination", follow),
-        });
-        table.insert(target.clone(), destination.clone());
-        Some(destination)
     }
 
-    /// Drops what nobody uses.
-    fn sweep(&self) {
-        let now = self.runtime.now();
-        self.table().retain(|_, destination| {
-            let used = Arc::strong_count(destination) > 1;
-            let mut last_used = lock(&destination.last_used);
-            if used {
-                *last_used = now;
-            }
-            now.since(*last_used) < self.idle_timeout
-        });
-    }
-
-    fn table(&self) -> MutexGuard<'_, BTreeMap<Target, Arc<Destination>>> {
-        lock(&self.table)
+    /// The destination of a target; discovery starts where nobody asked before.
+    ///
+    /// # Errors
+    /// [`Full`] where too many are discovered.
+    pub fn find(&self, target: &Target) -> Result<Arc<Destination>, Full> {
+        self.table.find(target.clone(), |target| {
+            let (publish, known) = watch::channel(None);
+            let follow = follow(
+                self.clients.clone(),
+                target.clone(),
+                self.defaults,
+                self.telemetry.clone(),
+                publish,
+            );
+            let task = self.runtime.spawn_guarded("discover-destination", follow);
+            Arc::new(Destination { known, _task: task })
+        })
     }
 }
 

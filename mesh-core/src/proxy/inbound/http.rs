@@ -1,9 +1,9 @@
 //! Requests on the way in. `handle` is the whole way of one, top to bottom.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 
@@ -14,6 +14,7 @@ use crate::model::protocol::HttpVersion;
 use crate::model::server_policy::{Authorization, ServerPolicy, ServerProtocol};
 use crate::proxy::backend::endpoint::{Common, Endpoint, EndpointMetrics};
 use crate::proxy::discover::inbound::PolicyWatch;
+use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::observe::{self, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, Refusal, permit};
@@ -406,36 +407,33 @@ impl Observer for Record {
     }
 }
 
-/// The applications behind this proxy, one per port. Those that no connection uses are dropped.
+/// Ports of the application that are connected to at once.
+const APPLICATIONS_MAX: usize = 65_536;
+
+/// The applications behind this proxy, one per port. Those that nobody uses are dropped after a
+/// while.
 pub struct Applications {
     common: Arc<Common>,
     metrics: EndpointMetrics,
-    live: Mutex<BTreeMap<SocketAddr, Weak<Endpoint>>>,
+    table: Arc<IdleTable<SocketAddr, Endpoint>>,
 }
 
 impl Applications {
     /// None yet.
-    pub fn new(common: Common, telemetry: &Telemetry) -> Self {
-        let metrics = EndpointMetrics {
-            transport: telemetry.inbound.local_transport(),
-            http: None,
-        };
-        Self {
-            common: Arc::new(common),
-            metrics,
-            live: Mutex::default(),
-        }
+    pub fn new(common: Common, telemetry: &Telemetry, idle_timeout: Duration) -> Self {
+        let metrics =
+            EndpointMetrics { transport: telemetry.inbound.local_transport(), http: None };
+        let runtime = &common.runtime;
+        let table =
+            IdleTable::new(runtime, "sweep-applications", idle_timeout, APPLICATIONS_MAX);
+        Self { common: Arc::new(common), metrics, table }
     }
 
     fn find(&self, address: SocketAddr) -> Arc<Endpoint> {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|_, application| application.strong_count() > 0);
-        if let Some(application) = live.get(&address).and_then(Weak::upgrade) {
-            return application;
-        }
-        let facts = endpoint::Endpoint::new(address);
-        let application = Endpoint::new(facts, self.metrics.clone(), &self.common);
-        live.insert(address, Arc::downgrade(&application));
-        application
+        let make = |address: &SocketAddr| {
+            let facts = endpoint::Endpoint::new(*address);
+            Endpoint::new(facts, self.metrics.clone(), &self.common)
+        };
+        self.table.find(address, make).unwrap_or_else(|Full| make(&address))
     }
 }

@@ -39,7 +39,7 @@ pub struct Inbound {
     /// As configured.
     pub config: config::Inbound,
     /// Discovered ports.
-    pub ports: Arc<Ports>,
+    pub ports: Ports,
     /// Who we are.
     pub credentials: Credentials,
     /// What is counted.

@@ -117,8 +117,7 @@ impl Proxy {
         let target = target_of(name.clone());
         let destination = outbound
             .destinations
-            .find(&target)
-            .ok_or(Refusal::LoadShed)?;
+            .find(&target).map_err(|_| Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
         let found = outbound
             .runtime
@@ -140,8 +139,7 @@ impl Proxy {
         let target = target_of(name);
         let destination = outbound
             .destinations
-            .find(&target)
-            .ok_or(Refusal::LoadShed)?;
+            .find(&target).map_err(|_| Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
         let found = outbound
             .runtime

@@ -32,7 +32,7 @@ pub struct Outbound {
     /// As configured.
     pub config: config::Outbound,
     /// Discovered destinations.
-    pub destinations: Arc<Destinations>,
+    pub destinations: Destinations,
     /// Their backends.
     pub backends: Backends,
     /// What is counted.
@@ -69,7 +69,7 @@ pub async fn serve_connection(
             return http_proxy::serve(outbound, connection, drain).await;
         }
     };
-    let Some(destination) = outbound.destinations.find(&target) else {
+    let Ok(destination) = outbound.destinations.find(&target) else {
         tracing::warn!(%target, "too many destinations; closed");
         outbound
             .telemetry
