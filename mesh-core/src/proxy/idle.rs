@@ -71,7 +71,13 @@ impl<K: Ord + Send + 'static, V: Send + Sync + 'static> IdleTable<K, V> {
             return Err(Full);
         }
         let value = make(&key);
-        entries.insert(key, Entry { value: value.clone(), last_used: now });
+        entries.insert(
+            key,
+            Entry {
+                value: value.clone(),
+                last_used: now,
+            },
+        );
         Ok(value)
     }
 

@@ -85,10 +85,16 @@ impl Backends {
         backend: &Arc<client_policy::Backend>,
         protocol: BalancerProtocol,
     ) -> Arc<Backend> {
-        let key = Key { parent: parent.clone(), backend: backend.clone(), protocol };
+        let key = Key {
+            parent: parent.clone(),
+            backend: backend.clone(),
+            protocol,
+        };
         // Destinations are bounded, and few name many backends; where they do, those beyond are
         // not shared.
-        self.table.find(key.clone(), |key| self.start(key)).unwrap_or_else(|Full| self.start(&key))
+        self.table
+            .find(key.clone(), |key| self.start(key))
+            .unwrap_or_else(|Full| self.start(&key))
     }
 
     fn start(&self, key: &Key) -> Arc<Backend> {

@@ -82,10 +82,16 @@ impl Ports {
     /// many are discovered.
     pub fn find(&self, port: u16) -> PolicyWatch {
         match self.table.find(port, |port| self.discover(*port)) {
-            Ok(port) => PolicyWatch { policy: port.policy.clone(), _port: Some(port) },
+            Ok(port) => PolicyWatch {
+                policy: port.policy.clone(),
+                _port: Some(port),
+            },
             Err(Full) => {
                 let (_, policy) = watch::channel(self.default.clone());
-                PolicyWatch { policy, _port: None }
+                PolicyWatch {
+                    policy,
+                    _port: None,
+                }
             }
         }
     }
@@ -96,7 +102,11 @@ impl Ports {
         let default = self.default.clone();
         let telemetry = self.telemetry.clone();
         let follow = async move {
-            let open = || clients.policy.watch_server_policy(&clients.config.workload, port);
+            let open = || {
+                clients
+                    .policy
+                    .watch_server_policy(&clients.config.workload, port)
+            };
             let publish = |news| {
                 let policy = match news {
                     News::Value { value, .. } => Arc::new(value),
@@ -115,7 +125,10 @@ impl Ports {
             clients.follow("server policy", open, publish).await;
         };
         let task = self.runtime.spawn_guarded("discover-port", follow);
-        Arc::new(Port { policy, _task: task })
+        Arc::new(Port {
+            policy,
+            _task: task,
+        })
     }
 }
 

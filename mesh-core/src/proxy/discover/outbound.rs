@@ -89,8 +89,16 @@ impl Destinations {
             runtime: runtime.clone(),
             clients,
             telemetry: telemetry.clone(),
-            defaults: Defaults { detect_timeout: config.detect_timeout, queue },
-            table: IdleTable::new(runtime, "sweep-destinations", idle_timeout, DESTINATIONS_MAX),
+            defaults: Defaults {
+                detect_timeout: config.detect_timeout,
+                queue,
+            },
+            table: IdleTable::new(
+                runtime,
+                "sweep-destinations",
+                idle_timeout,
+                DESTINATIONS_MAX,
+            ),
         }
     }
 

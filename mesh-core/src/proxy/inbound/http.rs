@@ -421,12 +421,22 @@ pub struct Applications {
 impl Applications {
     /// None yet.
     pub fn new(common: Common, telemetry: &Telemetry, idle_timeout: Duration) -> Self {
-        let metrics =
-            EndpointMetrics { transport: telemetry.inbound.local_transport(), http: None };
+        let metrics = EndpointMetrics {
+            transport: telemetry.inbound.local_transport(),
+            http: None,
+        };
         let runtime = &common.runtime;
-        let table =
-            IdleTable::new(runtime, "sweep-applications", idle_timeout, APPLICATIONS_MAX);
-        Self { common: Arc::new(common), metrics, table }
+        let table = IdleTable::new(
+            runtime,
+            "sweep-applications",
+            idle_timeout,
+            APPLICATIONS_MAX,
+        );
+        Self {
+            common: Arc::new(common),
+            metrics,
+            table,
+        }
     }
 
     fn find(&self, address: SocketAddr) -> Arc<Endpoint> {
@@ -434,6 +444,8 @@ impl Applications {
             let facts = endpoint::Endpoint::new(*address);
             Endpoint::new(facts, self.metrics.clone(), &self.common)
         };
-        self.table.find(address, make).unwrap_or_else(|Full| make(&address))
+        self.table
+            .find(address, make)
+            .unwrap_or_else(|Full| make(&address))
     }
 }

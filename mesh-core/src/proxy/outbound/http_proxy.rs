@@ -117,7 +117,8 @@ impl Proxy {
         let target = target_of(name.clone());
         let destination = outbound
             .destinations
-            .find(&target).map_err(|_| Refusal::LoadShed)?;
+            .find(&target)
+            .map_err(|_| Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
         let found = outbound
             .runtime
@@ -139,7 +140,8 @@ impl Proxy {
         let target = target_of(name);
         let destination = outbound
             .destinations
-            .find(&target).map_err(|_| Refusal::LoadShed)?;
+            .find(&target)
+            .map_err(|_| Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
         let found = outbound
             .runtime
