@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::resource::Kind;
 use crate::runtime::Runtime;
+use crate::runtime::cluster::{ClusterError, WatchEvent};
 
 use super::metrics::ControlMetrics;
 use super::publish::Publisher;
@@ -32,6 +33,13 @@ pub(super) async fn follow_kind(
                     publisher.apply(kind, event);
                     changed.notify_one();
                 }
+                // The source has none of this kind, as where a definition is not installed.
+                Err(ClusterError::NotFound(reason)) => {
+                    tracing::debug!(%kind, reason, "the cluster has none of this kind");
+                    publisher.apply(kind, WatchEvent::Init);
+                    publisher.apply(kind, WatchEvent::InitDone);
+                    changed.notify_one();
+                }
                 Err(error) => {
                     metrics.watch_errors.increment();
                     tracing::error!(%kind, %error, "what was known before stays in force");
@@ -49,9 +57,15 @@ pub(super) async fn publish_changes(
     changed: Arc<Notify>,
     coalesce: Duration,
 ) {
+    let mut was_synced = false;
     loop {
         changed.notified().await;
         runtime.sleep(coalesce).await;
         publisher.refresh();
+        if !was_synced && publisher.is_synced() {
+            was_synced = true;
+            let objects: usize = publisher.objects().iter().map(|(_, count)| count).sum();
+            tracing::info!(objects, "ready: every kind has been listed");
+        }
     }
 }

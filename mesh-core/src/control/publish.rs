@@ -35,8 +35,8 @@ pub struct Publisher(Arc<Shared>);
 
 struct Shared {
     mesh: MeshConfig,
-    /// Distinct questions that are followed at once.
-    questions_max: usize,
+    /// Streams, and distinct questions, that are followed at once.
+    streams_max: usize,
     metrics: Arc<ControlMetrics>,
     /// Never held across an await.
     state: Mutex<State>,
@@ -49,8 +49,15 @@ struct State {
     changed: BTreeSet<Fact>,
     questions: BTreeMap<Question, Followed>,
     by_fact: BTreeMap<Fact, BTreeSet<Question>>,
+    /// Asked before the index was synced; they depend on no fact yet.
+    waiting: BTreeSet<Question>,
+    /// How many questions there may be before those that nobody asks any more are looked for.
+    sweep_at: usize,
     is_draining: bool,
 }
+
+/// Below so many questions, those that nobody asks any more are not worth looking for.
+const SWEEP_MIN: usize = 64;
 
 /// What a proxy may ask. Clients with the same question share one answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,10 +88,10 @@ struct Followed {
 
 impl Publisher {
     /// A publisher of an empty index. Questions are answered once the index is synced.
-    pub fn new(mesh: MeshConfig, questions_max: usize, metrics: Arc<ControlMetrics>) -> Self {
+    pub fn new(mesh: MeshConfig, streams_max: usize, metrics: Arc<ControlMetrics>) -> Self {
         Self(Arc::new(Shared {
             mesh,
-            questions_max,
+            streams_max,
             metrics,
             state: Mutex::default(),
         }))
@@ -121,17 +128,10 @@ impl Publisher {
             .flatten()
             .cloned()
             .collect();
-        // Those that were asked before the index was synced depend on no fact yet.
-        let pending = |followed: &Followed| *followed.answers.borrow() == Answer::Pending;
-        let waiting = state
-            .questions
-            .iter()
-            .filter(|(_, followed)| pending(followed));
-        due.extend(waiting.map(|(question, _)| question.clone()));
+        due.append(&mut state.waiting);
         for question in due {
             self.answer_again(state, &question);
         }
-        forget_unasked(state);
     }
 
     /// Ends every stream and takes no more: clients go to another replica, or come back.
@@ -140,6 +140,7 @@ impl Publisher {
         state.is_draining = true;
         state.questions.clear();
         state.by_fact.clear();
+        state.waiting.clear();
     }
 
     fn answer_again(&self, state: &mut State, question: &Question) {
@@ -175,19 +176,24 @@ impl Publisher {
         if state.is_draining {
             return Err(Refusal::Unavailable("shutting down".to_string()));
         }
+        if self.0.metrics.streams.value() >= self.0.streams_max as u64 {
+            return Err(too_many());
+        }
         if let Some(followed) = state.questions.get(&question) {
             return Ok(followed.answers.subscribe());
         }
-        if state.questions.len() >= self.0.questions_max {
+        if state.questions.len() >= state.sweep_at.max(SWEEP_MIN).min(self.0.streams_max) {
             forget_unasked(state);
+            // Twice what is left, so that looking costs each question little.
+            state.sweep_at = state.questions.len() * 2;
         }
-        if state.questions.len() >= self.0.questions_max {
-            let reason = "this control plane has as many streams as it may";
-            return Err(Refusal::Unavailable(reason.to_string()));
+        if state.questions.len() >= self.0.streams_max {
+            return Err(too_many());
         }
         let (answer, facts) = if state.index.is_synced() {
             compile(&state.index, &self.0.mesh, &question)
         } else {
+            state.waiting.insert(question.clone());
             (Answer::Pending, BTreeSet::new())
         };
         if let Answer::Gone(refusal) = answer {
@@ -269,6 +275,10 @@ impl Discovery for Publisher {
         let open = self.0.metrics.streams.guard();
         Ok(Box::pin(UpdateStream::new(answers, open)))
     }
+}
+
+fn too_many() -> Refusal {
+    Refusal::Unavailable("this control plane has as many streams as it may".to_string())
 }
 
 fn compile(index: &Index, mesh: &MeshConfig, question: &Question) -> (Answer, BTreeSet<Fact>) {

@@ -123,6 +123,8 @@ pub(super) struct MemoryCluster(Arc<Mutex<ClusterState>>);
 struct ClusterState {
     objects: BTreeMap<ObjectRef, Object>,
     watches: Vec<(Kind, mpsc::UnboundedSender<Item>)>,
+    /// Kinds that it does not know.
+    missing: Vec<Kind>,
     /// Users by their tokens.
     tokens: BTreeMap<String, String>,
 }
@@ -147,6 +149,10 @@ impl MemoryCluster {
         state.tell(kind, Ok(WatchEvent::Delete(name)));
     }
 
+    pub(super) fn forget_kind(&self, kind: Kind) {
+        self.0.lock().unwrap().missing.push(kind);
+    }
+
     pub(super) fn add_token(&self, token: &str, username: &str) {
         let mut state = self.0.lock().unwrap();
         state.tokens.insert(token.to_string(), username.to_string());
@@ -164,6 +170,12 @@ impl Cluster for MemoryCluster {
     fn watch(&self, kind: Kind) -> BoxStream<Item> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.0.lock().unwrap();
+        if state.missing.contains(&kind) {
+            let error = ClusterError::NotFound("no such definition".to_string());
+            sender.send(Err(error)).unwrap();
+            state.watches.push((kind, sender));
+            return Box::pin(Told(receiver));
+        }
         let objects = state
             .objects
             .values()

@@ -46,6 +46,12 @@ struct Bench {
 
 /// A running control plane at `ip`.
 async fn start(ip: &str) -> Bench {
+    let bench = stopped(ip);
+    bench.run().await;
+    bench
+}
+
+fn stopped(ip: &str) -> Bench {
     let (runtime, files, cluster, _) = testing::runtime();
     cluster.apply(MESH);
     let at = |port| format!("{ip}:{port}").parse().unwrap();
@@ -56,15 +62,13 @@ async fn start(ip: &str) -> Bench {
         admin: at(9996),
     };
     let (stop, _) = drain::channel();
-    let bench = Bench {
+    Bench {
         runtime,
         files,
         cluster,
         listen,
         stop,
-    };
-    bench.run().await;
-    bench
+    }
 }
 
 impl Bench {
@@ -284,6 +288,15 @@ async fn the_admin_port_tells_of_readiness_and_counts() {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_cluster_does_not_have_is_empty_and_holds_nothing_up() {
+    let bench = stopped("127.0.0.1");
+    bench.cluster.forget_kind(Kind::Server);
+    bench.run().await;
+    bench.runtime.sleep(Duration::from_secs(1)).await;
+    assert!(bench.admin("/ready").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::api::server::Refusal;
 use crate::control::destination::endpoints;
-use crate::control::index::{Instance, View};
+use crate::control::index::{Instance, ServiceRef, View};
 use crate::control::names;
 use crate::control::protocol::{self, PortProtocol};
 use crate::model::client_policy::{
@@ -48,16 +48,20 @@ pub fn compile(view: &View<'_>, namespace: &str, target: &Target) -> Result<Clie
     };
     names::candidates(view.mesh, namespace, name.host())
         .into_iter()
-        .filter(|candidate| candidate.instance.is_none())
-        .find_map(|candidate| view.service(&candidate.service.namespace, &candidate.service.name))
-        .filter(|service| !is_external(service))
-        .map(|service| of_service(view, service, name.port()))
+        .find_map(|candidate| {
+            let ServiceRef { namespace, name } = &candidate.service;
+            let service = view
+                .service(namespace, name)
+                .filter(|it| !is_external(it))?;
+            Some((service, candidate.instance))
+        })
+        .map(|(service, instance)| of_service(view, service, instance.as_deref(), name.port()))
         .ok_or_else(|| Refusal::NotFound(format!("{} is not a service", name.host())))
 }
 
 fn of_address(view: &View<'_>, address: SocketAddr) -> ClientPolicy {
     if let Some(service) = view.service_at(address.ip()) {
-        return of_service(view, service, address.port());
+        return of_service(view, service, None, address.port());
     }
     match view.instance_at(address) {
         Some(instance) => of_instance(view, instance, address),
@@ -65,7 +69,13 @@ fn of_address(view: &View<'_>, address: SocketAddr) -> ClientPolicy {
     }
 }
 
-fn of_service(view: &View<'_>, service: &Service, port: u16) -> ClientPolicy {
+/// `instance` is the one of a headless service that was asked for by name.
+fn of_service(
+    view: &View<'_>,
+    service: &Service,
+    instance: Option<&str>,
+    port: u16,
+) -> ClientPolicy {
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
     let parent = Metadata::new_resource(ResourceRef {
@@ -91,11 +101,15 @@ fn of_service(view: &View<'_>, service: &Service, port: u16) -> ClientPolicy {
     else {
         return undefined_port(parent);
     };
+    let host = view.mesh.service_name(namespace, name);
     let backend = Arc::new(Backend {
         metadata: parent.clone(),
         queue: QUEUE,
         dispatcher: Dispatcher::Balance {
-            path: format!("{}:{port}", view.mesh.service_name(namespace, name)),
+            path: match instance {
+                Some(instance) => format!("{instance}.{host}:{port}"),
+                None => format!("{host}:{port}"),
+            },
             load: LOAD,
         },
     });

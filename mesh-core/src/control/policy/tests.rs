@@ -238,6 +238,7 @@ fn services_are_balanced_and_what_is_said_of_their_ports_is_heeded() {
         "db:5000",
         "db:3306",
         "db:9005",
+        "db-0.db.shop.svc.cluster.local:5000",
         "web.other:80",
         "elsewhere:80",
         "example.com:443",
@@ -258,6 +259,7 @@ web.shop:80 -> Service/shop/web detect | default/http: web.shop.svc.cluster.loca
 db:5000 -> Service/shop/db opaque | default/opaq: db.shop.svc.cluster.local:5000 []
 db:3306 -> Service/shop/db detect | default/http: db.shop.svc.cluster.local:3306 | default/opaq: db.shop.svc.cluster.local:3306 []
 db:9005 -> Service/shop/db opaque | default/opaq: db.shop.svc.cluster.local:9005 []
+db-0.db.shop.svc.cluster.local:5000 -> Service/shop/db opaque | default/opaq: db-0.db.shop.svc.cluster.local:5000 []
 web.other:80 -> not found: web.other is not a service
 elsewhere:80 -> not found: elsewhere is not a service
 example.com:443 -> not found: example.com is not a service

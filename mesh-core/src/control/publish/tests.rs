@@ -200,17 +200,21 @@ async fn an_address_becomes_a_service_when_the_service_comes() {
 }
 
 #[tokio::test]
-async fn questions_are_bounded_and_those_nobody_asks_any_more_make_room() {
-    let publisher = publisher(1);
+async fn streams_are_bounded_and_those_nobody_reads_any_more_make_room() {
+    let publisher = publisher(2);
     sync(&publisher, &service(""));
     let first = endpoints(&publisher);
-    let other = || publisher.profile(&WEB.parse().unwrap(), &ContextToken::default());
-    assert!(matches!(other().err(), Some(Refusal::Unavailable(_))));
-    // The same question is the same subject, however many ask it.
+    // The same question has the same answer, however many ask it.
     let second = endpoints(&publisher);
+    assert_eq!(publisher.state().questions.len(), 1);
     assert_eq!(publisher.0.metrics.streams.value(), 2);
+    let profile = |path: &str| publisher.profile(&path.parse().unwrap(), &ContextToken::default());
+    assert!(matches!(profile(WEB).err(), Some(Refusal::Unavailable(_))));
     drop((first, second));
-    assert!(other().is_ok());
+    for port in 1..100 {
+        assert!(profile(&format!("10.0.0.1:{port}")).is_ok());
+        assert!(publisher.state().questions.len() <= 2);
+    }
     assert_eq!(publisher.0.metrics.streams.value(), 0);
 }
 
