@@ -1,0 +1,166 @@
+"""Clients that run in a pod: `python3 clients.py WHAT ARGUMENTS…` prints what it found out as JSON."""
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+import time
+
+
+def mail(address, port):
+    """Talks to a server that speaks first; how long each answer took."""
+    began = time.monotonic()
+    with socket.create_connection((address, int(port)), timeout=15) as connection:
+        stream = connection.makefile("rwb")
+        banner = stream.readline().decode().strip()
+        banner_after = time.monotonic() - began
+        answers = []
+        for line in (b"EHLO here", b"NOOP", b"QUIT"):
+            stream.write(line + b"\r\n")
+            stream.flush()
+            answers.append(stream.readline().decode().strip())
+        return {"banner": banner, "banner_after": banner_after, "answers": answers,
+                "end": stream.read().decode()}
+
+
+def raw(address, port, text, *, patience=3.0):
+    """Sends bytes (with Python's escapes) and reads until the end, or until nothing comes."""
+    sent = text.encode().decode("unicode_escape").encode("latin-1")
+    with socket.create_connection((address, int(port)), timeout=5) as connection:
+        connection.sendall(sent)
+        connection.settimeout(patience)
+        received, ended = b"", False
+        try:
+            while part := connection.recv(65536):
+                received += part
+            ended = True
+        except TimeoutError:
+            pass
+        except ConnectionResetError:
+            ended = True
+        return {"received": received.decode("latin-1"), "ended": ended}
+
+
+def half_close(address, port, text):
+    """Sends bytes, ends its own direction, and reads the answer to the end."""
+    sent = text.encode().decode("unicode_escape").encode("latin-1")
+    with socket.create_connection((address, int(port)), timeout=5) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(5)
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        return {"received": received.decode("latin-1")}
+
+
+def hold(address, port, text):
+    """Opens a connection, has one answer, prints it, and waits for the end of the connection."""
+    sent = text.encode().decode("unicode_escape").encode("latin-1")
+    with socket.create_connection((address, int(port)), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = connection.recv(1000).decode("latin-1")
+        print(json.dumps({"answer": answer}), flush=True)
+        connection.settimeout(30)
+        try:
+            rest = connection.recv(1000)
+        except ConnectionResetError:
+            rest = b""
+        return {"ended": rest == b"", "at": time.time()}
+
+
+def sockets(url):
+    """Text, binary, a large message, a ping and a close over a WebSocket."""
+    from websockets.asyncio.client import connect
+
+    async def talk():
+        async with connect(url, max_size=1 << 22, open_timeout=10) as connection:
+            echoed = []
+            for message in ("hello", b"\x00\xff", "x" * 1_000_000):
+                await connection.send(message)
+                echoed.append(await connection.recv() == message)
+            pong = await connection.ping()
+            latency = await asyncio.wait_for(pong, 5)
+        return {"echoed": echoed, "ping_s": latency, "close_code": connection.close_code}
+
+    return asyncio.run(talk())
+
+
+def grpc(target):
+    """Every kind of call, a failure, a deadline and a cancellation."""
+    import grpc as g
+
+    def status(call):
+        try:
+            call()
+        except g.RpcError as error:
+            return error.code().name, error.details()
+        return "OK", ""
+
+    with g.insecure_channel(target) as channel:
+        unary = channel.unary_unary("/test.Echo/Unary")
+        reply, call = unary.with_call(b"a", timeout=5)
+        found = {
+            "unary": reply.decode(),
+            "head": dict(call.initial_metadata()).get("x-head"),
+            "trail": dict(call.trailing_metadata()).get("x-trail"),
+        }
+        fail = channel.unary_unary("/test.Echo/Fail")
+        found["failure"] = status(lambda: fail(b"", timeout=5))
+        stream = channel.unary_stream("/test.Echo/ServerStream")
+        found["server_stream"] = [int(each) for each in stream(b"1000", timeout=10)] == list(
+            range(1000)
+        )
+        client_stream = channel.stream_unary("/test.Echo/ClientStream")
+        numbers = (b"%d" % number for number in range(100))
+        found["client_stream"] = int(client_stream(numbers, timeout=10))
+        found["bidi"] = _in_turn(channel.stream_stream("/test.Echo/Bidi"))
+
+        sleep = channel.unary_unary("/test.Echo/Sleep")
+        began = time.monotonic()
+        found["deadline"] = status(lambda: sleep(b"", timeout=0.5))[0]
+        found["deadline_after"] = time.monotonic() - began
+        cancelled = channel.unary_unary("/test.Echo/Cancelled")
+        pending = sleep.future(b"", timeout=10)
+        time.sleep(0.3)
+        pending.cancel()
+        found["cancelled"] = pending.cancelled()
+        found["servers_told"] = _eventually(lambda: _over_replicas(cancelled) >= 2)
+        return found
+
+
+def _in_turn(method):
+    """A message out only after the answer to the last one came in."""
+    answered = threading.Semaphore(1)
+
+    def requests():
+        for number in range(20):
+            answered.acquire()
+            yield b"%d" % number
+
+    answers = []
+    for answer in method(requests(), timeout=10):
+        answers.append(answer)
+        answered.release()
+    return answers == [b"echo:%d" % number for number in range(20)]
+
+
+def _over_replicas(cancelled):
+    """Calls are balanced over two servers, each of which counts its own: the highest sum seen."""
+    counts = {int(cancelled(b"", timeout=5)) for _ in range(12)}
+    return sum(counts) if len(counts) > 1 else 2 * max(counts)
+
+
+def _eventually(check):
+    for _ in range(50):
+        if check():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+if __name__ == "__main__":
+    what = {"mail": mail, "raw": raw, "half-close": half_close, "hold": hold,
+            "sockets": sockets, "grpc": grpc}[sys.argv[1]]
+    print(json.dumps(what(*sys.argv[2:])))
