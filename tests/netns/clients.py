@@ -147,9 +147,9 @@ def _in_turn(method):
 
 
 def _over_replicas(cancelled):
-    """Calls are balanced over two servers, each of which counts its own: the highest sum seen."""
-    counts = {int(cancelled(b"", timeout=5)) for _ in range(12)}
-    return sum(counts) if len(counts) > 1 else 2 * max(counts)
+    """Calls are balanced over the servers, each of which counts its own."""
+    counts = dict(cancelled(b"", timeout=5).split() for _ in range(12))
+    return sum(map(int, counts.values()))
 
 
 def _eventually(check):

@@ -1,6 +1,9 @@
 """Processes that a run starts, and ends again: each is known by its handle, none outlives the run."""
 
+import glob
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -107,3 +110,22 @@ def expect(holds, what):
     """A fact that must hold."""
     if not holds:
         raise Failed(what)
+
+
+def needs(*tools):
+    """Marks a fact that is skipped where one of these programs or Python modules is missing."""
+
+    def mark(fact):
+        fact.needs = tools
+        return fact
+
+    return mark
+
+
+def has(tool):
+    return bool(find(tool)) or importlib.util.find_spec(tool) is not None
+
+
+def find(tool):
+    """A program, also where Debian keeps PostgreSQL's."""
+    return shutil.which(tool) or next(iter(glob.glob(f"/usr/lib/postgresql/*/bin/{tool}")), None)

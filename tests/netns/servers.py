@@ -6,6 +6,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import socket
 import ssl
 import sys
@@ -124,7 +125,7 @@ def serve_grpc(port):
         return b""
 
     def cancelled(_, __):
-        return b"%d" % seen["cancelled"]
+        return b"%d %d" % (os.getpid(), seen["cancelled"])
 
     handlers = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),

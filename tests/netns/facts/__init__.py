@@ -1,0 +1,12 @@
+"""The facts. Each is a function of the mesh that fails where it does not hold; its name says it."""
+
+from facts import failures, http, opaque, policy, secrecy
+
+
+def _facts_of(module):
+    for name, fact in vars(module).items():
+        if getattr(fact, "__module__", "") == module.__name__ and not name.startswith("_"):
+            yield fact
+
+
+ALL = [fact for module in (http, opaque, secrecy, policy, failures) for fact in _facts_of(module)]
