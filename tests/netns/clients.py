@@ -55,19 +55,18 @@ def half_close(address, port, text):
         return {"received": received.decode("latin-1")}
 
 
-def hold(address, port, text):
-    """Opens a connection, has one answer, prints it, and waits for the end of the connection."""
-    sent = text.encode().decode("unicode_escape").encode("latin-1")
+def hold(address, port):
+    """Greets a server that speaks first, prints the greetings, and waits for the connection's end."""
     with socket.create_connection((address, int(port)), timeout=10) as connection:
-        connection.sendall(sent)
-        answer = connection.recv(1000).decode("latin-1")
-        print(json.dumps({"answer": answer}), flush=True)
+        connection.sendall(b"NOOP\r\n")
+        lines = connection.makefile("r")
+        print(json.dumps([lines.readline().strip(), lines.readline().strip()]), flush=True)
         connection.settimeout(30)
         try:
             rest = connection.recv(1000)
         except ConnectionResetError:
             rest = b""
-        return {"ended": rest == b"", "at": time.time()}
+        return {"ended": rest == b""}
 
 
 def sockets(url):

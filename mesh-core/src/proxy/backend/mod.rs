@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::client_policy::{self, Dispatcher, Load};
+use crate::model::client_policy::{self, Dispatcher, Load, Queue};
 use crate::model::endpoint::{self as model, EndpointUpdate};
 use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
@@ -68,13 +68,20 @@ impl Backends {
         telemetry: &Arc<Telemetry>,
     ) -> Self {
         let idle_timeout = config.discovery_idle_timeout;
+        let in_outage = clients.in_outage();
         Self {
             runtime: runtime.clone(),
             clients,
             connector,
             config: config.clone(),
             telemetry: telemetry.clone(),
-            table: IdleTable::new(runtime, "sweep-backends", idle_timeout, BACKENDS_MAX),
+            table: IdleTable::new(
+                runtime,
+                "sweep-backends",
+                idle_timeout,
+                BACKENDS_MAX,
+                in_outage,
+            ),
         }
     }
 
@@ -107,7 +114,8 @@ impl Backends {
             backend: key.backend.metadata.clone(),
         };
         let metrics = self.telemetry.outbound.balancer(key.protocol, &labels);
-        let failfast_timeout = key.backend.queue.failfast_timeout;
+        let queue = self.queue(key);
+        let failfast_timeout = queue.failfast_timeout;
         metrics.gate_timeout(failfast_timeout);
         let (changed, _) = watch::channel(0);
         let common = Arc::new(Common {
@@ -124,7 +132,7 @@ impl Backends {
             authority,
             metrics,
             failfast_timeout,
-            queue_capacity: key.backend.queue.capacity as usize,
+            queue_capacity: queue.capacity as usize,
             waiting: AtomicUsize::new(0),
             state: Mutex::new(State::of(&key.backend.dispatcher, load, self.runtime.now())),
             _discovery: match &key.backend.dispatcher {
@@ -133,6 +141,18 @@ impl Backends {
             },
         })
         .with_forward(&key.backend.dispatcher)
+    }
+
+    /// The queue of a backend. Requests wait in one of this proxy's own configuration, as in
+    /// Linkerd, whose control plane sends one that is far smaller than what it means.
+    fn queue(&self, key: &Key) -> Queue {
+        match key.protocol {
+            BalancerProtocol::Http => Queue {
+                capacity: u32::try_from(self.config.queue_capacity).unwrap_or(u32::MAX),
+                failfast_timeout: self.config.failfast_timeout,
+            },
+            BalancerProtocol::Tcp | BalancerProtocol::Tls => key.backend.queue,
+        }
     }
 
     fn discover(&self, backend: &Weak<Backend>, path: &str) -> TaskGuard {

@@ -66,12 +66,13 @@ impl Ports {
         telemetry: &Arc<Telemetry>,
     ) -> Self {
         let idle_timeout = config.discovery_idle_timeout;
+        let in_outage = clients.in_outage();
         let mut ports = Self {
             runtime: runtime.clone(),
             clients,
             default: Arc::new(default_policy(config)),
             telemetry: telemetry.clone(),
-            table: IdleTable::new(runtime, "sweep-ports", idle_timeout, PORTS_MAX),
+            table: IdleTable::new(runtime, "sweep-ports", idle_timeout, PORTS_MAX, in_outage),
             _pinned: Vec::new(),
         };
         ports._pinned = config.ports.iter().map(|port| ports.find(*port)).collect();

@@ -7,6 +7,8 @@ pub mod inbound;
 pub mod outbound;
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::api::client::{ApiError, ApiStream, ControlClient};
@@ -46,7 +48,8 @@ pub struct Clients {
     runtime: Runtime,
     destination: ControlClient,
     policy: ControlClient,
-    config: std::sync::Arc<config::Discovery>,
+    config: Arc<config::Discovery>,
+    in_outage: Arc<AtomicBool>,
 }
 
 impl Clients {
@@ -62,7 +65,14 @@ impl Clients {
             destination,
             policy,
             config: config.into(),
+            in_outage: Arc::default(),
         }
+    }
+
+    /// Tells whether the last that was heard of the control plane is that it cannot be asked.
+    pub fn in_outage(&self) -> impl Fn() -> bool + Send + 'static {
+        let in_outage = self.in_outage.clone();
+        move || in_outage.load(Ordering::Relaxed)
     }
 
     /// Follows a stream for ever: opens it, passes its items on, opens it again.
@@ -78,11 +88,14 @@ impl Clients {
         loop {
             let mut pass_on = |value, fresh| {
                 backoff.succeeded();
+                self.in_outage.store(false, Ordering::Relaxed);
                 publish(News::Value { value, fresh });
             };
             if let Ended::Failed(error) = self.follow_once(&open, &mut pass_on).await {
                 tracing::debug!(what, %error, "discovery stream ended");
-                publish(if is_absent(&error) {
+                let absent = is_absent(&error);
+                self.in_outage.store(!absent, Ordering::Relaxed);
+                publish(if absent {
                     News::Absent
                 } else {
                     News::Unreachable

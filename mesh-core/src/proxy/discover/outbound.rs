@@ -85,6 +85,7 @@ impl Destinations {
             failfast_timeout: config.failfast_timeout,
         };
         let idle_timeout = config.discovery_idle_timeout;
+        let in_outage = clients.in_outage();
         Self {
             runtime: runtime.clone(),
             clients,
@@ -98,6 +99,7 @@ impl Destinations {
                 "sweep-destinations",
                 idle_timeout,
                 DESTINATIONS_MAX,
+                in_outage,
             ),
         }
     }

@@ -431,6 +431,8 @@ impl Applications {
             "sweep-applications",
             idle_timeout,
             APPLICATIONS_MAX,
+            // Made of nothing but an address.
+            || false,
         );
         Self {
             common: Arc::new(common),
