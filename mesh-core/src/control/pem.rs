@@ -58,3 +58,44 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     der.extend(content);
     der
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tls::testing;
+
+    #[test]
+    fn keys_are_read_as_pkcs8_and_as_sec1() {
+        let crypto = testing::runtime().crypto;
+        let key = crypto.generate_key().unwrap();
+        let pkcs8 = key.pkcs8_der();
+        let inner = pkcs8
+            .windows(2)
+            .position(|bytes| bytes == [0x04, 0x6d])
+            .unwrap()
+            + 2;
+        let parameters = encode("EC PARAMETERS", &[0x06, 0x01, 0x00]);
+        let sec1 = parameters + &encode("EC PRIVATE KEY", &pkcs8[inner..]);
+        for text in [encode("PRIVATE KEY", pkcs8), sec1] {
+            let der = private_key(text.as_bytes()).unwrap();
+            let read = crypto.load_key(&der).unwrap();
+            assert_eq!(read.public_key(), key.public_key());
+        }
+        assert!(private_key(b"garbage").is_none());
+        assert!(private_key(encode("CERTIFICATE", pkcs8).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_bundle_with_a_broken_certificate_is_none() {
+        let good = encode("CERTIFICATE", &[1, 2, 3]);
+        assert_eq!(
+            certificates((good.clone() + &good).as_bytes())
+                .unwrap()
+                .len(),
+            2
+        );
+        let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        assert!(certificates((good + broken).as_bytes()).is_none());
+        assert!(certificates(b"").is_none());
+    }
+}

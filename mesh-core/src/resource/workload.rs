@@ -25,7 +25,8 @@ pub struct WorkloadSpec {
     pub service_account: Option<String>,
     /// The service it serves; none for a client.
     pub service: Option<String>,
-    /// The application's ports, by name.
+    /// The application's ports, by name. Where there are any, connections to other ports of its
+    /// addresses are somebody else's; where there are none, every port is the workload's.
     #[serde(default)]
     pub ports: Vec<WorkloadPort>,
     /// How its proxy is reached; none where it has no proxy.

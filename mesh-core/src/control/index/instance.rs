@@ -86,14 +86,15 @@ impl<'a> Instance<'a> {
         self.ports().any(|(_, found)| found == port)
     }
 
-    /// Whether other instances may have its address as well: a host's, told apart by ports.
+    /// Whether others may be behind its address as well, told apart by ports: what shares its
+    /// host's network, and Workloads that say which ports are theirs.
     pub fn shares_address(self) -> bool {
         match self {
             Self::Pod(pod) => {
                 let spec = pod.spec.as_ref();
                 spec.is_some_and(|spec| spec.host_network == Some(true))
             }
-            Self::Workload(_) => false,
+            Self::Workload(workload) => !workload.spec.ports.is_empty(),
         }
     }
 

@@ -191,7 +191,8 @@ impl Places {
         Self {
             addresses: addresses
                 .into_iter()
-                .filter_map(|ip| ip.parse().ok())
+                .filter_map(|ip| ip.parse::<IpAddr>().ok())
+                .map(|ip| ip.to_canonical())
                 .collect(),
             service,
         }

@@ -69,12 +69,12 @@ impl<'a> View<'a> {
         self.at(address).find_map(|object| cast!(object, Service))
     }
 
-    /// The instance behind an address: the only one there, or the one that has the port where
-    /// several share a host's address.
+    /// The instance behind an address: the only one there, or the one that has the port where a
+    /// host's address is not one instance's alone, as a loopback address never is.
     pub fn instance_at(&self, address: SocketAddr) -> Option<Instance<'a>> {
         let all: Vec<_> = self.at(address.ip()).filter_map(Instance::of).collect();
         match all.as_slice() {
-            [one] if !one.shares_address() => Some(*one),
+            [one] if !one.shares_address() && !address.ip().is_loopback() => Some(*one),
             all => all.iter().find(|one| one.has_port(address.port())).copied(),
         }
     }
@@ -130,6 +130,7 @@ impl<'a> View<'a> {
     }
 
     fn at(&self, address: IpAddr) -> impl Iterator<Item = &'a Object> {
+        let address = address.to_canonical();
         self.note(Fact::Address(address));
         let names = self.index.by_address.get(&address).into_iter().flatten();
         let index = self.index;

@@ -272,6 +272,8 @@ fn instances_and_unknown_addresses_are_forwarded_to() {
         "10.1.0.1:8080",
         "10.1.0.1:5000",
         "10.2.0.1:9090",
+        "10.2.0.1:22",
+        "[::ffff:10.1.0.1]:8080",
         "192.0.2.1:443",
         "192.0.2.1:25",
     ];
@@ -280,6 +282,8 @@ fn instances_and_unknown_addresses_are_forwarded_to() {
 10.1.0.1:8080 -> default/default detect | default/default: 10.1.0.1:8080 as web.shop.serviceaccount.identity.linkerd.cluster.local | default/default: 10.1.0.1:8080 as web.shop.serviceaccount.identity.linkerd.cluster.local []
 10.1.0.1:5000 -> default/default opaque | default/default: 10.1.0.1:5000 as web.shop.serviceaccount.identity.linkerd.cluster.local []
 10.2.0.1:9090 -> default/default detect | default/default: 10.2.0.1:9090 as default.jobs.serviceaccount.identity.linkerd.cluster.local | default/default: 10.2.0.1:9090 as default.jobs.serviceaccount.identity.linkerd.cluster.local []
+10.2.0.1:22 -> default/default detect | default/default: 10.2.0.1:22 as nobody | default/default: 10.2.0.1:22 as nobody []
+[::ffff:10.1.0.1]:8080 -> default/default detect | default/default: [::ffff:10.1.0.1]:8080 as web.shop.serviceaccount.identity.linkerd.cluster.local | default/default: [::ffff:10.1.0.1]:8080 as web.shop.serviceaccount.identity.linkerd.cluster.local []
 192.0.2.1:443 -> default/default detect | default/default: 192.0.2.1:443 as nobody | default/default: 192.0.2.1:443 as nobody []
 192.0.2.1:25 -> default/default opaque | default/default: 192.0.2.1:25 as nobody []
 "#);
