@@ -1,3 +1,5 @@
+//! The law of the index, over any events; lists as wholes; what counts as a change.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

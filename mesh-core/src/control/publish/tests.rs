@@ -1,3 +1,5 @@
+//! What streams tell and when; bounds; the law that what was published is what compiles.
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
