@@ -34,6 +34,11 @@ impl MemoryFiles {
         state.tell(&path);
     }
 
+    /// A file's content, where there is one.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        lock(&self.0).files.get(path).map(|content| content.to_vec())
+    }
+
     /// Removes a file, where there is one.
     pub fn remove(&self, path: &Path) {
         let mut state = lock(&self.0);

@@ -13,6 +13,7 @@ mod outfit;
 pub mod random;
 pub mod topology;
 pub mod trace;
+pub mod world;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,0 +1,306 @@
+//! Worlds: a cluster of simulated pods with workloads, faults and expectations, as a scenario file
+//! describes it, on either engine.
+//!
+//! Law: a world knows its engine by [`Simulator`] alone, and what it does to it follows from the
+//! scenario and the seed.
+
+mod kubernetes;
+mod load;
+mod mesh;
+pub mod oracle;
+pub mod parse;
+mod programs;
+pub mod record;
+pub mod run;
+pub mod scenario;
+mod simulator;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::resource::{Kind, ObjectRef, yaml};
+use mesh_core::runtime::Runtime;
+use mesh_core::time::Timestamp;
+use mesh_core::wire::drain::{self, DrainSignal};
+
+use crate::cluster::ApiServer;
+use crate::random::Random;
+use crate::topology::{Crash, HostSpec, Role};
+
+use kubernetes::PodPlan;
+use load::Load;
+use programs::{Behaviour, Program, Server};
+use record::Record;
+use scenario::{Action, CrashKind};
+
+pub use simulator::Simulator;
+
+/// How long a deleted pod may take to finish.
+const TERMINATION_GRACE: Duration = Duration::from_secs(5);
+/// How long a controller may take to start.
+const CONTROLLER_STARTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A running cluster.
+struct World<S> {
+    simulator: S,
+    api: ApiServer,
+    record: Record,
+    pods: BTreeMap<Arc<str>, Pod>,
+    controller: usize,
+    controller_drain: Option<DrainSignal>,
+}
+
+struct Pod {
+    plan: PodPlan,
+    host: usize,
+    behaviour: Behaviour,
+    /// Its program's doors, as last started.
+    app: Option<Runtime>,
+    drain: Option<DrainSignal>,
+    /// Not deleted.
+    listed: bool,
+}
+
+impl<S: Simulator> World<S> {
+    /// Builds the cluster and starts all that runs in it.
+    fn new(
+        scenario: &parse::Scenario,
+        seed: u64,
+        mut simulator: S,
+        api: ApiServer,
+    ) -> Result<Self, String> {
+        let plans = kubernetes::plan(&scenario.deployments, &scenario.objects)?;
+        let controller = HostSpec::new(mesh::CONTROLLER, mesh::CONTROLLER_IP);
+        let controller = simulator.add_host(controller);
+        let mut pods = BTreeMap::new();
+        for plan in plans {
+            let host = simulator.add_host(HostSpec::new(&*plan.name, plan.ip));
+            let draw = Random::new(seed, &plan.name, "behaviour");
+            let pod = Pod {
+                behaviour: Behaviour::new(plan.latency, draw),
+                host,
+                app: None,
+                drain: None,
+                listed: true,
+                plan,
+            };
+            pods.insert(pod.plan.name.clone(), pod);
+        }
+        let mut world = Self {
+            simulator,
+            api,
+            record: Record::default(),
+            pods,
+            controller,
+            controller_drain: None,
+        };
+        world.watch_for_plaintext();
+        for object in kubernetes::with_addresses(scenario.objects.clone()) {
+            world.api.apply(object);
+        }
+        for pod in world.pods.values() {
+            world.api.apply(pod.plan.object());
+        }
+        world.sync_endpoints();
+        world.start_controller();
+        world.await_trust_anchors()?;
+        let names: Vec<_> = world.pods.keys().cloned().collect();
+        for name in names {
+            world.start_pod(&name);
+        }
+        Ok(world)
+    }
+
+    fn watch_for_plaintext(&self) {
+        let record = self.record.clone();
+        self.simulator.set_tap(Arc::new(move |_host, between_hosts, bytes| {
+            let marker = programs::MARKER.as_bytes();
+            if between_hosts && bytes.windows(marker.len()).any(|window| window == marker) {
+                record.saw_plaintext();
+            }
+        }));
+    }
+
+    fn sync_endpoints(&self) {
+        let listed = self.pods.values().filter(|pod| pod.listed);
+        kubernetes::sync_endpoints(&self.api, &self.simulator, listed.map(|pod| &pod.plan));
+    }
+
+    fn start_controller(&mut self) {
+        let runtime = self.simulator.start(self.controller, mesh::CONTROLLER, Role::Proxy);
+        let (signal, watch) = drain::channel();
+        self.controller_drain = Some(signal);
+        mesh::start_controller(&runtime, watch);
+    }
+
+    fn await_trust_anchors(&mut self) -> Result<String, String> {
+        let until = self.simulator.now() + CONTROLLER_STARTS_WITHIN;
+        let files = self.simulator.files(self.controller).clone();
+        let mut missing = || mesh::trust_anchors(&files).is_none();
+        self.simulator.run_while(until, &mut missing);
+        mesh::trust_anchors(&files).ok_or_else(|| "the controller did not start".to_owned())
+    }
+
+    fn start_pod(&mut self, name: &str) {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return;
+        };
+        let runtime = self.simulator.start(pod.host, "app", Role::App);
+        let (signal, watch) = drain::channel();
+        pod.drain = Some(signal);
+        pod.app = Some(runtime.clone());
+        if pod.plan.program != Program::Client {
+            let server = Server {
+                runtime,
+                pod: pod.plan.name.clone(),
+                record: self.record.clone(),
+                behaviour: pod.behaviour.clone(),
+                drain: watch,
+            };
+            server.start(pod.plan.program, pod.plan.port);
+        }
+    }
+
+    fn start_workloads(&self, spec: &scenario::Spec) {
+        let end = Timestamp::ZERO + spec.duration.0;
+        for workload in &spec.workloads {
+            let first: Arc<str> = format!("{}-0", workload.from).into();
+            let Some(runtime) = self.pods.get(&first).and_then(|pod| pod.app.clone()) else {
+                continue;
+            };
+            let stop = workload.stop.map_or(end, |stop| Timestamp::ZERO + stop.0);
+            let load = Load::new(runtime, self.record.clone(), workload);
+            load.start(workload, stop.min(end));
+        }
+    }
+
+    /// Does what a fault does. Tells when a deleted pod is to end.
+    fn begin(&mut self, action: &Action) -> Result<Option<(Arc<str>, Timestamp)>, String> {
+        match action {
+            Action::Crash {
+                target,
+                how,
+                process,
+            } => self.crash(target, *how, process.as_deref()),
+            Action::Restart { target } => self.restart(target),
+            Action::Pause { target } => self.set_paused(target, true)?,
+            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true),
+            Action::Slow { target, by } => self.behave(target, |b| b.set_slow(by.0)),
+            Action::Errors {
+                target,
+                status,
+                rate,
+            } => self.behave(target, |b| b.set_errors(Some((*status, *rate)))),
+            Action::Apply { manifest } => self.apply(manifest)?,
+            Action::Delete {
+                object,
+                name,
+                namespace,
+            } => return self.delete(object, name, namespace),
+        }
+        Ok(None)
+    }
+
+    /// Undoes what a fault did.
+    fn end(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Crash { target, .. } => self.restart(target),
+            Action::Pause { target } => self.set_paused(target, false)?,
+            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false),
+            Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
+            Action::Errors { target, .. } => self.behave(target, |b| b.set_errors(None)),
+            Action::Restart { .. } | Action::Apply { .. } | Action::Delete { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn host(&self, target: &str) -> usize {
+        self.pods.get(target).map_or(self.controller, |pod| pod.host)
+    }
+
+    fn crash(&mut self, target: &str, how: CrashKind, process: Option<&str>) {
+        let how = match how {
+            CrashKind::Process => Crash::Process,
+            CrashKind::Power => Crash::Power,
+        };
+        self.simulator.crash(self.host(target), process, how);
+    }
+
+    fn restart(&mut self, target: &str) {
+        let host = self.host(target);
+        self.simulator.power_on(host);
+        // What still runs of it would hold its ports.
+        self.simulator.crash(host, None, Crash::Process);
+        match target {
+            mesh::CONTROLLER => self.start_controller(),
+            pod => self.start_pod(pod),
+        }
+    }
+
+    fn set_paused(&mut self, target: &str, paused: bool) -> Result<(), String> {
+        let host = self.host(target);
+        match self.simulator.set_paused(host, paused) {
+            true => Ok(()),
+            false => Err("this engine cannot pause a host".to_owned()),
+        }
+    }
+
+    fn set_partition(&mut self, a: &str, b: &str, one_way: bool, parted: bool) {
+        let (a, b) = (self.host(a), self.host(b));
+        self.simulator.set_cut(a, b, parted);
+        if !one_way {
+            self.simulator.set_cut(b, a, parted);
+        }
+    }
+
+    fn behave(&self, target: &str, change: impl FnOnce(&Behaviour)) {
+        if let Some(pod) = self.pods.get(target) {
+            change(&pod.behaviour);
+        }
+    }
+
+    fn apply(&self, manifest: &str) -> Result<(), String> {
+        let read = yaml::read("fault", manifest).map_err(|problems| {
+            let problems = problems.iter().map(ToString::to_string);
+            problems.collect::<Vec<_>>().join("; ")
+        })?;
+        for object in read.objects {
+            self.api.apply(object);
+        }
+        self.sync_endpoints();
+        Ok(())
+    }
+
+    fn delete(
+        &mut self,
+        object: &str,
+        name: &str,
+        namespace: &str,
+    ) -> Result<Option<(Arc<str>, Timestamp)>, String> {
+        let kind = parse::kind(object).ok_or_else(|| format!("there is no kind `{object}`"))?;
+        let namespace = match self.pods.get(name).filter(|_| kind == Kind::Pod) {
+            Some(pod) => pod.plan.namespace.clone(),
+            None => namespace.to_owned(),
+        };
+        let name_of = ObjectRef {
+            kind,
+            namespace,
+            name: name.to_owned(),
+        };
+        let Some(pod) = self.pods.get_mut(name).filter(|_| kind == Kind::Pod) else {
+            return match self.api.delete(&name_of) {
+                true => Ok(None),
+                false => Err(format!("there is no {name_of} to delete")),
+            };
+        };
+        pod.listed = false;
+        if let Some(drain) = &pod.drain {
+            drain.start();
+        }
+        let ends = (pod.plan.name.clone(), self.simulator.now() + TERMINATION_GRACE);
+        self.sync_endpoints();
+        self.api.delete(&name_of);
+        Ok(Some(ends))
+    }
+}

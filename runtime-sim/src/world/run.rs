@@ -1,0 +1,235 @@
+//! Plays a scenario and reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use mesh_core::time::Timestamp;
+
+use crate::cluster::ApiServer;
+use crate::engine::Engine;
+use crate::on_turmoil::Turmoil;
+use crate::topology::Crash;
+use crate::trace::Trace;
+
+use super::oracle::{self, judge};
+use super::parse::Scenario;
+use super::record::{Entries, Request};
+use super::scenario::Action;
+use super::{Simulator, World};
+
+/// After the workloads' end, the longest that requests may still take.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What to run a scenario on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// The discrete-event engine.
+    Des,
+    /// turmoil.
+    Turmoil,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// The engine.
+    pub engine: EngineKind,
+    /// Whether every expectation holds and no task panicked.
+    pub passed: bool,
+    /// The run's identity.
+    pub trace_hash: String,
+    /// Events, and bytes delivered.
+    pub events: u64,
+    /// Bytes delivered.
+    pub bytes: u64,
+    /// Virtual time that passed, in seconds.
+    pub virtual_seconds: f64,
+    /// What was expected, and found.
+    pub expectations: Vec<Judged>,
+    /// Figures of workloads, by name.
+    pub workloads: BTreeMap<String, WorkloadFigures>,
+    /// Requests that reached each pod.
+    pub pods: BTreeMap<String, u64>,
+    /// Panics of tasks, and faults that could not be done.
+    pub troubles: Vec<String>,
+    /// The trace's last lines, where they were kept.
+    #[serde(skip)]
+    pub trace_lines: Vec<String>,
+}
+
+/// An expectation and its judgement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// In words.
+    pub expected: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The figure.
+    pub found: String,
+}
+
+/// What came of a workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkloadFigures {
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests answered, and not with a server's error.
+    pub succeeded: u64,
+    /// Median time of successes, in milliseconds.
+    pub p50_ms: f64,
+    /// 99th percentile of it.
+    pub p99_ms: f64,
+}
+
+/// Plays a scenario once.
+///
+/// # Errors
+/// What is wrong with the scenario where its world cannot be built.
+pub fn run(
+    scenario: &Scenario,
+    seed: u64,
+    engine: EngineKind,
+    keep_lines: bool,
+) -> Result<Report, String> {
+    let trace = Trace::new(keep_lines);
+    let api = ApiServer::default();
+    match engine {
+        EngineKind::Des => {
+            let simulator = Engine::new(seed, trace.clone(), api.clone());
+            play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
+        }
+        EngineKind::Turmoil => {
+            let simulator = Turmoil::new(seed, trace.clone(), api.clone());
+            play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
+        }
+    }
+}
+
+/// Something the scenario does at a moment.
+enum Step<'a> {
+    Begin(&'a Action),
+    End(&'a Action),
+    /// A deleted pod's grace period is over.
+    Kill(Arc<str>),
+}
+
+fn play<S: Simulator>(
+    scenario: &Scenario,
+    seed: u64,
+    engine: EngineKind,
+    mut world: World<S>,
+    trace: &Trace,
+) -> Result<Report, String> {
+    let spec = &scenario.spec;
+    let mut troubles = Vec::new();
+    world.start_workloads(spec);
+    let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
+    for fault in &spec.faults {
+        let at = Timestamp::ZERO + fault.at.0;
+        steps.insert((at, steps.len()), Step::Begin(&fault.action));
+        if let Some(lasts) = fault.lasts {
+            steps.insert((at + lasts.0, steps.len()), Step::End(&fault.action));
+        }
+    }
+    let end = Timestamp::ZERO + spec.duration.0;
+    let mut number = steps.len();
+    while let Some(((at, _), step)) = steps.pop_first() {
+        if at > end {
+            break;
+        }
+        world.simulator.run_while(at, &mut || true);
+        let done = match step {
+            Step::Begin(action) => world.begin(action),
+            Step::End(action) => world.end(action).map(|()| None),
+            Step::Kill(pod) => {
+                let host = world.host(&pod);
+                world.simulator.crash(host, None, Crash::Process);
+                Ok(None)
+            }
+        };
+        match done {
+            Ok(Some((pod, at))) => {
+                steps.insert((at, number), Step::Kill(pod));
+                number += 1;
+            }
+            Ok(None) => {}
+            Err(trouble) => troubles.push(trouble),
+        }
+    }
+    world.simulator.run_while(end, &mut || true);
+    let record = world.record.clone();
+    let linger = end + LINGER;
+    world.simulator.run_while(linger, &mut || record.under_way() > 0);
+    let panics = world.simulator.panics().into_iter();
+    troubles.extend(panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message)));
+    Ok(report(scenario, seed, engine, &world, trace, troubles))
+}
+
+fn report<S: Simulator>(
+    scenario: &Scenario,
+    seed: u64,
+    engine: EngineKind,
+    world: &World<S>,
+    trace: &Trace,
+    troubles: Vec<String>,
+) -> Report {
+    let entries = world.record.entries();
+    let judged: Vec<_> = scenario
+        .spec
+        .expect
+        .iter()
+        .map(|expectation| judge(expectation, &entries))
+        .map(|judgement| Judged {
+            expected: judgement.expected,
+            holds: judgement.holds,
+            found: judgement.found,
+        })
+        .collect();
+    let workloads = scenario.spec.workloads.iter();
+    let workloads = workloads.map(|w| (w.name.clone(), figures(&entries, &w.name)));
+    let mut pods: BTreeMap<String, u64> = BTreeMap::new();
+    for execution in &entries.executions {
+        *pods.entry(execution.pod.to_string()).or_default() += 1;
+    }
+    let digest = trace.digest();
+    Report {
+        scenario: scenario.name.clone(),
+        seed,
+        engine,
+        passed: troubles.is_empty() && judged.iter().all(|judged| judged.holds),
+        trace_hash: digest.hash,
+        events: digest.events,
+        bytes: digest.bytes,
+        virtual_seconds: world.simulator.now().since(Timestamp::ZERO).as_secs_f64(),
+        expectations: judged,
+        workloads: workloads.collect(),
+        pods,
+        troubles,
+        trace_lines: trace.lines(),
+    }
+}
+
+fn figures(entries: &Entries, workload: &str) -> WorkloadFigures {
+    let requests = entries.requests.values().filter(|r| *r.workload == *workload);
+    let successes = requests.clone().filter(|request| request.succeeded());
+    let mut times: Vec<_> = successes.filter_map(Request::latency).collect();
+    times.sort_unstable();
+    let millis = |quantile| {
+        let time = oracle::quantile_of(&times, quantile).unwrap_or_default();
+        (time.as_secs_f64() * 1e6).round() / 1e3
+    };
+    WorkloadFigures {
+        requests: requests.count() as u64,
+        succeeded: times.len() as u64,
+        p50_ms: millis(0.5),
+        p99_ms: millis(0.99),
+    }
+}
