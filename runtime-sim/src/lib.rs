@@ -11,6 +11,7 @@ pub mod files;
 pub mod on_turmoil;
 mod outfit;
 pub mod random;
+pub mod system_random;
 pub mod topology;
 pub mod trace;
 pub mod world;

@@ -121,8 +121,11 @@ impl Executor {
         if ready.is_empty() {
             return None;
         }
+        // By number, not by who was woken first: tokio's watch channels wake their receivers in an
+        // order that they draw from a generator of their own.
+        ready.sort_unstable();
         let at = lock(&self.draw).below(ready.len());
-        Some(ready.swap_remove(at))
+        Some(ready.remove(at))
     }
 
     fn take(

@@ -62,7 +62,8 @@ impl Load {
                     }
                     self.runtime.clock.sleep_until(at).await;
                     let load = self.clone();
-                    self.runtime.spawn("request", async move { load.request().await });
+                    self.runtime
+                        .spawn("request", async move { load.request().await });
                     at = at + interval;
                 }
             }),
@@ -74,7 +75,9 @@ impl Load {
                         load.runtime.clock.sleep_until(start).await;
                         while load.runtime.now() < stop && take_one(&left) {
                             load.request().await;
-                            load.runtime.sleep(think.0.max(Duration::from_millis(1))).await;
+                            load.runtime
+                                .sleep(think.0.max(Duration::from_millis(1)))
+                                .await;
                         }
                     });
                 }
@@ -84,7 +87,11 @@ impl Load {
 
     async fn request(&self) {
         let number = self.record.begin(&self.name, self.runtime.now());
-        let result = match self.runtime.timeout(self.timeout, self.exchange(number)).await {
+        let result = match self
+            .runtime
+            .timeout(self.timeout, self.exchange(number))
+            .await
+        {
             Ok(result) => result,
             Err(_) => Err("timed out".to_owned()),
         };
@@ -103,7 +110,12 @@ impl Load {
     async fn connect(&self) -> Result<BoxIo, String> {
         let fail = |error: std::io::Error| format!("connect: {error}");
         let authority: Authority = self.to.parse().map_err(|error| format!("{error}"))?;
-        let addresses = self.runtime.net.resolve(authority.host()).await.map_err(fail)?;
+        let addresses = self
+            .runtime
+            .net
+            .resolve(authority.host())
+            .await
+            .map_err(fail)?;
         let port = authority.port_u16().unwrap_or(80);
         let at = SocketAddr::new(addresses[0], port);
         let connecting = self.runtime.net.connect(at, TcpOptions::default());
@@ -122,7 +134,9 @@ impl Load {
             request = request.header(http::header::HOST, &*self.to);
         }
         let body = Body::from(format!("{MARKER} {number}"));
-        request.body(body).expect("the parts are valid: a scenario's `to` was parsed")
+        request
+            .body(body)
+            .expect("the parts are valid: a scenario's `to` was parsed")
     }
 
     async fn http1(&self, number: u64) -> Result<u16, String> {

@@ -1,14 +1,20 @@
 //! The mesh's own programs in a world: the same code that ships, started as their binaries start
 //! it, with what an installation would have given them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use mesh_core::control::token::AUDIENCE;
 use mesh_core::control::{self, ControlConfig};
+use mesh_core::proxy::{self, Process, config::Config};
 use mesh_core::runtime::Runtime;
 use mesh_core::wire::http::DrainWatch;
 
+use crate::cluster::ApiServer;
 use crate::files::MemoryFiles;
+
+use super::kubernetes::{CONTROL_NAMESPACE, PodPlan};
 
 /// The controller's host.
 pub(super) const CONTROLLER: &str = "controller";
@@ -33,4 +39,69 @@ pub(super) fn start_controller(runtime: &Runtime, drain: DrainWatch) {
 pub(super) fn trust_anchors(files: &MemoryFiles) -> Option<String> {
     let path = Path::new(STATE_DIRECTORY).join(control::state::ANCHORS);
     String::from_utf8(files.content(&path)?).ok()
+}
+
+const TOKEN_FILE: &str = "/var/run/secrets/tokens/linkerd-identity-token";
+
+/// Starts a pod's proxy, with the environment that the injector would have given it.
+pub(super) fn start_proxy(
+    runtime: &Runtime,
+    files: &MemoryFiles,
+    api: &ApiServer,
+    pod: &PodPlan,
+    trust_anchors: &str,
+    drain: DrainWatch,
+) -> Result<(), String> {
+    let token = api.issue_token(&pod.namespace, &pod.account, AUDIENCE);
+    files.put(TOKEN_FILE, token.as_bytes());
+    let environment = environment(pod, trust_anchors);
+    let config = Config::from_env(&|name| environment.get(name).cloned())
+        .map_err(|errors| format!("pod {}: {errors}", pod.name))?;
+    let inner = runtime.clone();
+    runtime.spawn("proxy", async move {
+        if let Err(error) = proxy::run(inner, config, Process::default(), drain).await {
+            panic!("the proxy cannot start: {error}");
+        }
+    });
+    Ok(())
+}
+
+fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
+    let identity = |account: &str, namespace: &str| {
+        format!("{account}.{namespace}.serviceaccount.identity.{CONTROL_NAMESPACE}.cluster.local")
+    };
+    let workload = format!("{{\"ns\":\"{}\",\"pod\":\"{}\"}}", pod.namespace, pod.name);
+    let mut environment = BTreeMap::new();
+    let mut set = |name: &str, value: String| {
+        environment.insert(format!("LINKERD2_PROXY_{name}"), value);
+    };
+    let services = [("DESTINATION", 8086), ("POLICY", 8090), ("IDENTITY", 8080)];
+    for (service, port) in services {
+        let account = format!("linkerd-{}", service.to_ascii_lowercase());
+        set(
+            &format!("{service}_SVC_ADDR"),
+            format!("{CONTROLLER_IP}:{port}"),
+        );
+        set(
+            &format!("{service}_SVC_NAME"),
+            identity(&account, CONTROL_NAMESPACE),
+        );
+    }
+    set(
+        "IDENTITY_LOCAL_NAME",
+        identity(&pod.account, &pod.namespace),
+    );
+    set("IDENTITY_TRUST_ANCHORS", trust_anchors.to_owned());
+    set("IDENTITY_TOKEN_FILE", TOKEN_FILE.to_owned());
+    set("DESTINATION_CONTEXT", workload.clone());
+    set("POLICY_WORKLOAD", workload);
+    set("INBOUND_IPS", pod.ip.to_string());
+    set("INBOUND_PORTS", pod.port.to_string());
+    set("ADMIN_LISTEN_ADDR", "0.0.0.0:4191".to_owned());
+    // As the chart has them.
+    for side in ["INBOUND_ACCEPT", "OUTBOUND_CONNECT"] {
+        set(&format!("{side}_KEEPALIVE"), "10s".to_owned());
+        set(&format!("{side}_USER_TIMEOUT"), "30s".to_owned());
+    }
+    environment
 }

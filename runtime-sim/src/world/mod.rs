@@ -26,7 +26,7 @@ use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::cluster::ApiServer;
 use crate::random::Random;
-use crate::topology::{Crash, HostSpec, Role};
+use crate::topology::{Crash, HostSpec, Redirect, Role};
 
 use kubernetes::PodPlan;
 use load::Load;
@@ -49,6 +49,7 @@ struct World<S> {
     pods: BTreeMap<Arc<str>, Pod>,
     controller: usize,
     controller_drain: Option<DrainSignal>,
+    trust_anchors: String,
 }
 
 struct Pod {
@@ -75,7 +76,9 @@ impl<S: Simulator> World<S> {
         let controller = simulator.add_host(controller);
         let mut pods = BTreeMap::new();
         for plan in plans {
-            let host = simulator.add_host(HostSpec::new(&*plan.name, plan.ip));
+            let mut host = HostSpec::new(&*plan.name, plan.ip);
+            host.redirect = plan.meshed.then(Redirect::default);
+            let host = simulator.add_host(host);
             let draw = Random::new(seed, &plan.name, "behaviour");
             let pod = Pod {
                 behaviour: Behaviour::new(plan.latency, draw),
@@ -94,6 +97,7 @@ impl<S: Simulator> World<S> {
             pods,
             controller,
             controller_drain: None,
+            trust_anchors: String::new(),
         };
         world.watch_for_plaintext();
         for object in kubernetes::with_addresses(scenario.objects.clone()) {
@@ -104,22 +108,23 @@ impl<S: Simulator> World<S> {
         }
         world.sync_endpoints();
         world.start_controller();
-        world.await_trust_anchors()?;
+        world.trust_anchors = world.await_trust_anchors()?;
         let names: Vec<_> = world.pods.keys().cloned().collect();
         for name in names {
-            world.start_pod(&name);
+            world.start_pod(&name)?;
         }
         Ok(world)
     }
 
     fn watch_for_plaintext(&self) {
         let record = self.record.clone();
-        self.simulator.set_tap(Arc::new(move |_host, between_hosts, bytes| {
-            let marker = programs::MARKER.as_bytes();
-            if between_hosts && bytes.windows(marker.len()).any(|window| window == marker) {
-                record.saw_plaintext();
-            }
-        }));
+        self.simulator
+            .set_tap(Arc::new(move |_host, between_hosts, bytes| {
+                let marker = programs::MARKER.as_bytes();
+                if between_hosts && bytes.windows(marker.len()).any(|window| window == marker) {
+                    record.saw_plaintext();
+                }
+            }));
     }
 
     fn sync_endpoints(&self) {
@@ -128,7 +133,9 @@ impl<S: Simulator> World<S> {
     }
 
     fn start_controller(&mut self) {
-        let runtime = self.simulator.start(self.controller, mesh::CONTROLLER, Role::Proxy);
+        let runtime = self
+            .simulator
+            .start(self.controller, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
         self.controller_drain = Some(signal);
         mesh::start_controller(&runtime, watch);
@@ -142,12 +149,18 @@ impl<S: Simulator> World<S> {
         mesh::trust_anchors(&files).ok_or_else(|| "the controller did not start".to_owned())
     }
 
-    fn start_pod(&mut self, name: &str) {
+    fn start_pod(&mut self, name: &str) -> Result<(), String> {
         let Some(pod) = self.pods.get_mut(name) else {
-            return;
+            return Ok(());
         };
         let runtime = self.simulator.start(pod.host, "app", Role::App);
         let (signal, watch) = drain::channel();
+        if pod.plan.meshed {
+            let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
+            let files = self.simulator.files(pod.host);
+            let anchors = &self.trust_anchors;
+            mesh::start_proxy(&proxy, files, &self.api, &pod.plan, anchors, signal.watch())?;
+        }
         pod.drain = Some(signal);
         pod.app = Some(runtime.clone());
         if pod.plan.program != Program::Client {
@@ -160,6 +173,7 @@ impl<S: Simulator> World<S> {
             };
             server.start(pod.plan.program, pod.plan.port);
         }
+        Ok(())
     }
 
     fn start_workloads(&self, spec: &scenario::Spec) {
@@ -175,7 +189,7 @@ impl<S: Simulator> World<S> {
         }
     }
 
-    /// Does what a fault does. Tells when a deleted pod is to end.
+    /// Does what a fault does. Tells when a deleted pod is to be stopped.
     fn begin(&mut self, action: &Action) -> Result<Option<(Arc<str>, Timestamp)>, String> {
         match action {
             Action::Crash {
@@ -183,7 +197,7 @@ impl<S: Simulator> World<S> {
                 how,
                 process,
             } => self.crash(target, *how, process.as_deref()),
-            Action::Restart { target } => self.restart(target),
+            Action::Restart { target } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, true)?,
             Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true),
             Action::Slow { target, by } => self.behave(target, |b| b.set_slow(by.0)),
@@ -205,7 +219,7 @@ impl<S: Simulator> World<S> {
     /// Undoes what a fault did.
     fn end(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Crash { target, .. } => self.restart(target),
+            Action::Crash { target, .. } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, false)?,
             Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false),
             Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
@@ -216,7 +230,9 @@ impl<S: Simulator> World<S> {
     }
 
     fn host(&self, target: &str) -> usize {
-        self.pods.get(target).map_or(self.controller, |pod| pod.host)
+        self.pods
+            .get(target)
+            .map_or(self.controller, |pod| pod.host)
     }
 
     fn crash(&mut self, target: &str, how: CrashKind, process: Option<&str>) {
@@ -227,13 +243,16 @@ impl<S: Simulator> World<S> {
         self.simulator.crash(self.host(target), process, how);
     }
 
-    fn restart(&mut self, target: &str) {
+    fn restart(&mut self, target: &str) -> Result<(), String> {
         let host = self.host(target);
         self.simulator.power_on(host);
         // What still runs of it would hold its ports.
         self.simulator.crash(host, None, Crash::Process);
         match target {
-            mesh::CONTROLLER => self.start_controller(),
+            mesh::CONTROLLER => {
+                self.start_controller();
+                Ok(())
+            }
             pod => self.start_pod(pod),
         }
     }
@@ -295,12 +314,20 @@ impl<S: Simulator> World<S> {
             };
         };
         pod.listed = false;
-        if let Some(drain) = &pod.drain {
-            drain.start();
-        }
-        let ends = (pod.plan.name.clone(), self.simulator.now() + TERMINATION_GRACE);
+        let stops = (
+            pod.plan.name.clone(),
+            self.simulator.now() + pod.plan.pre_stop,
+        );
         self.sync_endpoints();
         self.api.delete(&name_of);
-        Ok(Some(ends))
+        Ok(Some(stops))
+    }
+
+    /// Tells a deleted pod's programs to finish, and when they will be ended.
+    fn stop(&self, name: &str) -> Timestamp {
+        if let Some(drain) = self.pods.get(name).and_then(|pod| pod.drain.as_ref()) {
+            drain.start();
+        }
+        self.simulator.now() + TERMINATION_GRACE
     }
 }

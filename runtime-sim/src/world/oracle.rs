@@ -103,7 +103,9 @@ fn success_rate(
     window: Window,
 ) -> (bool, String) {
     let total = of(entries, workload, window).count();
-    let succeeded = of(entries, workload, window).filter(|r| r.succeeded()).count();
+    let succeeded = of(entries, workload, window)
+        .filter(|r| r.succeeded())
+        .count();
     let rate = succeeded as f64 / total.max(1) as f64;
     // A window without requests shows nothing.
     let holds = total > 0 && rate >= at_least;
@@ -113,9 +115,14 @@ fn success_rate(
 
 fn failures(entries: &Entries, workload: &str, at_most: u64, window: Window) -> (bool, String) {
     let total = of(entries, workload, window).count();
-    let failed = of(entries, workload, window).filter(|r| !r.succeeded()).count() as u64;
+    let failed = of(entries, workload, window)
+        .filter(|r| !r.succeeded())
+        .count() as u64;
     let causes = causes(entries, workload, window);
-    (total > 0 && failed <= at_most, format!("{failed} of {total}{causes}"))
+    (
+        total > 0 && failed <= at_most,
+        format!("{failed} of {total}{causes}"),
+    )
 }
 
 /// What went wrong, most frequent first.
@@ -131,7 +138,10 @@ fn causes(entries: &Entries, workload: &str, window: Window) -> String {
     }
     let mut causes: Vec<_> = causes.into_iter().collect();
     causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let texts = causes.iter().take(3).map(|(cause, count)| format!("{count}x {cause}"));
+    let texts = causes
+        .iter()
+        .take(3)
+        .map(|(cause, count)| format!("{count}x {cause}"));
     match causes.is_empty() {
         true => String::new(),
         false => format!(": {}", texts.collect::<Vec<_>>().join(", ")),
@@ -145,7 +155,10 @@ fn conserved(entries: &Entries, workload: &str, executions_at_most: u64) -> (boo
     }
     let executed = |number: &u64| executed.get(number).copied().unwrap_or(0);
     let (mut open, mut often, mut never) = (0, 0, 0);
-    let ours = entries.requests.iter().filter(|(_, r)| *r.workload == *workload);
+    let ours = entries
+        .requests
+        .iter()
+        .filter(|(_, r)| *r.workload == *workload);
     for (number, request) in ours {
         open += u64::from(request.end.is_none());
         often += u64::from(executed(number) > executions_at_most);
@@ -171,7 +184,12 @@ fn load_share(
         contains(window, e.at) && request.is_some_and(|r| *r.workload == *workload)
     };
     let all = entries.executions.iter().filter(ours).count();
-    let here = entries.executions.iter().filter(ours).filter(|e| *e.pod == *pod).count();
+    let here = entries
+        .executions
+        .iter()
+        .filter(ours)
+        .filter(|e| *e.pod == *pod)
+        .count();
     let share = here as f64 / all.max(1) as f64;
     let holds = all > 0 && (at_least..=at_most).contains(&share);
     (holds, format!("{share:.4} ({here} of {all})"))

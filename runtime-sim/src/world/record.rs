@@ -96,7 +96,11 @@ impl Record {
     /// Requests that have not ended.
     pub fn under_way(&self) -> usize {
         let entries = lock(&self.0);
-        entries.requests.values().filter(|request| request.end.is_none()).count()
+        entries
+            .requests
+            .values()
+            .filter(|request| request.end.is_none())
+            .count()
     }
 
     /// What is recorded so far.

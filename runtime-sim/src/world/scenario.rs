@@ -169,8 +169,8 @@ pub enum Action {
         /// YAML, of any number of documents.
         manifest: String,
     },
-    /// Deletes an object. A Pod leaves its services' endpoints at once, is told to finish, and ends
-    /// when its grace period does.
+    /// Deletes an object. A Pod leaves its services' endpoints at once, is told to finish after its
+    /// `preStop` sleep, and ends five seconds later.
     Delete {
         /// `Pod`, `Service`, `Server`…
         object: String,
@@ -312,7 +312,9 @@ impl Span {
             "h" => 3_600.0,
             _ => return Err(format!("`{text}` has no unit of us, ms, s, m or h")),
         };
-        let number: f64 = number.parse().map_err(|_| format!("`{text}` is no duration"))?;
+        let number: f64 = number
+            .parse()
+            .map_err(|_| format!("`{text}` is no duration"))?;
         Duration::try_from_secs_f64(number * seconds)
             .map(Self)
             .map_err(|_| format!("`{text}` is no duration"))
@@ -389,7 +391,10 @@ impl fmt::Display for Expectation {
                 quantile,
                 at_most,
                 window,
-            } => write!(f, "{workload}: latency quantile {quantile} at most {at_most}{window}"),
+            } => write!(
+                f,
+                "{workload}: latency quantile {quantile} at most {at_most}{window}"
+            ),
             Self::NoPlaintext {} => f.write_str("no plaintext between hosts"),
             Self::NoTraffic { pod, after } => write!(f, "no traffic to {pod} after {after}"),
         }
