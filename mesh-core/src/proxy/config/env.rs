@@ -375,20 +375,36 @@ impl Env<'_> {
         let count = |name: &str| self.optional(&variable(name), parse::number_u32);
         let mut options = ServerOptions::default();
         let http2 = &mut options.http2;
-        if let Some(bytes) = count("INITIAL_STREAM_WINDOW_SIZE") {
+        // Without a direction in its name the variable holds for both; with one it wins.
+        let both = |name: &str| {
+            self.optional(&format!("LINKERD2_PROXY_HTTP2_{name}"), parse::number_u32)
+        };
+        let stream = "INITIAL_STREAM_WINDOW_SIZE";
+        if let Some(bytes) = count(stream).or_else(|| both(stream)) {
             http2.initial_stream_window_bytes = bytes;
         }
-        if let Some(bytes) = count("INITIAL_CONNECTION_WINDOW_SIZE") {
+        let connection = "INITIAL_CONNECTION_WINDOW_SIZE";
+        if let Some(bytes) = count(connection).or_else(|| both(connection)) {
             http2.initial_connection_window_bytes = bytes;
+        }
+        http2.adaptive_windows = self.flag(&variable("ADAPTIVE_FLOW_CONTROL"), false);
+        if let Some(bytes) = count("MAX_SEND_BUF_SIZE") {
+            http2.max_send_buffer_bytes = bytes as usize;
+        }
+        if let Some(streams) = count("MAX_PENDING_ACCEPT_RESET_STREAMS") {
+            http2.max_pending_reset_streams = streams as usize;
         }
         if let Some(streams) = count("MAX_CONCURRENT_STREAMS") {
             http2.max_concurrent_streams = streams;
         }
+        if let Some(bytes) = count("MAX_HEADER_LIST_SIZE") {
+            options.header_bytes_max = bytes;
+        }
         if let Some(bytes) = count("MAX_FRAME_SIZE") {
-            http2.max_frame_bytes = bytes;
+            options.http2.max_frame_bytes = bytes;
         }
         if let Some(interval) = time("KEEP_ALIVE_INTERVAL") {
-            http2.keep_alive = Some(KeepAlive {
+            options.http2.keep_alive = Some(KeepAlive {
                 interval: Some(interval),
                 timeout: time("KEEP_ALIVE_TIMEOUT"),
                 while_idle: true,
@@ -640,5 +656,23 @@ mod tests {
     fn a_mode_leaves_the_other_direction_out() {
         let config = read_with(&[("WEFT_MODE", "inbound")]).unwrap();
         assert!(config.outbound.is_none() && config.inbound.is_some());
+    }
+
+    #[test]
+    fn every_variable_that_is_read_is_documented() {
+        let documentation = include_str!("../../../../docs/environment.md");
+        let asked = RefCell::new(std::collections::BTreeSet::new());
+        let minimal = |name: &str| {
+            asked.borrow_mut().insert(name.to_string());
+            let found = MINIMAL.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| value.to_string())
+        };
+        read(&minimal).unwrap();
+        let missing: Vec<String> = asked
+            .into_inner()
+            .into_iter()
+            .filter(|name| !documentation.contains(&format!("`{name}`")))
+            .collect();
+        assert!(missing.is_empty(), "not in docs/environment.md: {missing:#?}");
     }
 }
