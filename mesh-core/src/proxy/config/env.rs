@@ -376,9 +376,8 @@ impl Env<'_> {
         let mut options = ServerOptions::default();
         let http2 = &mut options.http2;
         // Without a direction in its name the variable holds for both; with one it wins.
-        let both = |name: &str| {
-            self.optional(&format!("LINKERD2_PROXY_HTTP2_{name}"), parse::number_u32)
-        };
+        let both =
+            |name: &str| self.optional(&format!("LINKERD2_PROXY_HTTP2_{name}"), parse::number_u32);
         let stream = "INITIAL_STREAM_WINDOW_SIZE";
         if let Some(bytes) = count(stream).or_else(|| both(stream)) {
             http2.initial_stream_window_bytes = bytes;
@@ -673,6 +672,9 @@ mod tests {
             .into_iter()
             .filter(|name| !documentation.contains(&format!("`{name}`")))
             .collect();
-        assert!(missing.is_empty(), "not in docs/environment.md: {missing:#?}");
+        assert!(
+            missing.is_empty(),
+            "not in docs/environment.md: {missing:#?}"
+        );
     }
 }
