@@ -67,14 +67,7 @@ impl Pair {
         self.engine.now() + duration
     }
 
-    fn do_within<T: Send + 'static>(
-        &self,
-        limit: Duration,
-        work: impl AsyncFnOnce(Runtime) -> T,
-    ) -> T
-    where
-        T: 'static,
-    {
+    fn do_within<T>(&self, limit: Duration, work: impl AsyncFnOnce(Runtime) -> T) -> T {
         // Polled here and not on a task: `work` may borrow the test's state.
         let mut output = None;
         let mut future = Box::pin(work(self.client.clone()));
