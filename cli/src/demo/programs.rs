@@ -43,16 +43,11 @@ fn build(cargo: OsString, package: PathBuf, directory: &Path) -> Result<(), Demo
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    eprintln!("weft demo: building {PROXY} (cargo build --profile {profile}) ...");
+    eprintln!("weft demo: building {PROXY} ...");
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "runtime-real",
-            "--bin",
-            PROXY,
-        ])
+        // As `cargo run --bin weft` chose features: of the whole workspace. Others would build
+        // everything once more.
+        .args(["build", "--workspace", "--bin", PROXY])
         .args(["--profile", profile])
         .current_dir(package)
         .stdin(Stdio::null())
