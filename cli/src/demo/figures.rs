@@ -193,7 +193,7 @@ pub(crate) struct Scraped {
     pub(crate) requests: u64,
 }
 
-/// Reads a proxy's `/metrics`. `service_of` tells which service an address belongs to.
+/// Reads a proxy's `/metrics`. `service_of` tells which service an address or name belongs to.
 pub(crate) fn read_metrics(
     exposition: &str,
     src: &str,
@@ -206,10 +206,15 @@ pub(crate) fn read_metrics(
         if sample.name == "request_total" {
             scraped.requests += count;
         }
-        if sample.label("direction") != Some("outbound") {
-            continue;
-        }
-        let Some(dst) = sample.label("target_ip").and_then(service_of) else {
+        // A request that died without a response belongs to no endpoint: its route tells of it.
+        let is_unanswered = sample.name == "outbound_http_route_request_statuses_total"
+            && sample.label("http_status") == Some("");
+        let destination = match sample.label("direction") {
+            Some("outbound") => sample.label("target_ip"),
+            _ if is_unanswered => sample.label("parent_name"),
+            _ => None,
+        };
+        let Some(dst) = destination.and_then(service_of) else {
             continue;
         };
         let edge = Edge {
@@ -226,6 +231,7 @@ pub(crate) fn read_metrics(
                     counts.successes += count;
                 }
             }
+            _ if is_unanswered => counts.requests += count,
             "response_latency_ms_bucket" => {
                 let bound = sample.label("le").unwrap_or_default();
                 counts.latency.add_cumulative(bound, count);
@@ -304,13 +310,16 @@ tcp_open_total{direction="outbound",target_ip="127.9.2.1",tls="true",peer="dst"}
 tcp_open_total{direction="outbound",peer="src",target_ip="127.9.2.1",tls="no_identity"} 7
 tcp_open_connections{direction="outbound",target_ip="127.9.2.1",tls="true",peer="dst"} 1
 response_total{direction="outbound",target_ip="10.0.0.1",classification="success"} 9
+outbound_http_route_request_statuses_total{parent_name="api",http_status="200",error=""} 3
+outbound_http_route_request_statuses_total{parent_name="api",http_status="",error="IO"} 4
 "#;
-        let of = |ip: &str| ip.starts_with("127.9.2.").then(|| "api".to_string());
+        let is_api = |name: &str| name == "api" || name.starts_with("127.9.2.");
+        let of = |name: &str| is_api(name).then(|| "api".to_string());
         let scraped = read_metrics(exposition, "web", &of);
         assert_eq!(scraped.requests, 7);
         let counts = &scraped.edges[&edge("web", "api")];
-        assert_eq!((counts.requests, counts.successes), (4, 3));
-        assert_eq!(counts.success_rate(), Some(0.75));
+        assert_eq!((counts.requests, counts.successes), (8, 3));
+        assert_eq!(counts.success_rate(), Some(0.375));
         assert_eq!(
             (counts.secured, counts.plain, counts.connections),
             (2, 0, 1)

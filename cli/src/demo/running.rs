@@ -315,9 +315,10 @@ impl Demo {
                 scrapes.spawn(async move { (index, scrape::get(admin, "/metrics").await) });
             }
         }
-        let service_of = |ip: &str| {
-            let found = Instance::all().find(|i| i.address(network).to_string() == ip)?;
-            Some(found.service.name.to_string())
+        let service_of = |name: &str| {
+            let by_address = || Instance::all().find(|i| i.address(network).to_string() == name);
+            let found = mesh::service(name).or_else(|| Some(by_address()?.service))?;
+            Some(found.name.to_string())
         };
         while let Some(Ok((index, scraped))) = scrapes.join_next().await {
             let running = &mut self.instances[index];
