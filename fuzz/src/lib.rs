@@ -1,1 +1,55 @@
-//! Properties that fuzz targets and corpus replays check.
+//! What must hold of every input, as plain functions over bytes: each panics where its law is
+//! broken, and returns for everything else.
+//!
+//! The same functions are run three ways: by `cargo test -p fuzz` on the corpora, on random bytes and
+//! on mutations of [`seeds`]; and by libFuzzer, on nightly, from the three lines of each file in
+//! `fuzz_targets/`:
+//!
+//! ```text
+//! cargo install cargo-fuzz
+//! cargo +nightly fuzz run --features libfuzzer http1_request -- -max_len=4096 -max_total_time=60
+//! ```
+//!
+//! Inputs that libFuzzer finds are kept in `corpus/TARGET/`, which every test run replays. The seeds
+//! there are written by `cargo run -p fuzz --example corpus`.
+
+pub mod api;
+pub mod control;
+pub mod detect;
+pub mod exposition;
+pub mod http1;
+pub mod http1_body;
+pub mod input;
+pub mod manifest;
+pub mod mutate;
+pub mod seeds;
+pub mod sniff;
+pub mod tls;
+pub mod transport_header;
+
+/// A law over bytes.
+pub type Property = fn(&[u8]);
+
+/// Every target: its name, as in `fuzz_targets/` and `corpus/`, and its law.
+pub const TARGETS: &[(&str, Property)] = &[
+    ("tls_detect", detect::tls),
+    ("http_detect", detect::http),
+    ("sniff", sniff::sniff),
+    ("sniff_race", sniff::race),
+    ("http1_request", http1::request),
+    ("http1_response", http1::response),
+    ("http1_chunked", http1_body::chunked),
+    ("transport_header", transport_header::read),
+    ("api_client_policy", api::client_policy),
+    ("api_server_policy", api::server_policy),
+    ("api_profile", api::profile),
+    ("api_endpoint_update", api::endpoint_update),
+    ("api_certificate", api::certificate),
+    ("manifest", manifest::read),
+    ("csr", control::csr),
+    ("token", control::token),
+    ("authority", control::authority),
+    ("x509", tls::certificate),
+    ("trust_anchors", tls::trust_anchors),
+    ("exposition", exposition::parse),
+];

@@ -1,0 +1,3 @@
+//! See `fuzz::http1::response`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::http1::response(input));

@@ -1,0 +1,3 @@
+//! See `fuzz::control::token`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::control::token(input));
