@@ -17,6 +17,7 @@ pub mod api;
 pub mod control;
 pub mod detect;
 pub mod exposition;
+pub mod garbage;
 pub mod http1;
 pub mod http1_body;
 pub mod input;
