@@ -60,7 +60,12 @@ impl fmt::Display for Outcome {
         writeln!(f, "{} streams in {seconds:.0} s", self.streams)?;
         writeln!(f, "panics: {}", self.panics)?;
         writeln!(f, "connections that did not end in time: {:?}", self.hung)?;
-        writeln!(f, "memory after a quarter: {} KiB, at the end: {} KiB", quarter >> 10, end >> 10)?;
+        writeln!(
+            f,
+            "memory after a quarter: {} KiB, at the end: {} KiB",
+            quarter >> 10,
+            end >> 10
+        )?;
         match &self.fault {
             None => write!(f, "afterwards a good request is answered"),
             Some(fault) => write!(f, "afterwards: {fault}"),
@@ -79,12 +84,19 @@ pub async fn run(streams: u64, seed: u64) -> Result<Outcome, String> {
     let began = Instant::now();
     let places = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
     let hung = Arc::new(Mutex::new(Vec::new()));
-    let mut outcome = Outcome { streams, ..Outcome::default() };
+    let mut outcome = Outcome {
+        streams,
+        ..Outcome::default()
+    };
     for nth in 0..streams {
         if nth == streams / 4 {
             outcome.resident_bytes.0 = resident_bytes();
         }
-        let place = places.clone().acquire_owned().await.expect("it is never closed");
+        let place = places
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
         let (net, hung) = (mesh.net.clone(), hung.clone());
         tokio::spawn(async move {
             if !send(&net, &mut Random::new(seed ^ nth)).await {
@@ -138,7 +150,9 @@ async fn send(net: &MemoryNet, random: &mut Random) -> bool {
         let mut buffer = vec![0; 4096];
         while !leaves && matches!(read.read(&mut buffer).await, Ok(1..)) {}
     };
-    tokio::time::timeout(END_WITHIN, async { tokio::join!(talk, listen) }).await.is_ok()
+    tokio::time::timeout(END_WITHIN, async { tokio::join!(talk, listen) })
+        .await
+        .is_ok()
 }
 
 /// Counts panics from now on, and shows the first few.
@@ -156,6 +170,9 @@ fn count_panics() -> Arc<AtomicU64> {
 /// Memory of this process; zero where the system does not tell.
 fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or_default() * 4096
 }

@@ -70,7 +70,9 @@ pub fn segments(random: &mut Random, names: &[&str]) -> Vec<Vec<u8>> {
 }
 
 fn noise(random: &mut Random, length_max: usize) -> Vec<u8> {
-    (0..random.below(length_max)).map(|_| random.byte()).collect()
+    (0..random.below(length_max))
+        .map(|_| random.byte())
+        .collect()
 }
 
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
