@@ -159,7 +159,7 @@ pub fn stream_error(error: &Error) -> StreamError {
             _ => StreamError::Reset,
         },
         Error::GoAway { .. } => StreamError::GoAway,
-        Error::Io(_) | Error::Closed => StreamError::Io,
+        Error::Io(_) | Error::Closed | Error::Unreachable => StreamError::Io,
         Error::Canceled => StreamError::Cancel,
         Error::Timeout(_) => StreamError::RequestTimeout,
         Error::Invalid(_) | Error::TooLarge(_) => StreamError::Unknown,

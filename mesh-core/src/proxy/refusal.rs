@@ -55,11 +55,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What a failed request is refused with.
-    pub fn of(error: &Error) -> Self {
+    /// What a request that was not sent is refused with.
+    pub fn of_unsent(error: &Error) -> Self {
         match error {
             Error::Timeout("connect") => Self::ConnectTimeout,
             Error::Io(error) => Self::Connect(error.to_string()),
+            other => Self::Connect(other.to_string()),
+        }
+    }
+
+    /// What a request that may have been processed is refused with.
+    pub fn of(error: &Error) -> Self {
+        match error {
             Error::Reset(reset) => Self::Reset(reset.code()),
             other => Self::Broken(other.to_string()),
         }

@@ -197,7 +197,10 @@ impl Endpoint {
     }
 
     async fn keep_http2(&self, io: BoxIo) -> Result<Arc<Http2Connection>, ConnectError> {
-        let mut options = Http2ClientOptions::default();
+        let mut options = Http2ClientOptions {
+            heed_unsent: self.common.connector.tls(&self.facts).is_ok(),
+            ..Http2ClientOptions::default()
+        };
         if let Some(params) = &self.facts.http2 {
             options = options.with_params(params);
         }

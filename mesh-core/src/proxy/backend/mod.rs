@@ -31,7 +31,7 @@ use crate::telemetry::metrics::{BalancerMetrics, BalancerUpdate};
 use crate::telemetry::{BalancerProtocol, Telemetry};
 use crate::time::Timestamp;
 use crate::traffic::balance::{EndpointSet, Member};
-use crate::wire::http::{Request, Response, SendError};
+use crate::wire::http::{Error, Request, Response, SendError};
 use endpoint::{Common, Endpoint, EndpointMetrics};
 use flight::Flight;
 
@@ -319,7 +319,9 @@ impl Backend {
                     error,
                 }) => {
                     flight.failed();
-                    self.missed(&mut tried, picked.state.address(), Refusal::of(&error))?;
+                    let unreachable = matches!(error, Error::Unreachable);
+                    let refused = Refusal::of_unsent(&error);
+                    self.missed(&mut tried, &picked, unreachable, refused)?;
                     request = unsent;
                 }
                 Err(SendError::Failed(error)) => {
@@ -347,7 +349,7 @@ impl Backend {
                         ConnectError::TimedOut => Refusal::ConnectTimeout,
                         error => Refusal::Connect(error.to_string()),
                     };
-                    self.missed(&mut tried, picked.state.address(), refused)?;
+                    self.missed(&mut tried, &picked, false, refused)?;
                 }
             }
         }
@@ -373,17 +375,27 @@ impl Backend {
         }
     }
 
-    /// Notes an endpoint that could not be reached. An error where no other is to be tried.
+    /// Notes an endpoint that nothing was sent to. An error where no other is to be tried.
+    /// `unreachable`: its proxy answered, and could not reach the application.
     fn missed(
         &self,
         tried: &mut Tried,
-        address: SocketAddr,
+        picked: &Picked,
+        unreachable: bool,
         refused: Refusal,
     ) -> Result<(), Refusal> {
-        tried.addresses.push(address);
         tried.attempts += 1;
+        let down = picked.state.is_down();
+        let state = self.state();
+        // A lone endpoint whose connection took no more requests is tried again on a new one.
+        if state.endpoints.len() > 1 || down || unreachable {
+            tried.addresses.push(picked.endpoint.address);
+        }
+        let all_tried =
+            state.endpoints.iter().all(|m| tried.addresses.contains(&m.endpoint.address));
         let waited = self.common.runtime.now().since(tried.since);
-        let give_up = self.state().forward
+        let give_up = (state.forward && (down || tried.attempts > 1))
+            || (unreachable && all_tried)
             || tried.attempts >= ATTEMPTS_MAX
             || waited >= self.failfast_timeout;
         if give_up { Err(refused) } else { Ok(()) }

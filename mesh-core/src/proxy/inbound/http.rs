@@ -31,7 +31,8 @@ use crate::time::Timestamp;
 use crate::traffic::authorize::authorize;
 use crate::traffic::classify::{Head, is_grpc};
 use crate::traffic::select;
-use crate::wire::http::{DrainWatch, Request, Response, Service, server};
+use crate::wire::http::client::UNSENT;
+use crate::wire::http::{DrainWatch, Request, Response, SendError, Service, server};
 
 const L5D_CLIENT_ID: HeaderName = HeaderName::from_static("l5d-client-id");
 const L5D_DST_CANONICAL: HeaderName = HeaderName::from_static("l5d-dst-canonical");
@@ -173,10 +174,13 @@ impl Http {
             status: None,
             _admitted: admitted,
         };
-        let response = match application.send(request).await {
+        let mut response = match application.send(request).await {
             Ok(response) => response,
             Err(error) => {
-                let refusal = Refusal::of(error.error());
+                let refusal = match &error {
+                    SendError::Unsent { error, .. } => Refusal::of_unsent(error),
+                    SendError::Failed(error) => Refusal::of(error),
+                };
                 let at = inbound.runtime.now();
                 record.end(End {
                     at,
@@ -190,6 +194,7 @@ impl Http {
             let took = inbound.runtime.now().since(began);
             log.write(&logged, &AccessResponse::new(&response, took, took));
         }
+        response.headers_mut().remove(UNSENT);
         record.status = Some(response.status());
         record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
         Ok(response.map(|body| observe::observe(body, &inbound.runtime.clock, None, record)))
@@ -260,8 +265,12 @@ impl Http {
             .http_error(refusal.inbound_error());
         // Applications are not told: only another proxy understands, and strips it.
         let meshed = matches!(self.0.tls, ServerTlsLabel::True { .. });
-        let broken = matches!(refusal, Refusal::Connect(_) | Refusal::ConnectTimeout);
-        refusal.response(asked, meshed, broken)
+        let unsent = matches!(refusal, Refusal::Connect(_) | Refusal::ConnectTimeout);
+        let mut response = refusal.response(asked, meshed, unsent);
+        if meshed && unsent {
+            response.headers_mut().insert(UNSENT, HeaderValue::from_static("true"));
+        }
+        response
     }
 
     fn handles(&self, allowed: Allowed) -> Handles {

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::future::Future;
 
-use ::http::{Extensions, Method, StatusCode};
+use ::http::{Extensions, HeaderName, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::watch;
@@ -77,7 +77,14 @@ pub struct Http2ClientOptions {
     /// Keep a copy of each request's head, so that one the peer refused comes back as
     /// [`SendError::Unsent`]. Costs about two allocations a request.
     pub recover_refused: bool,
+    /// Believe a response that has [`UNSENT`]: its request comes back as [`SendError::Unsent`],
+    /// where its body is whole. For peers that are proxies of the mesh.
+    pub heed_unsent: bool,
 }
+
+/// Marks a response by which a proxy says that nothing of the request reached its application, so
+/// that it may be sent elsewhere. Never from or to an application.
+pub const UNSENT: HeaderName = HeaderName::from_static("weft-unsent");
 
 impl Default for Http2ClientOptions {
     fn default() -> Self {
@@ -91,6 +98,7 @@ impl Default for Http2ClientOptions {
             max_concurrent_reset_streams: None,
             keep_alive: None,
             recover_refused: true,
+            heed_unsent: false,
         }
     }
 }
@@ -141,6 +149,7 @@ pub struct Http2Connection {
     /// The sender is dropped with the connection's task.
     closed: watch::Receiver<()>,
     recover_refused: bool,
+    heed_unsent: bool,
 }
 
 /// Opens an HTTP/2 connection over `io` and runs it in the background.
@@ -165,6 +174,7 @@ pub async fn connect(
         sender,
         closed,
         recover_refused: options.recover_refused,
+        heed_unsent: options.heed_unsent,
     })
 }
 
@@ -215,9 +225,13 @@ impl Http2Connection {
         let connect = *request.method() == Method::CONNECT;
         let (request, spare) = Spare::split(request, extensions, self.recover_refused);
         let response = self.sender.clone().try_send_request(request);
+        let heed_unsent = self.heed_unsent;
         async move {
             match response.await {
                 Ok(response) if connect => Ok(Box::pin(with_tunnel(response)).await),
+                Ok(response) if heed_unsent && response.headers().contains_key(UNSENT) => {
+                    spare.unsent_or(response.map(Body::http2))
+                }
                 Ok(response) => Ok(response.map(Body::http2)),
                 Err(mut failure) => {
                     let unsent = failure.take_message();
@@ -273,6 +287,20 @@ impl Spare {
         let (body, loan) = body.lend();
         let rest = Some((head.clone(), loan));
         (Request::from_parts(head, body), Self { extensions, rest })
+    }
+
+    /// The request where it is whole, else the response that says it was not sent.
+    fn unsent_or(self, mut response: Response) -> Result<Response, SendError> {
+        response.headers_mut().remove(UNSENT);
+        let request = self.rest.and_then(|(head, loan)| {
+            loan.call_in().map(|body| Request::from_parts(head, body))
+        });
+        let Some(mut request) = request else {
+            return Ok(response);
+        };
+        *request.extensions_mut() = self.extensions;
+        let error = Error::Unreachable;
+        Err(SendError::Unsent { request, error })
     }
 
     /// `unsent`: the request, where hyper still had it.

@@ -37,6 +37,9 @@ pub enum Error {
     /// Something took longer than its bound. The text says what.
     #[error("{0} timed out")]
     Timeout(&'static str),
+    /// The peer is a proxy of the mesh and could not reach its application: nothing was sent.
+    #[error("the peer's proxy cannot reach its application")]
+    Unreachable,
     /// This side gave up: the connection or the body's producer was dropped.
     #[error("canceled")]
     Canceled,

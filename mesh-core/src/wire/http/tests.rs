@@ -75,17 +75,25 @@ async fn connected(
     service: Arc<dyn Service>,
     drain: DrainWatch,
 ) -> (Http2Connection, oneshot::Receiver<Result<(), Error>>) {
+    connected_with(runtime, service, drain, &Http2ClientOptions::default()).await
+}
+
+async fn connected_with(
+    runtime: &Runtime,
+    service: Arc<dyn Service>,
+    drain: DrainWatch,
+    options: &Http2ClientOptions,
+) -> (Http2Connection, oneshot::Receiver<Result<(), Error>>) {
     let (near, far) = duplex(1 << 16);
     let (ended, end) = oneshot::channel();
-    let options = ServerOptions::default();
     let server = runtime.clone();
     runtime.spawn("server", async move {
         let io = Box::new(far);
+        let options = ServerOptions::default();
         let result = serve(&server, io, HttpVersion::Http2, &options, service, drain).await;
         let _ = ended.send(result);
     });
-    let options = Http2ClientOptions::default();
-    let connection = connect(runtime, Box::new(near), &options).await.unwrap();
+    let connection = connect(runtime, Box::new(near), options).await.unwrap();
     (connection, end)
 }
 
@@ -271,6 +279,37 @@ async fn a_refused_request_comes_back_whole_unless_its_body_was_read() {
         matches!(&error, SendError::Failed(error) if error.is_unprocessed()),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
+    let unsent = || {
+        service(|_| async {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            let mark = HeaderValue::from_static("true");
+            response.headers_mut().insert(super::client::UNSENT, mark);
+            response
+        })
+    };
+    let runtime = runtime();
+    let heeding = |heed_unsent| Http2ClientOptions {
+        heed_unsent,
+        ..Http2ClientOptions::default()
+    };
+    let (connection, _serving) = connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(true)).await;
+    let error = connection.send(get(Body::empty())).await.unwrap_err();
+    let SendError::Unsent { request, error } = error else {
+        panic!("{error}")
+    };
+    assert!(matches!(error, Error::Unreachable));
+    assert_eq!(request.headers()["l5d-test"], "kept");
+    assert_eq!(request.extensions().get::<u8>(), Some(&7));
+
+    // An application may say what it likes.
+    let (connection, _serving) = connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(false)).await;
+    let response = connection.send(get(Body::empty())).await.unwrap();
+    assert_eq!(response.status(), 502);
 }
 
 #[tokio::test]
