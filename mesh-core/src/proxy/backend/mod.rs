@@ -391,8 +391,10 @@ impl Backend {
         if state.endpoints.len() > 1 || down || unreachable {
             tried.addresses.push(picked.endpoint.address);
         }
-        let all_tried =
-            state.endpoints.iter().all(|m| tried.addresses.contains(&m.endpoint.address));
+        let all_tried = state
+            .endpoints
+            .iter()
+            .all(|m| tried.addresses.contains(&m.endpoint.address));
         let waited = self.common.runtime.now().since(tried.since);
         let give_up = (state.forward && (down || tried.attempts > 1))
             || (unreachable && all_tried)

@@ -268,7 +268,9 @@ impl Http {
         let unsent = matches!(refusal, Refusal::Connect(_) | Refusal::ConnectTimeout);
         let mut response = refusal.response(asked, meshed, unsent);
         if meshed && unsent {
-            response.headers_mut().insert(UNSENT, HeaderValue::from_static("true"));
+            response
+                .headers_mut()
+                .insert(UNSENT, HeaderValue::from_static("true"));
         }
         response
     }

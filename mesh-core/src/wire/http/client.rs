@@ -292,9 +292,9 @@ impl Spare {
     /// The request where it is whole, else the response that says it was not sent.
     fn unsent_or(self, mut response: Response) -> Result<Response, SendError> {
         response.headers_mut().remove(UNSENT);
-        let request = self.rest.and_then(|(head, loan)| {
-            loan.call_in().map(|body| Request::from_parts(head, body))
-        });
+        let request = self
+            .rest
+            .and_then(|(head, loan)| loan.call_in().map(|body| Request::from_parts(head, body)));
         let Some(mut request) = request else {
             return Ok(response);
         };

@@ -297,7 +297,8 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
         heed_unsent,
         ..Http2ClientOptions::default()
     };
-    let (connection, _serving) = connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(true)).await;
+    let (connection, _serving) =
+        connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(true)).await;
     let error = connection.send(get(Body::empty())).await.unwrap_err();
     let SendError::Unsent { request, error } = error else {
         panic!("{error}")
@@ -307,7 +308,8 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
     assert_eq!(request.extensions().get::<u8>(), Some(&7));
 
     // An application may say what it likes.
-    let (connection, _serving) = connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(false)).await;
+    let (connection, _serving) =
+        connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(false)).await;
     let response = connection.send(get(Body::empty())).await.unwrap();
     assert_eq!(response.status(), 502);
 }
