@@ -29,11 +29,12 @@ pub async fn accept_loop<F>(
 {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let slot = slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        // The drain is heard also while every slot is taken.
+        let slot = tokio::select! {
+            biased;
+            () = drain.draining() => return,
+            slot = slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
         let accepted = tokio::select! {
             biased;
             () = drain.draining() => return,
