@@ -57,15 +57,17 @@ fn parse_max_fds(limits: &str) -> Option<u64> {
 }
 
 fn clock_ticks() -> u64 {
+    // The standard library has no safe call for it.
+    #[allow(unsafe_code)]
     // SAFETY: sysconf takes and returns numbers.
-    #[allow(unsafe_code)] // The standard library has no safe call for it.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks).unwrap_or(100).max(1)
 }
 
 fn page_bytes() -> u64 {
+    // The standard library has no safe call for it.
+    #[allow(unsafe_code)]
     // SAFETY: sysconf takes and returns numbers.
-    #[allow(unsafe_code)] // The standard library has no safe call for it.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(bytes).unwrap_or(4096)
 }
