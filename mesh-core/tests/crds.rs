@@ -1,6 +1,9 @@
 //! The custom resource definitions in `deploy/crds` are those of the types. After a change of the
 //! types: `UPDATE_CRDS=1 cargo test -p mesh-core --test crds`.
 
+// A test of files in the repository reads them itself.
+#![allow(clippy::disallowed_methods)]
+
 use std::fs;
 use std::path::Path;
 

@@ -48,11 +48,13 @@ impl Terminal {
         raw.c_cc[libc::VMIN] = 0;
         raw.c_cc[libc::VTIME] = 0;
         set_attributes(fd, &raw).ok()?;
+        // io::Stdin lends its descriptor for no longer than itself.
+        #[allow(unsafe_code)]
         // SAFETY: descriptor 0 stays open for the life of the process: nothing here closes it.
-        #[allow(unsafe_code)] // io::Stdin lends its descriptor for no longer than itself.
         let stdin = unsafe { BorrowedFd::borrow_raw(fd) };
+        // As above.
+        #[allow(unsafe_code)]
         // SAFETY: the same descriptor, open for the life of the process.
-        #[allow(unsafe_code)] // As above.
         match unsafe { AsyncFd::register_with_interest(stdin, tokio::io::Interest::READABLE) } {
             Ok(input) => {
                 // The other screen, no cursor, no wrapping of long lines.
@@ -75,8 +77,9 @@ impl Terminal {
     /// How many lines it has; 24 where it does not say.
     fn rows(&self) -> usize {
         let mut size = MaybeUninit::<libc::winsize>::uninit();
+        // The standard library knows no terminals.
+        #[allow(unsafe_code)]
         // SAFETY: the call fills the struct or fails; it is read only where it did not fail.
-        #[allow(unsafe_code)] // The standard library knows no terminals.
         let rows = unsafe {
             match libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, size.as_mut_ptr()) {
                 0 => size.assume_init().ws_row,
@@ -93,8 +96,9 @@ impl Terminal {
                 return std::future::pending().await;
             };
             let mut byte = [0_u8];
+            // Unbuffered, as readiness wants it.
+            #[allow(unsafe_code)]
             // SAFETY: reads at most one byte into a buffer of one.
-            #[allow(unsafe_code)] // Unbuffered, as readiness wants it.
             let read = unsafe { libc::read(0, byte.as_mut_ptr().cast(), 1) };
             if read != 1 {
                 ready.clear_ready();
@@ -121,8 +125,9 @@ fn print(text: &str) {
 
 fn attributes(fd: i32) -> io::Result<libc::termios> {
     let mut attributes = MaybeUninit::uninit();
+    // The standard library knows no terminals.
+    #[allow(unsafe_code)]
     // SAFETY: tcgetattr fills the struct or fails; it is read only where it did not fail.
-    #[allow(unsafe_code)] // The standard library knows no terminals.
     unsafe {
         match libc::tcgetattr(fd, attributes.as_mut_ptr()) {
             0 => Ok(attributes.assume_init()),
@@ -132,8 +137,9 @@ fn attributes(fd: i32) -> io::Result<libc::termios> {
 }
 
 fn set_attributes(fd: i32, attributes: &libc::termios) -> io::Result<()> {
+    // The standard library knows no terminals.
+    #[allow(unsafe_code)]
     // SAFETY: reads a whole termios.
-    #[allow(unsafe_code)] // The standard library knows no terminals.
     match unsafe { libc::tcsetattr(fd, libc::TCSANOW, attributes) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -49,8 +49,9 @@ impl Process {
             .kill_on_drop(true)
             .process_group(0);
         let demo = std::process::id();
+        // The standard library cannot ask for a parent-death signal.
+        #[allow(unsafe_code)]
         // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid.
-        #[allow(unsafe_code)] // The standard library cannot ask for a parent-death signal.
         unsafe {
             command.pre_exec(move || {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -91,8 +92,9 @@ impl Process {
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
         if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
+            // The standard library only kills.
+            #[allow(unsafe_code)]
             // SAFETY: sends a signal to a child that has not been waited for: the number is its.
-            #[allow(unsafe_code)] // The standard library only kills.
             unsafe {
                 libc::kill(pid, libc::SIGTERM);
             }

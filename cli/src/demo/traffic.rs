@@ -282,11 +282,11 @@ impl GrpcClient {
 
     async fn sender(&self) -> io::Result<h2::client::SendRequest<Bytes>> {
         let mut shared = self.connection.lock().await;
-        if let Some(sender) = shared.take() {
-            if let Ok(sender) = sender.ready().await {
-                *shared = Some(sender.clone());
-                return Ok(sender);
-            }
+        if let Some(sender) = shared.take()
+            && let Ok(sender) = sender.ready().await
+        {
+            *shared = Some(sender.clone());
+            return Ok(sender);
         }
         let stream = TcpStream::connect(self.to).await?;
         stream.set_nodelay(true)?;

@@ -2,7 +2,7 @@
 //! stands behind them with tokio and the kernel, `runtime-sim` with simulated networks.
 //!
 //! Law: nothing else in this crate reaches a clock, socket, thread, file, environment variable or
-//! source of randomness. Every runtime passes [`contract`].
+//! source of randomness. Every runtime passes the tests in `contract`.
 
 pub mod clock;
 pub mod cluster;

@@ -1,6 +1,6 @@
 //! Tells HTTP/2 and HTTP/1 from everything else.
 //!
-//! [`http`] is Linkerd's rule for one read. [`HttpDetector`] applies the same rule to bytes that
+//! [`http()`] is Linkerd's rule for one read. [`HttpDetector`] applies the same rule to bytes that
 //! arrive in pieces: it waits where Linkerd would have judged half a request line.
 
 use super::Progress;
@@ -86,7 +86,7 @@ pub fn http(first_read: &[u8]) -> HttpFound {
 
 /// Detects HTTP in bytes that arrive in any segments.
 ///
-/// For bytes that hold a whole request line the verdict is [`http`]'s. Where fewer have come, and
+/// For bytes that hold a whole request line the verdict is [`http()`]'s. Where fewer have come, and
 /// they begin the preface or a request line with a registered method, it waits for more. So a
 /// request is HTTP however it is cut, while Linkerd carries one opaquely whose first segment has
 /// less than 14 bytes, and takes the first 14 bytes of `SSH-2.0-OpenSSH_9.6` for HTTP.
@@ -134,7 +134,7 @@ impl HttpDetector {
     }
 
     /// The verdict where no more bytes come, because the client closed its side or the time is up:
-    /// [`http`]'s on what was seen.
+    /// [`http()`]'s on what was seen.
     pub fn end(&self) -> HttpFound {
         self.found.unwrap_or_else(|| http(&self.seen))
     }

@@ -124,9 +124,9 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        #[allow(unsafe_code)]
         // SAFETY: the uninitialised bytes are only handed to `ReadBuf`, which keeps track of what
         // is initialised and never makes an initialised byte uninitialised.
-        #[allow(unsafe_code)]
         let mut buf = ReadBuf::uninit(unsafe { cursor.as_mut() });
         let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
         let read = buf.filled().len();
@@ -135,8 +135,8 @@ impl hyper::rt::Read for Stream {
             self.check_first_bytes(cx, ready.then_some(read))?;
         }
         ready!(polled)?;
-        // SAFETY: `ReadBuf` counts only bytes that are initialised as filled.
         #[allow(unsafe_code)]
+        // SAFETY: `ReadBuf` counts only bytes that are initialised as filled.
         unsafe {
             cursor.advance(read);
         }
