@@ -34,7 +34,7 @@ pub fn csr(input: &[u8]) {
         .issue(&*world.runtime.entropy, &key, names, validity)
         .expect("a good request is signed");
     let found = mesh_core::wire::tls::identities_of(&leaf.leaf_der);
-    assert_eq!(found, [world.server.identity.clone()]);
+    assert_eq!(found, std::slice::from_ref(&world.server.identity));
 }
 
 /// A token: nothing but a token that was signed here is taken, and for its own account alone.

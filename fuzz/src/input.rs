@@ -39,7 +39,7 @@ pub struct Stream {
 
 impl Stream {
     /// Of these segments; empty ones are left out, since they would say that the stream ended.
-    pub fn new(segments: &[&[u8]]) -> BoxIo {
+    pub fn boxed(segments: &[&[u8]]) -> BoxIo {
         let segments = segments.iter().filter(|segment| !segment.is_empty());
         Box::new(Self {
             segments: segments.map(|segment| segment.to_vec()).collect(),

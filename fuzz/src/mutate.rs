@@ -11,7 +11,7 @@ impl Draw {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Draw {
 
     /// A number below a bound that is not zero.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        (self.number() % bound as u64) as usize
     }
 
     /// One of a list that is not empty.
@@ -37,7 +37,7 @@ impl Draw {
     /// Random bytes, fewer than `bound`.
     pub fn bytes(&mut self, bound: usize) -> Vec<u8> {
         let length = self.below(bound);
-        (0..length).map(|_| self.next() as u8).collect()
+        (0..length).map(|_| self.number() as u8).collect()
     }
 }
 
@@ -93,8 +93,8 @@ pub fn mutate(input: &mut Vec<u8>, draw: &mut Draw) {
                 let again = input[at..].to_vec();
                 input.extend_from_slice(&again);
             }
-            _ if at == input.len() => input.push(draw.next() as u8),
-            5 => input[at] = draw.next() as u8,
+            _ if at == input.len() => input.push(draw.number() as u8),
+            5 => input[at] = draw.number() as u8,
             6 => input[at] ^= 1 << draw.below(8),
             _ => input[at] = input[at].wrapping_add(1),
         }

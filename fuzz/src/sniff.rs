@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// One stream.
 pub fn sniff(input: &[u8]) {
     let (whole, segments) = segments(input);
-    match run(sniff::sniff_tls(&Still, Stream::new(&segments), SECOND)) {
+    match run(sniff::sniff_tls(&Still, Stream::boxed(&segments), SECOND)) {
         Ok((sniffed, io)) => {
             assert_eq!(rest(io), whole);
             let expected = match TlsDetector::new().push(&whole) {
@@ -25,7 +25,7 @@ pub fn sniff(input: &[u8]) {
         }
         Err(error) => assert!(whole.is_empty(), "{error}"),
     }
-    match run(sniff::sniff_http(&Still, Stream::new(&segments), SECOND)) {
+    match run(sniff::sniff_http(&Still, Stream::boxed(&segments), SECOND)) {
         Ok((sniffed, io)) => {
             assert_eq!(rest(io), whole);
             let mut detector = HttpDetector::new();
@@ -46,7 +46,7 @@ pub fn race(input: &[u8]) {
     };
     let (client_whole, client) = segments(client);
     let (server_whole, server) = segments(server);
-    let streams = || (Stream::new(&client), Stream::new(&server));
+    let streams = || (Stream::boxed(&client), Stream::boxed(&server));
     let (near, far) = streams();
     if let Ok(raced) = run(sniff::race_http(&Still, near, far, SECOND)) {
         assert_eq!(rest(raced.client), client_whole);

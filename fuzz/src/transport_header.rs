@@ -11,7 +11,7 @@ const START_BYTES: usize = 27;
 /// Any stream.
 pub fn read(input: &[u8]) {
     let (whole, segments) = segments(input);
-    let mut io = Stream::new(&segments);
+    let mut io = Stream::boxed(&segments);
     let Ok(found) = run(header::read(&mut io)) else {
         return;
     };
@@ -22,6 +22,6 @@ pub fn read(input: &[u8]) {
     assert_eq!(rest, &whole[START_BYTES + length..]);
 
     let written = header::encode(&found);
-    let again = run(header::read(&mut Stream::new(&[&written])));
+    let again = run(header::read(&mut Stream::boxed(&[&written])));
     assert_eq!(again.expect("what is written can be read"), found);
 }

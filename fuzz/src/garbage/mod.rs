@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::mutate::Draw;
 use mesh::{APPLICATION, INBOUND, MESHED, Mesh, OUTBOUND, PLAIN, SERVER_NAME, at};
 use net::MemoryNet;
-use streams::{Random, segments};
+use streams::segments;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
@@ -99,7 +100,7 @@ pub async fn run(streams: u64, seed: u64) -> Result<Outcome, String> {
             .expect("it is never closed");
         let (net, hung) = (mesh.net.clone(), hung.clone());
         tokio::spawn(async move {
-            if !send(&net, &mut Random::new(seed ^ nth)).await {
+            if !send(&net, &mut Draw::new((seed << 32) ^ nth)).await {
                 let mut hung = hung.lock().unwrap_or_else(PoisonError::into_inner);
                 if hung.len() < 10 {
                     hung.push(nth);
@@ -119,8 +120,8 @@ pub async fn run(streams: u64, seed: u64) -> Result<Outcome, String> {
 }
 
 /// Sends one stream to one of the ways in. Whether its connection ended in time.
-async fn send(net: &MemoryNet, random: &mut Random) -> bool {
-    let (listener, original_dst) = match random.below(100) {
+async fn send(net: &MemoryNet, draw: &mut Draw) -> bool {
+    let (listener, original_dst) = match draw.below(100) {
         0..45 => (OUTBOUND, PLAIN),
         45..48 => (OUTBOUND, MESHED),
         48..92 => (INBOUND, APPLICATION),
@@ -129,8 +130,8 @@ async fn send(net: &MemoryNet, random: &mut Random) -> bool {
     let dialed = net.dial(at(listener), Some(at(original_dst))).await;
     let Ok((io, _)) = dialed else { return false };
     let (mut read, mut write) = tokio::io::split(io);
-    let segments = segments(random, &[SERVER_NAME, "app"]);
-    let manner = random.below(20);
+    let segments = segments(draw, &[SERVER_NAME, "app"]);
+    let manner = draw.below(20);
     let talk = async move {
         for segment in segments {
             if write.write_all(&segment).await.is_err() {

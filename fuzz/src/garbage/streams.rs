@@ -1,32 +1,7 @@
 //! Byte streams that no honest peer sends: random, or honest ones with faults. The same seed gives
 //! the same streams.
 
-/// Random numbers (splitmix64). Not for secrets.
-pub struct Random(u64);
-
-impl Random {
-    /// A sequence of its own for each seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`, which is not zero.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("it is below a usize")
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-}
+use crate::mutate::Draw;
 
 /// What honest peers say.
 const HONEST: [&[u8]; 14] = [
@@ -49,54 +24,54 @@ const HONEST: [&[u8]; 14] = [
 ];
 
 /// The segments of one stream. `names` are server names for ClientHellos.
-pub fn segments(random: &mut Random, names: &[&str]) -> Vec<Vec<u8>> {
-    let mut bytes = match random.below(10) {
-        0 | 1 => noise(random, 2048),
-        2 | 3 => client_hello(random, names),
-        _ => HONEST[random.below(HONEST.len())].to_vec(),
+pub fn segments(draw: &mut Draw, names: &[&str]) -> Vec<Vec<u8>> {
+    let mut bytes = match draw.below(10) {
+        0 | 1 => noise(draw, 2048),
+        2 | 3 => client_hello(draw, names),
+        _ => draw.of(&HONEST).to_vec(),
     };
-    if random.below(8) > 0 {
-        for _ in 0..=random.below(4) {
-            mutate(random, &mut bytes);
+    if draw.below(8) > 0 {
+        for _ in 0..=draw.below(4) {
+            mutate(draw, &mut bytes);
         }
     }
     let mut segments = Vec::new();
     while !bytes.is_empty() && segments.len() < 4 {
-        let rest = bytes.split_off(1 + random.below(bytes.len()));
+        let rest = bytes.split_off(1 + draw.below(bytes.len()));
         segments.push(std::mem::replace(&mut bytes, rest));
     }
     segments.push(bytes);
     segments
 }
 
-fn noise(random: &mut Random, length_max: usize) -> Vec<u8> {
-    (0..random.below(length_max))
-        .map(|_| random.byte())
+fn noise(draw: &mut Draw, length_max: usize) -> Vec<u8> {
+    (0..draw.below(length_max))
+        .map(|_| draw.number() as u8)
         .collect()
 }
 
-fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+fn mutate(draw: &mut Draw, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
-        bytes.extend(noise(random, 64));
+        bytes.extend(noise(draw, 64));
         return;
     }
-    let at = random.below(bytes.len());
-    match random.below(7) {
-        0 => bytes[at] = random.byte(),
-        1 => bytes[at] ^= 1 << random.below(8),
+    let at = draw.below(bytes.len());
+    match draw.below(7) {
+        0 => bytes[at] = draw.number() as u8,
+        1 => bytes[at] ^= 1 << draw.below(8),
         2 => bytes.truncate(at),
         3 => bytes.extend_from_within(at..),
-        4 => drop(bytes.splice(at..at, noise(random, 64))),
-        5 => drop(bytes.splice(at..at, HONEST[random.below(HONEST.len())].iter().copied())),
-        _ => drop(bytes.drain(at..(at + 1 + random.below(8)).min(bytes.len()))),
+        4 => drop(bytes.splice(at..at, noise(draw, 64))),
+        5 => drop(bytes.splice(at..at, draw.of(&HONEST).iter().copied())),
+        _ => drop(bytes.drain(at..(at + 1 + draw.below(8)).min(bytes.len()))),
     }
 }
 
 /// A ClientHello of TLS 1.3 with a random server name or one of `names`.
-fn client_hello(random: &mut Random, names: &[&str]) -> Vec<u8> {
-    let name = match names.get(random.below(2 * names.len().max(1))) {
+fn client_hello(draw: &mut Draw, names: &[&str]) -> Vec<u8> {
+    let name = match names.get(draw.below(2 * names.len().max(1))) {
         Some(name) => name.as_bytes().to_vec(),
-        None => format!("{:x}.example", random.next()).into_bytes(),
+        None => format!("{:x}.example", draw.number()).into_bytes(),
     };
     let u16s = |value: usize| u16::try_from(value).unwrap_or(u16::MAX).to_be_bytes();
     let mut extensions = Vec::new();
@@ -110,9 +85,9 @@ fn client_hello(random: &mut Random, names: &[&str]) -> Vec<u8> {
     extension(43, &[2, 3, 4]);
     extension(13, &[0, 2, 4, 3]);
     extension(10, &[0, 2, 0, 0x1d]);
-    let share: Vec<u8> = (0..32).map(|_| random.byte()).collect();
+    let share: Vec<u8> = (0..32).map(|_| draw.number() as u8).collect();
     extension(51, &[&[0, 36, 0, 0x1d, 0, 32][..], &share].concat());
-    let nonce: Vec<u8> = (0..32).map(|_| random.byte()).collect();
+    let nonce: Vec<u8> = (0..32).map(|_| draw.number() as u8).collect();
     let body = [
         &[3, 3][..],
         &nonce,
