@@ -11,6 +11,7 @@ pub mod directory;
 pub mod entropy;
 pub mod files;
 pub mod logging;
+pub mod memory;
 pub mod net;
 pub mod no_cluster;
 pub mod process;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_core::proxy::admin::LogLevels;
 use mesh_core::proxy::config::Config;
@@ -18,13 +19,14 @@ use tokio::sync::Notify;
 
 use crate::logging::{self, Format, LEVELS_DEFAULT, Levels, Output};
 use crate::no_cluster::NoCluster;
-use crate::{cores, process};
+use crate::{cores, memory, process};
 
 /// As in sysexits.h: linkerd2-proxy's code for a wrong configuration.
 const EX_USAGE: u8 = 64;
 
 /// Runs the proxy that the environment describes until it is told to end.
 pub fn proxy_main() -> ExitCode {
+    memory::use_one_arena();
     let (config, workers, levels) = match configure() {
         Ok(configured) => configured,
         Err(errors) => {
@@ -95,9 +97,16 @@ async fn run(config: Config, levels: Levels) -> Result<(), String> {
     };
     let (begin, draining) = drain::channel();
     tokio::spawn(end_when_told(signals, shutdown, begin));
+    tokio::spawn(give_memory_back());
     proxy::run(runtime, config, process, draining)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Start-up's memory first, then what bursts leave behind.
+async fn give_memory_back() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    memory::keep_giving_back().await;
 }
 
 /// The first signal, or `/shutdown`, begins a drain; a signal after that ends the process.

@@ -27,29 +27,28 @@ pub fn can_carry<B>(request: &http::Request<B>) -> bool {
         && !request.headers().contains_key(header::UPGRADE)
 }
 
-/// Makes an HTTP/1 request one that HTTP/2 carries. `fallback` is its host where it names none
+/// Makes an HTTP/1 request one that HTTP/2 carries. `fallback` makes its host where it names none
 /// (HTTP/1.0).
 ///
 /// # Errors
 /// [`NoAuthority`] where there is no host at all; the request is as it was.
-pub fn carry(request: &mut Request, fallback: Option<&str>) -> Result<(), NoAuthority> {
+pub fn carry(
+    request: &mut Request,
+    fallback: impl FnOnce() -> String,
+) -> Result<(), NoAuthority> {
     let absolute_form = request.uri().authority().is_some();
     let authority = authority_of(request, fallback).ok_or(NoAuthority)?;
-    let version = if request.version() == Version::HTTP_10 {
-        "HTTP/1.0"
-    } else {
-        "HTTP/1.1"
+    let proto = match (request.version(), absolute_form) {
+        (Version::HTTP_10, false) => "HTTP/1.0",
+        (Version::HTTP_10, true) => "HTTP/1.0; absolute-form",
+        (_, false) => "HTTP/1.1",
+        (_, true) => "HTTP/1.1; absolute-form",
     };
-    let proto = match absolute_form {
-        true => format!("{version}{ABSOLUTE_FORM}"),
-        false => version.to_string(),
-    };
-    let proto = HeaderValue::try_from(proto).expect("two words of ASCII");
     set_absolute(request, authority);
     let headers = request.headers_mut();
     strip_hop_by_hop(headers);
     headers.remove(header::HOST);
-    headers.insert(L5D_ORIG_PROTO, proto);
+    headers.insert(L5D_ORIG_PROTO, HeaderValue::from_static(proto));
     *request.version_mut() = Version::HTTP_2;
     Ok(())
 }
@@ -102,14 +101,17 @@ pub fn restore_response(response: &mut Response, version: Version) {
     };
 }
 
-/// The host a request is for: of its target, else of its Host header, else `fallback`.
-pub fn authority_of<B>(request: &http::Request<B>, fallback: Option<&str>) -> Option<Authority> {
+/// The host a request is for: of its target, else of its Host header, else what `fallback` makes.
+pub fn authority_of<B>(
+    request: &http::Request<B>,
+    fallback: impl FnOnce() -> String,
+) -> Option<Authority> {
     request
         .uri()
         .authority()
         .cloned()
         .or_else(|| host_header(request.headers()))
-        .or_else(|| fallback.and_then(|text| text.parse().ok()))
+        .or_else(|| Authority::from_maybe_shared(fallback()).ok())
 }
 
 fn host_header(headers: &HeaderMap) -> Option<Authority> {
@@ -164,7 +166,7 @@ mod tests {
             (Version::HTTP_11, "*", Some("web")),
         ] {
             let mut carried = request(version, uri, host);
-            carry(&mut carried, None).unwrap();
+            carry(&mut carried, String::new).unwrap();
             assert_eq!(carried.version(), Version::HTTP_2);
             assert!(carried.headers().get(header::HOST).is_none());
             assert!(restore(&mut carried));
@@ -178,8 +180,8 @@ mod tests {
     #[test]
     fn a_request_without_host_takes_the_fallback() {
         let mut carried = request(Version::HTTP_10, "/", None);
-        assert_eq!(carry(&mut carried, None), Err(NoAuthority));
-        carry(&mut carried, Some("10.0.0.1:80")).unwrap();
+        assert_eq!(carry(&mut carried, String::new), Err(NoAuthority));
+        carry(&mut carried, || "10.0.0.1:80".to_string()).unwrap();
         assert_eq!(carried.uri(), "http://10.0.0.1:80/");
     }
 

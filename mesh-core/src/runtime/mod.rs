@@ -20,9 +20,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use clock::BoxSleep;
 
 use crate::time::Timestamp;
 
@@ -75,12 +79,8 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Elapsed`] where the time ran out first.
-    pub async fn timeout<F: Future>(
-        &self,
-        duration: Duration,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
-        self.deadline(self.clock.now() + duration, future).await
+    pub fn timeout<F: Future>(&self, duration: Duration, future: F) -> Timed<F> {
+        self.deadline(self.clock.now() + duration, future)
     }
 
     /// Runs `future` until `deadline`; dropped where it takes longer. A future that is ready at
@@ -88,17 +88,10 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Elapsed`] where the deadline came first.
-    pub async fn deadline<F: Future>(
-        &self,
-        deadline: Timestamp,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
-        let sleep = self.clock.sleep_until(deadline);
-        tokio::pin!(future);
-        tokio::select! {
-            biased;
-            output = &mut future => Ok(output),
-            () = sleep => Err(Elapsed),
+    pub fn deadline<F: Future>(&self, deadline: Timestamp, future: F) -> Timed<F> {
+        Timed {
+            future,
+            sleep: self.clock.sleep_until(deadline),
         }
     }
 
@@ -121,6 +114,28 @@ impl Runtime {
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// A future with a deadline. By hand, as an `async fn` would hold its argument twice.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Timed<F> {
+        #[pin]
+        future: F,
+        sleep: BoxSleep,
+    }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        this.sleep.as_mut().poll(cx).map(|()| Err(Elapsed))
     }
 }
 

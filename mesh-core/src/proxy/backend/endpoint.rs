@@ -106,8 +106,8 @@ impl Endpoint {
             return self.send_http1(request).await;
         }
         if carried {
-            let fallback = self.facts.address.to_string();
-            if orig_proto::carry(&mut request, Some(&fallback)).is_err() {
+            let fallback = || self.facts.address.to_string();
+            if orig_proto::carry(&mut request, fallback).is_err() {
                 return Err(SendError::Failed(Error::Invalid("no usable host".into())));
             }
         }
@@ -137,25 +137,17 @@ impl Endpoint {
 
     async fn send_http1(self: &Arc<Self>, mut request: Request) -> Result<Response, SendError> {
         strip_hop_by_hop_but_upgrade(request.headers_mut());
-        let mut response = self.send_http1_on_any(request).await?;
-        strip_hop_by_hop_but_upgrade(response.headers_mut());
-        Ok(response)
-    }
-
-    async fn send_http1_on_any(
-        self: &Arc<Self>,
-        mut request: Request,
-    ) -> Result<Response, SendError> {
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
             match connection.send(request, Some(self.http1.clone())).await {
                 Err(SendError::Unsent {
                     request: unsent, ..
                 }) => request = unsent,
-                other => return other,
+                other => return other.map(strip_response),
             }
         }
-        let io = match self.open(Session::Http(HttpVersion::Http1)).await {
+        // What is rare is on the heap, lest every request's future be as large.
+        let io = match Box::pin(self.open(Session::Http(HttpVersion::Http1))).await {
             Ok(io) => io,
             Err(error) => {
                 return Err(SendError::Unsent {
@@ -168,6 +160,7 @@ impl Endpoint {
             .connection(io)
             .send(request, Some(self.http1.clone()))
             .await
+            .map(strip_response)
     }
 
     /// A new connection that carries bytes.
@@ -188,12 +181,16 @@ impl Endpoint {
         if let Some(connection) = usable() {
             return Ok(connection);
         }
-        let _turn = self.connecting.lock().await;
-        if let Some(connection) = usable() {
-            return Ok(connection);
-        }
-        let io = self.open(Session::Http(HttpVersion::Http2)).await?;
-        self.keep_http2(io).await
+        // On the heap, as it is rare.
+        Box::pin(async {
+            let _turn = self.connecting.lock().await;
+            if let Some(connection) = usable() {
+                return Ok(connection);
+            }
+            let io = self.open(Session::Http(HttpVersion::Http2)).await?;
+            self.keep_http2(io).await
+        })
+        .await
     }
 
     async fn keep_http2(&self, io: BoxIo) -> Result<Arc<Http2Connection>, ConnectError> {
@@ -274,6 +271,11 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
         drop(endpoint.revival().take());
         return;
     }
+}
+
+fn strip_response(mut response: Response) -> Response {
+    strip_hop_by_hop_but_upgrade(response.headers_mut());
+    response
 }
 
 fn unreached(error: ConnectError) -> Error {

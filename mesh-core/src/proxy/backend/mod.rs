@@ -406,11 +406,20 @@ impl Backend {
     /// An endpoint to send to, waiting for one where there is none (Linkerd's queue).
     async fn ready(&self, tried: &mut Tried) -> Result<Picked, Refusal> {
         // Subscribed before the look, so that no change between the two is missed.
-        let mut changed = self.common.changed.subscribe();
+        let changed = self.common.changed.subscribe();
         if let Some(endpoint) = self.pick(&tried.addresses)? {
             self.metrics.passed();
             return Ok(endpoint);
         }
+        // On the heap, as it is rare.
+        Box::pin(self.wait_ready(tried, changed)).await
+    }
+
+    async fn wait_ready(
+        &self,
+        tried: &mut Tried,
+        mut changed: watch::Receiver<u64>,
+    ) -> Result<Picked, Refusal> {
         let place = Place::take(&self.waiting, self.queue_capacity).ok_or(Refusal::LoadShed)?;
         let queued = self.metrics.queued();
         let began = self.common.runtime.now();

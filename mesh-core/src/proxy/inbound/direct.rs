@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Inbound, http, opaque};
+use super::{FoundHttp, Inbound, opaque};
 use crate::model::protocol::HttpVersion;
 use crate::model::server_policy::ServerProtocol;
 use crate::proxy::discover::inbound::PolicyWatch;
@@ -16,20 +16,22 @@ use crate::wire::http::DrainWatch;
 use crate::wire::sniff::{self, Sniffed};
 use crate::wire::transport_header::{self, TransportHeader};
 
-/// Serves one connection to the port of transport headers.
+/// Serves one connection to the port of transport headers, up to where it is HTTP.
 pub(super) async fn serve(
     inbound: &Arc<Inbound>,
     io: BoxIo,
     peer: SocketAddr,
     local: SocketAddr,
     drain: DrainWatch,
-) {
+) -> FoundHttp {
     let refuse = |why: &str, error| {
         tracing::info!(client = %peer, why, "direct connection refused");
         inbound.telemetry.inbound.tcp_error(local, error);
+        None
     };
     let timeout = inbound.config.detect_timeout;
-    let io = match sniff::sniff_tls(&*inbound.runtime.clock, io, timeout).await {
+    let sniffed = Box::pin(sniff::sniff_tls(&*inbound.runtime.clock, io, timeout));
+    let io = match sniffed.await {
         Ok((Sniffed::Found(TlsFound::Sni(sni)), io))
             if sni == inbound.credentials.local().server_name =>
         {
@@ -40,9 +42,7 @@ pub(super) async fn serve(
         Err(_) => return refuse("closed", InboundError::Io),
     };
     let alpn = [transport_header::ALPN];
-    let Some((mut io, client, agreed)) = inbound.accept_tls(io, local, &alpn).await else {
-        return;
-    };
+    let (mut io, client, agreed) = inbound.accept_tls(io, local, &alpn).await?;
     let Some(identity) = client else {
         return refuse("a client identity is required", InboundError::Unexpected);
     };
@@ -51,7 +51,7 @@ pub(super) async fn serve(
     }
     let header = match inbound
         .runtime
-        .timeout(timeout, transport_header::read(&mut io))
+        .timeout(timeout, Box::pin(transport_header::read(&mut io)))
         .await
     {
         Ok(Ok(header)) => header,
@@ -100,8 +100,9 @@ pub(super) async fn serve(
         client_id: Some(identity),
     };
     let session = inbound.session(io, target, peer, tls, policy);
-    match protocol.filter(|_| !carries_bytes) {
-        Some(version) => http::serve(inbound, session, version, drain).await,
-        None => opaque::serve(inbound, session, drain).await,
-    }
+    let Some(version) = protocol.filter(|_| !carries_bytes) else {
+        Box::pin(opaque::serve(inbound, session, drain)).await;
+        return None;
+    };
+    Some((session, version))
 }

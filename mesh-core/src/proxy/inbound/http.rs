@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
 use super::{Inbound, Session, client};
@@ -56,6 +57,7 @@ pub(super) async fn serve(
         inbound: inbound.clone(),
         target,
         peer,
+        client_id: client_id(&tls),
         tls,
         policy,
         handles: Mutex::default(),
@@ -84,6 +86,8 @@ struct Inner {
     target: SocketAddr,
     peer: SocketAddr,
     tls: ServerTlsLabel,
+    /// What `l5d-client-id` says of this connection's client.
+    client_id: Option<HeaderValue>,
     policy: PolicyWatch,
     /// Metrics by the policy and what allowed the request; few for one connection.
     handles: Mutex<Vec<(Allowed, Handles)>>,
@@ -108,14 +112,13 @@ struct Handles {
 
 impl Service for Http {
     fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        let this = self.clone();
-        Box::pin(async move { this.handle(request).await })
+        Box::pin(self.clone().handle(request))
     }
 }
 
 impl Http {
     /// Answers one request: from the application, or with a refusal.
-    async fn handle(&self, mut request: Request) -> Response {
+    async fn handle(self, mut request: Request) -> Response {
         let carried = orig_proto::restore(&mut request);
         let asked = Asked::of(&request);
         let mut response = match self.proxy(request).await {
@@ -247,12 +250,8 @@ impl Http {
         let headers = request.headers_mut();
         headers.remove(L5D_CLIENT_ID);
         headers.remove(L5D_DST_CANONICAL);
-        if let ServerTlsLabel::True {
-            client_id: Some(identity),
-        } = &self.0.tls
-            && let Ok(value) = HeaderValue::from_str(identity.as_str())
-        {
-            headers.insert(L5D_CLIENT_ID, value);
+        if let Some(client_id) = &self.0.client_id {
+            headers.insert(L5D_CLIENT_ID, client_id.clone());
         }
     }
 
@@ -354,6 +353,15 @@ impl Http {
             tls: self.0.tls.clone(),
         }
     }
+}
+
+fn client_id(tls: &ServerTlsLabel) -> Option<HeaderValue> {
+    let ServerTlsLabel::True { client_id } = tls else {
+        return None;
+    };
+    // Through `Bytes`, so that clones share it.
+    let bytes = Bytes::from(client_id.as_ref()?.as_str().to_string());
+    HeaderValue::from_maybe_shared(bytes).ok()
 }
 
 /// Routes and authorizations that one connection keeps metrics at hand for.

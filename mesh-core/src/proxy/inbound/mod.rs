@@ -62,13 +62,29 @@ struct Session {
     policy: PolicyWatch,
 }
 
-/// Serves one connection of a client.
+/// Serves one connection of a client. What comes before HTTP, and what is not HTTP, is on the heap
+/// for as long as it lasts: an idle connection of HTTP keeps what serves HTTP alone.
 pub async fn serve_connection(
     inbound: Arc<Inbound>,
     connection: Connection,
     forward: Option<SocketAddr>,
     drain: DrainWatch,
 ) {
+    let until_http = serve_until_http(&inbound, connection, forward, drain.clone());
+    if let Some((session, version)) = Box::pin(until_http).await {
+        http::serve(&inbound, session, version, drain).await;
+    }
+}
+
+/// What of a connection turned out to be HTTP. None: it was something else, and is over.
+type FoundHttp = Option<(Session, HttpVersion)>;
+
+async fn serve_until_http(
+    inbound: &Arc<Inbound>,
+    connection: Connection,
+    forward: Option<SocketAddr>,
+    drain: DrainWatch,
+) -> FoundHttp {
     let Connection {
         io,
         peer,
@@ -77,14 +93,15 @@ pub async fn serve_connection(
     } = connection;
     let target = forward.or(original_dst).unwrap_or(local);
     if forward.is_none() && target.port() == inbound.config.direct_port {
-        return direct::serve(&inbound, io, peer, target, drain).await;
+        return Box::pin(direct::serve(inbound, io, peer, target, drain)).await;
     }
     if forward.is_none() && !inbound.is_own(target.ip()) {
         tracing::info!(client = %peer, %target, "not an address of this workload; closed");
-        return inbound
+        inbound
             .telemetry
             .inbound
             .tcp_error(target, InboundError::Unexpected);
+        return None;
     }
     let policy = inbound.ports.find(target.port());
     let opaque = matches!(policy.current().protocol, ServerProtocol::Opaque)
@@ -92,9 +109,10 @@ pub async fn serve_connection(
     if opaque {
         let tls = ServerTlsLabel::NoIdentity(NoServerTls::PortSkipped);
         let session = inbound.session(io, target, peer, tls, policy);
-        return opaque::serve(&inbound, session, drain).await;
+        Box::pin(opaque::serve(inbound, session, drain)).await;
+        return None;
     }
-    inbound.terminate(io, target, peer, policy, drain).await;
+    inbound.terminate(io, target, peer, policy, drain).await
 }
 
 impl Inbound {
@@ -106,13 +124,16 @@ impl Inbound {
         peer: SocketAddr,
         policy: PolicyWatch,
         drain: DrainWatch,
-    ) {
+    ) -> FoundHttp {
         let tls = ServerTlsLabel::NoIdentity(NoServerTls::NoTlsFromRemote);
         let timeout = self.config.detect_timeout;
         let dial = self.dial_for(target, opaque::authorized(peer, &tls, &policy).is_ok());
-        let detected = match detect::tls(&self.runtime, io, timeout, dial).await {
+        let detected = match Box::pin(detect::tls(&self.runtime, io, timeout, dial)).await {
             Ok(detected) => detected,
-            Err(_) => return self.telemetry.inbound.tcp_error(target, InboundError::Io),
+            Err(_) => {
+                self.telemetry.inbound.tcp_error(target, InboundError::Io);
+                return None;
+            }
         };
         let Detected {
             found,
@@ -121,12 +142,10 @@ impl Inbound {
         } = detected;
         match found {
             Secured::Found(TlsFound::Sni(sni)) if sni == self.credentials.local().server_name => {
-                let Some((io, client, _)) = self.accept_tls(io, target, &[]).await else {
-                    return;
-                };
+                let (io, client, _) = self.accept_tls(io, target, &[]).await?;
                 let tls = ServerTlsLabel::True { client_id: client };
                 let session = self.session(io, target, peer, tls, policy);
-                self.detect(session, None, drain).await;
+                return self.detect(session, None, drain).await;
             }
             Secured::Found(found @ (TlsFound::Sni(_) | TlsFound::NoSni)) => {
                 let sni = match &found {
@@ -135,15 +154,15 @@ impl Inbound {
                 };
                 let tls = ServerTlsLabel::Opaque { sni: sni.into() };
                 let session = self.session(io, target, peer, tls, policy);
-                opaque::serve(self, session, drain).await;
+                Box::pin(opaque::serve(self, session, drain)).await;
             }
             Secured::Found(TlsFound::NotTls) => {
                 let session = self.session(io, target, peer, tls, policy);
-                self.detect(session, server, drain).await;
+                return self.detect(session, server, drain).await;
             }
             Secured::ServerFirst => {
                 let session = self.session(io, target, peer, tls, policy);
-                opaque::carry_on(self, session, server, drain).await;
+                Box::pin(opaque::carry_on(self, session, server, drain)).await;
             }
             Secured::Silent => {
                 tracing::info!(client = %peer, %target, "silent; closed");
@@ -152,6 +171,7 @@ impl Inbound {
                     .tcp_error(target, InboundError::TlsDetectionTimeout);
             }
         }
+        None
     }
 
     /// Dials the application of a target, where that is allowed.
@@ -172,7 +192,8 @@ impl Inbound {
         target: SocketAddr,
         alpn: &[&'static [u8]],
     ) -> Option<(BoxIo, Option<Identity>, Option<Vec<u8>>)> {
-        let accept = tls_server::accept(io, &self.credentials, alpn);
+        // On the heap for as long as the handshake takes.
+        let accept = Box::pin(tls_server::accept(io, &self.credentials, alpn));
         match self
             .runtime
             .timeout(self.config.detect_timeout, accept)
@@ -192,27 +213,26 @@ impl Inbound {
         session: Session,
         server: Option<Dialed<()>>,
         drain: DrainWatch,
-    ) {
+    ) -> FoundHttp {
         let meshed = matches!(session.tls, ServerTlsLabel::True { .. });
         let policy = session.policy.current();
         match &policy.protocol {
             ServerProtocol::Opaque | ServerProtocol::Tls => {
-                opaque::carry_on(self, session, server, drain).await;
+                Box::pin(opaque::carry_on(self, session, server, drain)).await;
+                None
             }
             ServerProtocol::Http2(_) | ServerProtocol::Grpc(_) => {
-                http::serve(self, session, HttpVersion::Http2, drain).await;
+                Some((session, HttpVersion::Http2))
             }
-            ServerProtocol::Http1(_) if !meshed => {
-                http::serve(self, session, HttpVersion::Http1, drain).await;
-            }
+            ServerProtocol::Http1(_) if !meshed => Some((session, HttpVersion::Http1)),
             // A meshed client may carry HTTP/1 over HTTP/2. Silence is taken for HTTP/1.
             ServerProtocol::Http1(_) => {
                 let timeout = self.config.detect_timeout;
                 self.sniff(session, timeout, Some(HttpVersion::Http1), None, drain)
-                    .await;
+                    .await
             }
             ServerProtocol::Detect { timeout, .. } => {
-                self.sniff(session, *timeout, None, server, drain).await;
+                self.sniff(session, *timeout, None, server, drain).await
             }
         }
     }
@@ -225,7 +245,7 @@ impl Inbound {
         silent: Option<HttpVersion>,
         server: Option<Dialed<()>>,
         drain: DrainWatch,
-    ) {
+    ) -> FoundHttp {
         let metrics = self.telemetry.inbound.detect(&session.server_labels());
         let began = self.runtime.now();
         let Session {
@@ -239,7 +259,7 @@ impl Inbound {
         // port as it is: for others a connection would be an answer.
         let allowed = silent.is_none() && opaque::authorized(peer, &tls, &policy).is_ok();
         let dial = self.dial_for(target, allowed);
-        let detected = detect::http(&self.runtime, io, timeout, server, dial).await;
+        let detected = Box::pin(detect::http(&self.runtime, io, timeout, server, dial)).await;
         let took = self.runtime.now().since(began);
         let Detected {
             found,
@@ -247,7 +267,10 @@ impl Inbound {
             server,
         } = match detected {
             Ok(detected) => detected,
-            Err(_) => return metrics.detected(Detection::Error, took),
+            Err(_) => {
+                metrics.detected(Detection::Error, took);
+                return None;
+            }
         };
         let (detection, version) = match found {
             Spoken::Http(HttpVersion::Http1) => (Detection::Http1, Some(HttpVersion::Http1)),
@@ -263,10 +286,11 @@ impl Inbound {
             tls,
             policy,
         };
-        match version {
-            Some(version) => http::serve(self, session, version, drain).await,
-            None => opaque::carry_on(self, session, server, drain).await,
-        }
+        let Some(version) = version else {
+            Box::pin(opaque::carry_on(self, session, server, drain)).await;
+            return None;
+        };
+        Some((session, version))
     }
 
     fn session(

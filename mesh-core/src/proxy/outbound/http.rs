@@ -1,5 +1,6 @@
 //! Requests on the way out. `handle` is the whole way of one, top to bottom.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -106,8 +107,7 @@ struct RouteHandles {
 
 impl Service for Http {
     fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        let this = self.clone();
-        Box::pin(async move { this.handle(request).await })
+        Box::pin(self.clone().handle(request))
     }
 }
 
@@ -127,7 +127,7 @@ impl Http {
     }
 
     /// Answers one request: from an endpoint, or with a refusal.
-    pub(super) async fn handle(&self, request: Request) -> Response {
+    pub(super) async fn handle(self, request: Request) -> Response {
         let asked = Asked::of(&request);
         match self.proxy(request).await {
             Ok(response) => response,
@@ -154,14 +154,15 @@ impl Http {
         self.normalize(&mut request)?;
 
         let mut record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
-        let sent = plan.backend.send(request, required.as_deref());
+        // Pinned in its place: moved on, it would be in this future twice.
+        let mut sent = pin!(plan.backend.send(request, required.as_deref()));
         let sent = match deadline {
             Some(deadline) => outbound
                 .runtime
                 .deadline(deadline, sent)
                 .await
                 .unwrap_or(Err(Refusal::RequestTimeout)),
-            None => sent.await,
+            None => sent.as_mut().await,
         };
         let (mut response, flight) = match sent {
             Ok(sent) => sent,
@@ -202,8 +203,7 @@ impl Http {
         if request.version() != http::Version::HTTP_2 || request.uri().authority().is_some() {
             return Ok(());
         }
-        let fallback = self.0.target.to_string();
-        let authority = orig_proto::authority_of(request, Some(&fallback))
+        let authority = orig_proto::authority_of(request, || self.0.target.to_string())
             .ok_or_else(|| Refusal::BadRequest("request without a usable host".into()))?;
         orig_proto::set_absolute(request, authority);
         Ok(())

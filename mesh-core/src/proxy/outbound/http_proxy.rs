@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Method, StatusCode, Version};
 
-use super::http::Http;
+use super::http::{self as outbound_http, Http};
 use super::{Accepted, Outbound, target_of};
 use crate::model::protocol::HttpVersion;
 use crate::model::target::NameAddr;
@@ -95,7 +95,7 @@ impl Proxy {
         if request.uri().authority().is_none() {
             return Err(wanted());
         }
-        let authority = orig_proto::authority_of(&request, None).ok_or_else(wanted)?;
+        let authority = orig_proto::authority_of(&request, String::new).ok_or_else(wanted)?;
         let name = NameAddr::with_default_port(authority.as_str(), 80).map_err(|_| wanted())?;
         if connect {
             return self.tunnel(request.version(), name).await;
@@ -160,7 +160,10 @@ impl Proxy {
                     target,
                     destination,
                 };
-                outbound.serve(accepted, &known, drain).await;
+                let serve = outbound.serve_until_http(accepted, &known, drain.clone());
+                if let Some((accepted, version)) = Box::pin(serve).await {
+                    outbound_http::serve(&outbound, accepted, version, drain).await;
+                }
             });
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::OK;

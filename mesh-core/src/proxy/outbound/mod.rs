@@ -44,13 +44,28 @@ pub struct Outbound {
 /// How long a new connection waits for the control plane's first word on its destination.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves one connection of the application.
+/// Serves one connection of the application. What comes before HTTP, and what is not HTTP, is on
+/// the heap for as long as it lasts: an idle connection of HTTP keeps what serves HTTP alone.
 pub async fn serve_connection(
     outbound: Arc<Outbound>,
     connection: Connection,
     how: OutboundDestination,
     drain: DrainWatch,
 ) {
+    let until_http = Box::pin(serve_until_http(&outbound, connection, how, drain.clone()));
+    if let Some((accepted, version)) = until_http.await {
+        http::serve(&outbound, accepted, version, drain).await;
+    }
+}
+
+/// Serves a connection up to where it turns out to be HTTP. None: it was something else, and is
+/// over.
+async fn serve_until_http(
+    outbound: &Arc<Outbound>,
+    connection: Connection,
+    how: OutboundDestination,
+    drain: DrainWatch,
+) -> Option<(Accepted, HttpVersion)> {
     let target = match (how, connection.original_dst) {
         (OutboundDestination::Original, Some(address)) if address != connection.local => {
             Target::Address(address)
@@ -62,11 +77,12 @@ pub async fn serve_connection(
                 .telemetry
                 .outbound
                 .tcp_error(OutboundError::Unexpected);
-            return;
+            return None;
         }
         (OutboundDestination::Fixed(name), _) => target_of(name),
         (OutboundDestination::HttpProxy, _) => {
-            return http_proxy::serve(outbound, connection, drain).await;
+            Box::pin(http_proxy::serve(outbound.clone(), connection, drain)).await;
+            return None;
         }
     };
     let Ok(destination) = outbound.destinations.find(&target) else {
@@ -75,19 +91,15 @@ pub async fn serve_connection(
             .telemetry
             .outbound
             .tcp_error(OutboundError::LoadShed);
-        return;
+        return None;
     };
-    let known = outbound
-        .runtime
-        .timeout(DISCOVERY_TIMEOUT, destination.wait_known())
-        .await;
-    let Ok(Some(known)) = known else {
+    let Some(known) = outbound.wait_known(&destination).await else {
         tracing::warn!(%target, "nothing known of the destination in time; closed");
         outbound
             .telemetry
             .outbound
             .tcp_error(OutboundError::FailFast);
-        return;
+        return None;
     };
     let mut labels = OutboundTransport {
         target_addr: connection.local,
@@ -104,7 +116,7 @@ pub async fn serve_connection(
         target,
         destination,
     };
-    outbound.serve(accepted, &known, drain).await;
+    outbound.serve_until_http(accepted, &known, drain).await
 }
 
 /// A connection whose destination is known.
@@ -115,28 +127,44 @@ struct Accepted {
 }
 
 impl Outbound {
-    async fn serve(self: &Arc<Self>, accepted: Accepted, known: &Known, drain: DrainWatch) {
+    async fn wait_known(&self, destination: &Destination) -> Option<Known> {
+        if let Some(known) = destination.known() {
+            return Some(known);
+        }
+        let known = self
+            .runtime
+            .timeout(DISCOVERY_TIMEOUT, destination.wait_known());
+        Box::pin(known).await.ok().flatten()
+    }
+
+    /// Serves a connection by what its policy says of it, up to where that is HTTP.
+    async fn serve_until_http(
+        self: &Arc<Self>,
+        accepted: Accepted,
+        known: &Known,
+        drain: DrainWatch,
+    ) -> Option<(Accepted, HttpVersion)> {
         let parent = &known.policy.parent;
         match &known.policy.protocol {
             ClientProtocol::Opaque(routes) => {
                 self.count_protocol(OutboundProtocol::Opaque, known);
-                opaque::serve(self, accepted, parent, &routes.routes, drain).await;
+                let serve = opaque::serve(self, accepted, parent, &routes.routes, drain);
+                Box::pin(serve).await;
+                None
             }
-            ClientProtocol::Http1(_) => {
-                http::serve(self, accepted, HttpVersion::Http1, drain).await;
-            }
+            ClientProtocol::Http1(_) => Some((accepted, HttpVersion::Http1)),
             ClientProtocol::Http2(_) | ClientProtocol::Grpc(_) => {
-                http::serve(self, accepted, HttpVersion::Http2, drain).await;
+                Some((accepted, HttpVersion::Http2))
             }
             ClientProtocol::Tls(routes) => {
                 self.count_protocol(OutboundProtocol::Tls, known);
-                opaque::serve_tls(self, accepted, parent, &routes.routes, drain).await;
+                let serve = opaque::serve_tls(self, accepted, parent, &routes.routes, drain);
+                Box::pin(serve).await;
+                None
             }
             ClientProtocol::Detect {
                 timeout, opaque, ..
-            } => {
-                self.detect(accepted, known, *timeout, opaque, drain).await;
-            }
+            } => self.detect(accepted, known, *timeout, opaque, drain).await,
         }
     }
 
@@ -149,7 +177,7 @@ impl Outbound {
         timeout: Duration,
         opaque: &OpaqueRoutes,
         drain: DrainWatch,
-    ) {
+    ) -> Option<(Accepted, HttpVersion)> {
         let metrics = self
             .telemetry
             .outbound
@@ -167,16 +195,17 @@ impl Outbound {
             }
             opaque::dial(self, &known.policy.parent, route?).await.ok()
         };
-        let detected = detect::http(&self.runtime, io, timeout, None, dial).await;
+        let detected = Box::pin(detect::http(&self.runtime, io, timeout, None, dial)).await;
         let took = self.runtime.now().since(began);
+        let Ok(detected) = detected else {
+            metrics.detected(Detection::Error, took);
+            return None;
+        };
         let Detected {
             found,
             client: io,
             server,
-        } = match detected {
-            Ok(detected) => detected,
-            Err(_) => return metrics.detected(Detection::Error, took),
-        };
+        } = detected;
         let accepted = Accepted {
             io,
             target,
@@ -190,14 +219,19 @@ impl Outbound {
         };
         metrics.detected(detection, took);
         if let Spoken::Http(version) = found {
-            return http::serve(self, accepted, version, drain).await;
+            return Some((accepted, version));
         }
         self.count_protocol(OutboundProtocol::Opaque, known);
         let parent = &known.policy.parent;
         match server {
-            Some(server) => opaque::join(self, accepted, parent, route, server, drain).await,
-            None => opaque::serve(self, accepted, parent, &opaque.routes, drain).await,
+            Some(server) => {
+                Box::pin(opaque::join(self, accepted, parent, route, server, drain)).await;
+            }
+            None => {
+                Box::pin(opaque::serve(self, accepted, parent, &opaque.routes, drain)).await;
+            }
         }
+        None
     }
 
     fn count_protocol(&self, protocol: OutboundProtocol, known: &Known) {

@@ -11,11 +11,16 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::Error;
+use super::h1::Informational;
 
 /// A body: data, then perhaps trailers. An error of it that is a reset makes the HTTP/2 stream
 /// that it is sent on be reset with the same code.
 #[derive(Default)]
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// The way back for informational responses, where the request came by HTTP/1.1.
+    informational: Option<Informational>,
+}
 
 #[derive(Default)]
 enum Kind {
@@ -35,7 +40,14 @@ type Wrapped = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error> + Send>>
 impl Body {
     /// No data and no trailers.
     pub const fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::of(Kind::Empty)
+    }
+
+    const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            informational: None,
+        }
     }
 
     /// Data already there.
@@ -44,21 +56,32 @@ impl Body {
         if data.is_empty() {
             Self::empty()
         } else {
-            Self(Kind::Full(data))
+            Self::of(Kind::Full(data))
         }
     }
 
     /// Any other body, on the heap.
     pub fn wrap(body: impl http_body::Body<Data = Bytes, Error = Error> + Send + 'static) -> Self {
-        Self(Kind::Wrapped(Box::pin(body)))
+        Self::of(Kind::Wrapped(Box::pin(body)))
     }
 
     pub(super) fn http2(incoming: Incoming) -> Self {
         if incoming.is_end_stream() {
             Self::empty()
         } else {
-            Self(Kind::Http2(incoming))
+            Self::of(Kind::Http2(incoming))
         }
+    }
+
+    /// The way back for informational responses to the request that this is the body of, where
+    /// its client can take them.
+    pub fn informational(&self) -> Option<&Informational> {
+        self.informational.as_ref()
+    }
+
+    pub(super) fn with_informational(mut self, informational: Informational) -> Self {
+        self.informational = Some(informational);
+        self
     }
 
     /// All of the data, where it is at most `bytes_max`; trailers are dropped.
@@ -89,12 +112,20 @@ impl Body {
 
     /// Splits off what can bring this body back while nobody has read from it.
     pub(super) fn lend(self) -> (Self, Loan) {
-        match self.0 {
-            Kind::Empty => (Self::empty(), Loan::Copy(Self::empty())),
-            Kind::Full(data) => (Self::full(data.clone()), Loan::Copy(Self::full(data))),
+        let informational = self.informational;
+        let whole = |kind| Self {
+            kind,
+            informational,
+        };
+        match self.kind {
+            Kind::Empty => (Self::empty(), Loan::Copy(whole(Kind::Empty))),
+            Kind::Full(data) => (
+                Self::full(data.clone()),
+                Loan::Copy(whole(Kind::Full(data))),
+            ),
             kind => {
-                let slot = Arc::new(Mutex::new(Some(Self(kind))));
-                (Self(Kind::Lent(slot.clone())), Loan::Slot(slot))
+                let slot = Arc::new(Mutex::new(Some(whole(kind))));
+                (Self::of(Kind::Lent(slot.clone())), Loan::Slot(slot))
             }
         }
     }
@@ -123,11 +154,11 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(data) => {
                 let data = std::mem::take(data);
-                self.0 = Kind::Empty;
+                self.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Kind::Http2(incoming) => {
@@ -143,7 +174,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Full(data) => data.is_empty(),
             Kind::Http2(incoming) => incoming.is_end_stream(),
@@ -156,7 +187,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(data) => SizeHint::with_exact(data.len() as u64),
             Kind::Http2(incoming) => incoming.size_hint(),
@@ -207,7 +238,7 @@ impl From<String> for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
+        f.write_str(match &self.kind {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
             Kind::Http2(_) => "Body(http/2)",
@@ -217,4 +248,4 @@ impl fmt::Debug for Body {
     }
 }
 
-const _: () = assert!(size_of::<Body>() <= 48);
+const _: () = assert!(size_of::<Body>() <= 56);

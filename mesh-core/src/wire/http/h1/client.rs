@@ -126,8 +126,7 @@ impl Connection {
     /// the server wants it or [`CONTINUE_TIMEOUT`] has passed.
     ///
     /// A response that leaves HTTP (101, or 2xx to CONNECT) has the raw stream as [`Upgraded`].
-    /// Informational responses but 100 and 101 go to the [`Informational`] among the request's
-    /// extensions.
+    /// Informational responses but 100 and 101 go to the [`Informational`] of the request's body.
     ///
     /// # Errors
     /// [`SendError`].
@@ -171,6 +170,8 @@ struct Exchange {
     decoder: HeadDecoder,
     /// The request does not keep the connection from being used again.
     keep_alive: bool,
+    /// The way back for informational responses.
+    informational: Option<Informational>,
     informational_left: u8,
     /// Some byte of a response came.
     answered: bool,
@@ -193,8 +194,10 @@ impl Exchange {
             ConnectionField::Absent
         };
         request_head(parts, framing, connection, link.transport.out());
+        let informational = body.informational().cloned();
         let upload = Upload::new(framing, body, expects_continue(parts));
         Self {
+            informational,
             decoder: HeadDecoder::new(link.head_bytes_max),
             link,
             upload,
@@ -237,7 +240,7 @@ impl Exchange {
                 .ok_or(Refusal::TooManyInformational)?;
             if status == StatusCode::CONTINUE {
                 self.upload.release();
-            } else if let Some(informational) = parts.extensions.get::<Informational>() {
+            } else if let Some(informational) = &self.informational {
                 informational.send(&head.parts);
             }
             self.decoder = HeadDecoder::new(self.link.head_bytes_max);

@@ -314,7 +314,7 @@ impl Drop for RequestBody {
     }
 }
 
-/// Passes informational (1xx) responses on to the client that is being served. In the extensions of
+/// Passes informational (1xx) responses on to the client that is being served. With the body of
 /// each HTTP/1.1 request; a client connection that carries the request out hands every 1xx but 100
 /// and 101 to it. At most [`INFORMATIONAL_MAX`] for one request, and none after the final head.
 #[derive(Clone)]

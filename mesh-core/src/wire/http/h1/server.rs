@@ -216,12 +216,13 @@ impl Session<'_> {
             keep_alive: head.keep_alive,
             upgrade: head.upgrade,
         };
-        let (body, informational) = self.shared.begin(head.framing, head.expects_continue);
-        let mut parts = head.parts;
-        if parts.version == Version::HTTP_11 {
-            parts.extensions.insert(informational);
+        let (mut body, informational) = self.shared.begin(head.framing, head.expects_continue);
+        if asked.version == Version::HTTP_11 {
+            body = body.with_informational(informational);
         }
-        let answer = self.service.call(http::Request::from_parts(parts, body));
+        let answer = self
+            .service
+            .call(http::Request::from_parts(head.parts, body));
         Call { asked, answer }
     }
 

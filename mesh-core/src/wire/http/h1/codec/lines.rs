@@ -74,9 +74,12 @@ pub(super) const fn slots<'a>() -> Slots<'a> {
     [const { MaybeUninit::uninit() }; HEADERS_MAX]
 }
 
+/// Room for fields that are added on a message's way, so that the map need not be moved for them.
+const FIELDS_ADDED: usize = 2;
+
 /// Parsed fields as a map whose values share `section`'s memory.
 pub(super) fn header_map(section: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, Refusal> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
     for field in fields {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::HeaderName)?;

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 
-use super::super::{Connection, Informational, server};
+use super::super::{Connection, server};
 use super::*;
 use crate::runtime::testing::runtime;
 use crate::wire::drain::DrainWatch;
@@ -96,7 +96,7 @@ async fn early_hints_pass_end_to_end() {
         Box::pin(async move {
             let (mut hint, ()) = http::Response::new(()).into_parts();
             hint.status = StatusCode::from_u16(103).expect("a status");
-            let informational = request.extensions().get::<Informational>();
+            let informational = request.body().informational();
             assert!(informational.expect("it is there").send(&hint));
             response("done")
         })

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::task::JoinHandle;
 
 use super::super::codec::HeadDecoder;
-use super::super::{Informational, server};
+use super::super::server;
 use super::*;
 use crate::runtime::testing::{runtime, settles};
 use crate::wire::drain::{self, DrainSignal};
@@ -488,8 +488,8 @@ async fn informational_responses_go_before_the_final_one_and_are_bounded() {
     served.client.send(GET).await;
     let (request, answer) = served.request().await;
     let informational = request
-        .extensions()
-        .get::<Informational>()
+        .body()
+        .informational()
         .expect("the server puts it there")
         .clone();
     let (mut hint, ()) = http::Response::new(()).into_parts();

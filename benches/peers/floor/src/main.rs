@@ -1,0 +1,219 @@
+//! floor c|s ID_DIR CA_CRT PEER_NAME     (c: :4140 outbound; s: :4143 inbound). One thread.
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1 as c1, http2 as c2},
+    header, http, server,
+    service::service_fn,
+    Request, Response, Version,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, ServerName};
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::AsRawFd,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{rustls, TlsAcceptor, TlsConnector};
+
+
+type Err = Box<dyn std::error::Error + Send + Sync>;
+
+fn orig_dst(s: &TcpStream) -> Option<SocketAddr> {
+    let mut a: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    let mut l = std::mem::size_of_val(&a) as libc::socklen_t;
+    let r = unsafe { libc::getsockopt(s.as_raw_fd(), libc::SOL_IP, 80, &mut a as *mut _ as *mut _, &mut l) };
+    (r == 0).then(|| SocketAddrV4::new(Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr)), u16::from_be(a.sin_port)).into())
+}
+
+type Sender = c1::SendRequest<Incoming>;
+type Idle = Mutex<Vec<Sender>>;
+
+/// An HTTP/1 connection pool for one address.
+struct Pool { addr: SocketAddr, idle: Arc<Idle> }
+
+struct Pooled { inner: Incoming, back: Option<(Sender, Arc<Idle>)> }
+impl Pooled {
+    fn put(&mut self) {
+        if let Some((s, p)) = self.back.take() { p.lock().unwrap().push(s); }
+    }
+}
+impl Body for Pooled {
+    type Data = Bytes;
+    type Error = hyper::Error;
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let r = Pin::new(&mut self.inner).poll_frame(cx);
+        if matches!(r, Poll::Ready(None)) || matches!(r, Poll::Ready(Some(Ok(_)))) && self.inner.is_end_stream() { self.put(); }
+        r
+    }
+    fn is_end_stream(&self) -> bool { self.inner.is_end_stream() }
+    fn size_hint(&self) -> http_body::SizeHint { self.inner.size_hint() }
+}
+
+impl Pool {
+    fn new(addr: SocketAddr) -> Arc<Self> { Arc::new(Pool { addr, idle: Default::default() }) }
+    async fn send(&self, req: Request<Incoming>) -> Result<Response<Pooled>, Err> {
+        let mut s = loop {
+            let got = self.idle.lock().unwrap().pop();
+            match got {
+                Some(mut s) => { if s.ready().await.is_ok() { break s; } }
+                None => {
+                    let io = TcpStream::connect(self.addr).await?;
+                    io.set_nodelay(true)?;
+                    let (s, conn) = c1::handshake(TokioIo::new(io)).await?;
+                    tokio::spawn(conn);
+                    break s;
+                }
+            }
+        };
+        let rsp = s.send_request(req).await?;
+        Ok(rsp.map(|inner| {
+            let mut b = Pooled { inner, back: Some((s, self.idle.clone())) };
+            if b.inner.is_end_stream() { b.put(); }
+            b
+        }))
+    }
+}
+
+/// One shared HTTP/2 mTLS connection.
+struct Mesh { addr: SocketAddr, tls: TlsConnector, name: ServerName<'static>, tx: Mutex<Option<c2::SendRequest<Incoming>>> }
+impl Mesh {
+    async fn send(&self, mut req: Request<Incoming>) -> Result<Response<Incoming>, Err> {
+        let have = self.tx.lock().unwrap().clone().filter(|t| !t.is_closed());
+        let mut tx = match have {
+            Some(t) => t,
+            None => {
+                let io = TcpStream::connect(self.addr).await?;
+                io.set_nodelay(true)?;
+                let io = self.tls.connect(self.name.clone(), io).await?;
+                let (t, conn) = c2::Builder::new(TokioExecutor::new()).initial_connection_window_size(1 << 20).handshake(TokioIo::new(io)).await?;
+                tokio::spawn(conn);
+                *self.tx.lock().unwrap() = Some(t.clone());
+                t
+            }
+        };
+        if req.version() != Version::HTTP_2 { to_h2(&mut req)?; }
+        tx.ready().await?;
+        Ok(tx.send_request(req).await?)
+    }
+}
+
+fn strip<T>(h: &mut http::HeaderMap<T>) {
+    for k in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] { h.remove(k); }
+    h.remove("keep-alive");
+}
+
+fn to_h2(req: &mut Request<Incoming>) -> Result<(), Err> {
+    let host = req.headers_mut().remove(header::HOST).ok_or("no host")?;
+    strip(req.headers_mut());
+    let mut p = std::mem::take(req.uri_mut()).into_parts();
+    p.scheme = Some(http::uri::Scheme::HTTP);
+    p.authority = Some(http::uri::Authority::try_from(host.as_bytes())?);
+    *req.uri_mut() = http::Uri::from_parts(p)?;
+    *req.version_mut() = Version::HTTP_2;
+    Ok(())
+}
+
+fn to_h1(req: &mut Request<Incoming>) -> Result<(), Err> {
+    let p = std::mem::take(req.uri_mut()).into_parts();
+    if let Some(a) = p.authority { req.headers_mut().insert(header::HOST, a.as_str().parse()?); }
+    let mut q = http::uri::Parts::default();
+    q.path_and_query = p.path_and_query;
+    *req.uri_mut() = http::Uri::from_parts(q)?;
+    *req.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+fn h1_server<S, B>(io: TcpStream, svc: S) -> Pin<Box<dyn std::future::Future<Output = ()> + Send>> where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Err> + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
+{
+    let conn = server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(io), svc);
+    Box::pin(async move { let _ = conn.await; })
+}
+
+fn main() {
+    let a: Vec<String> = std::env::args().collect();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(&a)).unwrap();
+}
+
+async fn run(a: &[String]) -> Result<(), Err> {
+    let (role, dir, ca, peer) = (&a[1], &a[2], &a[3], a[4].clone());
+    let certs = CertificateDer::pem_file_iter(format!("{dir}/crt.pem"))?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(format!("{dir}/key.pem"))?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    let roots = Arc::new(roots);
+    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+
+    tokio::spawn(async {
+        let l = TcpListener::bind("0.0.0.0:4191").await.unwrap();
+        loop {
+            let Ok((mut s, _)) = l.accept().await else { continue };
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                let _ = s.read(&mut [0; 512]).await;
+                let _ = s.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            });
+        }
+    });
+
+    if role == "c" {
+        let mut c = rustls::ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(certs, key)?;
+        c.alpn_protocols = vec![b"h2".to_vec()];
+        let mesh = Arc::new(Mesh { addr: "10.99.0.2:8080".parse()?, tls: TlsConnector::from(Arc::new(c)), name: ServerName::try_from(peer)?, tx: Mutex::new(None) });
+        let plain = Pool::new("10.99.0.2:9080".parse()?);
+        let l = TcpListener::bind("0.0.0.0:4140").await?;
+        loop {
+            let (s, _) = l.accept().await?;
+            s.set_nodelay(true)?;
+            let is_mesh = orig_dst(&s).map_or(false, |d| d.ip().to_string() == "10.99.1.1");
+            if is_mesh {
+                let mesh = mesh.clone();
+                tokio::spawn(h1_server(s, service_fn(move |r| { let m = mesh.clone(); async move {
+                    let mut r = m.send(r).await?;
+                    *r.version_mut() = Version::HTTP_11;
+                    Ok::<_, Err>(r)
+                } })));
+            } else {
+                let plain = plain.clone();
+                tokio::spawn(h1_server(s, service_fn(move |mut r| { let p = plain.clone(); async move { strip(r.headers_mut()); p.send(r).await } })));
+            }
+        }
+    } else {
+        let v = rustls::server::WebPkiClientVerifier::builder(roots).build()?;
+        let mut c = rustls::ServerConfig::builder().with_client_cert_verifier(v).with_single_cert(certs, key)?;
+        c.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = TlsAcceptor::from(Arc::new(c));
+        let app = Pool::new("127.0.0.1:8080".parse()?);
+        let l = TcpListener::bind("0.0.0.0:4143").await?;
+        loop {
+            let (s, _) = l.accept().await?;
+            s.set_nodelay(true)?;
+            let (tls, app) = (tls.clone(), app.clone());
+            tokio::spawn(async move {
+                let _ = orig_dst(&s);
+                let mut b = [0u8; 1];
+                if s.peek(&mut b).await.unwrap_or(0) == 0 { return; }
+                if b[0] != 0x16 {
+                    return h1_server(s, service_fn(move |mut r| { let p = app.clone(); async move { strip(r.headers_mut()); p.send(r).await } })).await;
+                }
+                let Ok(io) = tls.accept(s).await else { return };
+                let svc = service_fn(move |mut r: Request<Incoming>| { let p = app.clone(); async move {
+                    to_h1(&mut r)?;
+                    let mut r = p.send(r).await?;
+                    strip(r.headers_mut());
+                    Ok::<_, Err>(r)
+                } });
+                let conn: Pin<Box<dyn std::future::Future<Output = hyper::Result<()>> + Send>> = Box::pin(server::conn::http2::Builder::new(TokioExecutor::new()).initial_connection_window_size(1 << 20).serve_connection(TokioIo::new(io), svc));
+                let _ = conn.await;
+            });
+        }
+    }
+}
