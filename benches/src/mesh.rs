@@ -330,10 +330,20 @@ impl Server {
     }
 
     /// Waits until this many requests are held.
-    pub fn wait_held(&self, requests: usize) {
-        while self.held.load(Ordering::SeqCst) < requests {
+    ///
+    /// # Errors
+    /// Where they are not within ten seconds.
+    pub fn wait_held(&self, requests: usize) -> io::Result<()> {
+        for _ in 0..5_000 {
+            if self.held.load(Ordering::SeqCst) >= requests {
+                return Ok(());
+            }
             thread::sleep(Duration::from_millis(2));
         }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "requests did not reach the server",
+        ))
     }
 
     /// Answers all that are held, and holds no more.

@@ -1,4 +1,6 @@
-//! floor c|s ID_DIR CA_CRT PEER_NAME     (c: :4140 outbound; s: :4143 inbound). One thread.
+//! The least that a pair of hyper and rustls can do: what Weft is held against. One thread.
+//!
+//! usage: floor c|s DIRECTORY-OF-CERTIFICATE CA.CRT NAME-OF-SERVER     (c: outbound on 4140; s: inbound on 4143)
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
