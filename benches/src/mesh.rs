@@ -35,7 +35,10 @@ impl Hosts {
     /// Those of this process. `nth`: meshes of one process have hosts of their own.
     pub fn new(nth: u8) -> Self {
         let process = std::process::id();
-        Self(64 + (process % 64) as u8 * 2 + nth % 2, (process / 64 % 256) as u8)
+        Self(
+            64 + (process % 64) as u8 * 2 + nth % 2,
+            (process / 64 % 256) as u8,
+        )
     }
 
     fn at(self, host: u8, port: u16) -> SocketAddr {
@@ -113,14 +116,23 @@ pub fn environment(role: Role, hosts: Hosts, directory: &Path) -> BTreeMap<Strin
     }
     let admin = hosts.admin(role);
     set("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", admin.to_string());
-    set("LINKERD2_PROXY_DESTINATION_SVC_ADDR", destination.to_string());
+    set(
+        "LINKERD2_PROXY_DESTINATION_SVC_ADDR",
+        destination.to_string(),
+    );
     set("LINKERD2_PROXY_POLICY_SVC_ADDR", policy.to_string());
     set("LINKERD2_PROXY_IDENTITY_SVC_ADDR", identity.to_string());
     set("LINKERD2_PROXY_DESTINATION_CONTEXT", workload.clone());
     set("LINKERD2_PROXY_POLICY_WORKLOAD", workload);
     set("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", local);
-    set("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", token.display().to_string());
-    set("WEFT_IDENTITY_TRUST_ANCHORS_FILE", anchors.display().to_string());
+    set(
+        "LINKERD2_PROXY_IDENTITY_TOKEN_FILE",
+        token.display().to_string(),
+    );
+    set(
+        "WEFT_IDENTITY_TRUST_ANCHORS_FILE",
+        anchors.display().to_string(),
+    );
     set("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "1s".to_string());
     variables
 }
@@ -348,7 +360,10 @@ impl Server {
 
     /// Answers all that are held, and holds no more.
     pub fn release(&self) {
-        *self.released.lock().expect("nobody panics while holding it") = true;
+        *self
+            .released
+            .lock()
+            .expect("nobody panics while holding it") = true;
         self.release.notify_all();
     }
 
@@ -394,7 +409,8 @@ impl Client {
     /// # Errors
     /// As the kernel's.
     pub fn send(&mut self, path: &str) -> io::Result<()> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: server.bench.svc.cluster.local\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: server.bench.svc.cluster.local\r\n\r\n");
         self.0.write_all(request.as_bytes())
     }
 

@@ -238,7 +238,10 @@ fn sites(role: Role) -> io::Result<()> {
 fn processes(figures: &mut Figures) -> io::Result<()> {
     let program = processes::program()?;
     let Ok(file) = std::fs::metadata(&program) else {
-        eprintln!("skipped: memory and size, as {} was not built", program.display());
+        eprintln!(
+            "skipped: memory and size, as {} was not built",
+            program.display()
+        );
         return Ok(());
     };
     figures.push(("binary_bytes".to_string(), file.len() as f64));
@@ -304,7 +307,9 @@ fn callgrind(requests: u64) -> io::Result<Option<[f64; 2]>> {
         let file = directory.path().join(format!("out-{number:02}"));
         let text = std::fs::read_to_string(file)?;
         let total = text.lines().rev().find_map(|line| {
-            let numbers = line.strip_prefix("totals:").or(line.strip_prefix("summary:"));
+            let numbers = line
+                .strip_prefix("totals:")
+                .or(line.strip_prefix("summary:"));
             numbers.and_then(|numbers| numbers.trim().parse().ok())
         });
         total.ok_or_else(|| io::Error::other("callgrind's file without totals"))

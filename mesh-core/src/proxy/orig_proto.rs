@@ -32,10 +32,7 @@ pub fn can_carry<B>(request: &http::Request<B>) -> bool {
 ///
 /// # Errors
 /// [`NoAuthority`] where there is no host at all; the request is as it was.
-pub fn carry(
-    request: &mut Request,
-    fallback: impl FnOnce() -> String,
-) -> Result<(), NoAuthority> {
+pub fn carry(request: &mut Request, fallback: impl FnOnce() -> String) -> Result<(), NoAuthority> {
     let absolute_form = request.uri().authority().is_some();
     let authority = authority_of(request, fallback).ok_or(NoAuthority)?;
     let proto = match (request.version(), absolute_form) {
