@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::model::protocol::HttpVersion;
 use crate::runtime::{BoxIo, Runtime};
 use crate::traffic::detect::{HttpFound, TlsFound};
-use crate::wire::sniff::{self, Raced, Sniffed};
+use crate::wire::sniff::{self, Sniffed};
 
 /// How long a client may be silent before the server is dialed. Clients of HTTP and TLS speak at
 /// once, so that this spares them a connection that would be of no use.
@@ -52,7 +52,8 @@ pub enum Secured {
     Silent,
 }
 
-/// Looks for HTTP. `dial` is begun where the client is silent; none where it may not be, or failed.
+/// Looks for HTTP. `dial` is begun where the client is silent for [`DIAL_AFTER`] and no server was
+/// dialed before; none where it may not be, or failed.
 ///
 /// # Errors
 /// As either stream's.
@@ -63,49 +64,16 @@ pub async fn http<S>(
     dialed: Option<Dialed<S>>,
     dial: impl Future<Output = Option<Dialed<S>>>,
 ) -> io::Result<Detected<Spoken, S>> {
-    let clock = &*runtime.clock;
-    let (client, dialed, left) = match dialed {
-        Some(dialed) => (client, Some(dialed), timeout),
-        None => {
-            let first = timeout.min(DIAL_AFTER);
-            let (sniffed, client) = sniff::sniff_http(clock, client, first).await?;
-            if sniffed != Sniffed::TimedOut {
-                return Ok(Detected {
-                    found: spoken(sniffed),
-                    client,
-                    server: None,
-                });
-            }
-            let began = runtime.now();
-            let dialed = dial.await;
-            (
-                client,
-                dialed,
-                timeout.saturating_sub(first + runtime.now().since(began)),
-            )
-        }
-    };
-    let Some((server, known)) = dialed else {
-        let (sniffed, client) = sniff::sniff_http(clock, client, left).await?;
-        return Ok(Detected {
-            found: spoken(sniffed),
-            client,
-            server: None,
-        });
-    };
-    let Raced {
-        sniffed,
-        client,
-        server,
-    } = sniff::race_http(clock, client, server, left).await?;
+    let dial = after_silence(runtime, dial);
+    let raced = sniff::race_http(&*runtime.clock, client, dialed, dial, timeout).await?;
     Ok(Detected {
-        found: spoken(sniffed),
-        client,
-        server: Some((server, known)),
+        found: spoken(raced.sniffed),
+        client: raced.client,
+        server: raced.server,
     })
 }
 
-/// Looks for TLS. `dial` is begun where the client is silent; none where it may not be, or failed.
+/// Looks for TLS. `dial` is as for [`http`].
 ///
 /// # Errors
 /// As either stream's.
@@ -115,37 +83,18 @@ pub async fn tls<S>(
     timeout: Duration,
     dial: impl Future<Output = Option<Dialed<S>>>,
 ) -> io::Result<Detected<Secured, S>> {
-    let clock = &*runtime.clock;
-    let first = timeout.min(DIAL_AFTER);
-    let (sniffed, client) = sniff::sniff_tls(clock, client, first).await?;
-    if sniffed != Sniffed::TimedOut {
-        return Ok(Detected {
-            found: secured(sniffed),
-            client,
-            server: None,
-        });
-    }
-    let began = runtime.now();
-    let dialed = dial.await;
-    let left = timeout.saturating_sub(first + runtime.now().since(began));
-    let Some((server, known)) = dialed else {
-        let (sniffed, client) = sniff::sniff_tls(clock, client, left).await?;
-        return Ok(Detected {
-            found: secured(sniffed),
-            client,
-            server: None,
-        });
-    };
-    let Raced {
-        sniffed,
-        client,
-        server,
-    } = sniff::race_tls(clock, client, server, left).await?;
+    let dial = after_silence(runtime, dial);
+    let raced = sniff::race_tls(&*runtime.clock, client, None, dial, timeout).await?;
     Ok(Detected {
-        found: secured(sniffed),
-        client,
-        server: Some((server, known)),
+        found: secured(raced.sniffed),
+        client: raced.client,
+        server: raced.server,
     })
+}
+
+async fn after_silence<T>(runtime: &Runtime, dial: impl Future<Output = T>) -> T {
+    runtime.sleep(DIAL_AFTER).await;
+    dial.await
 }
 
 fn spoken(sniffed: Sniffed<HttpFound>) -> Spoken {

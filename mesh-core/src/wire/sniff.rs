@@ -1,9 +1,9 @@
 //! Finds out what a stream speaks from its first bytes: reads them, has `traffic::detect` judge,
 //! and gives the stream back with all of them still to be read.
 //!
-//! A racing sniff also watches the server's stream, already open: in a protocol where the server
-//! speaks first the client says nothing, so that waiting for it would stall both. The server's
-//! first bytes end the sniff; they too are given back.
+//! A racing sniff also dials the server where the client says nothing: in a protocol where the server
+//! speaks first, waiting for the client would stall both. The server's first bytes end the sniff;
+//! they too are given back. The client is listened to all the while.
 //!
 //! Law: no byte of either stream is lost, doubled or moved, whatever the segments and the outcome.
 //! At most a detector's own bound is read. Memory is held only for bytes that came.
@@ -11,7 +11,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ pub enum Sniffed<T> {
 }
 
 /// How a racing sniff ended, and both streams with all of their bytes.
-pub struct Raced<T> {
+pub struct Raced<T, S> {
     /// The verdict.
     pub sniffed: Sniffed<T>,
     /// The client's stream.
     pub client: BoxIo,
-    /// The server's stream.
-    pub server: BoxIo,
+    /// The server's stream, with what its dialer knows of it; none where it was not open yet.
+    pub server: Option<(BoxIo, S)>,
 }
 
 /// Looks for a ClientHello and its server name.
@@ -70,30 +70,36 @@ pub async fn sniff_http(
     sniff(HttpDetector::new(), clock, io, timeout).await
 }
 
-/// Looks for a ClientHello until the server speaks.
+/// Looks for a ClientHello until the server speaks. Where that is not open yet, `dial` opens it; it is
+/// not begun, nor goes on, once the client has spoken. None where it may not be dialed, or cannot.
 ///
 /// # Errors
-/// As either stream's. A client's stream that ends without a byte is no error: it is not TLS.
-pub async fn race_tls(
+/// As either stream's; `UnexpectedEof` where the client's ends without a byte and there is no
+/// server. Where there is one, that is no error: it is not TLS.
+pub async fn race_tls<S>(
     clock: &dyn Clock,
     client: BoxIo,
-    server: BoxIo,
+    dialed: Option<(BoxIo, S)>,
+    dial: impl Future<Output = Option<(BoxIo, S)>>,
     timeout: Duration,
-) -> io::Result<Raced<TlsFound>> {
-    race(TlsDetector::new(), clock, client, server, timeout).await
+) -> io::Result<Raced<TlsFound, S>> {
+    race(TlsDetector::new(), clock, client, dialed, dial, timeout).await
 }
 
-/// Looks for HTTP/1 or HTTP/2 until the server speaks.
+/// Looks for HTTP/1 or HTTP/2 until the server speaks. Where that is not open yet, `dial` opens it; it is
+/// not begun, nor goes on, once the client has spoken. None where it may not be dialed, or cannot.
 ///
 /// # Errors
-/// As either stream's. A client's stream that ends without a byte is no error: it is not HTTP.
-pub async fn race_http(
+/// As either stream's; `UnexpectedEof` where the client's ends without a byte and there is no
+/// server. Where there is one, that is no error: it is not HTTP.
+pub async fn race_http<S>(
     clock: &dyn Clock,
     client: BoxIo,
-    server: BoxIo,
+    dialed: Option<(BoxIo, S)>,
+    dial: impl Future<Output = Option<(BoxIo, S)>>,
     timeout: Duration,
-) -> io::Result<Raced<HttpFound>> {
-    race(HttpDetector::new(), clock, client, server, timeout).await
+) -> io::Result<Raced<HttpFound, S>> {
+    race(HttpDetector::new(), clock, client, dialed, dial, timeout).await
 }
 
 /// What drives a detector of either kind.
@@ -153,33 +159,65 @@ async fn sniff<D: Detector>(
     Ok((sniffed, rewind(sniff.seen, io)))
 }
 
-async fn race<D: Detector>(
+async fn race<D: Detector, S>(
     detector: D,
     clock: &dyn Clock,
     mut client: BoxIo,
-    mut server: BoxIo,
+    dialed: Option<(BoxIo, S)>,
+    dial: impl Future<Output = Option<(BoxIo, S)>>,
     timeout: Duration,
-) -> io::Result<Raced<D::Found>> {
+) -> io::Result<Raced<D::Found, S>> {
     let mut sniff = Sniff::new(detector, clock, timeout);
+    let mut dial = pin!(dial);
+    let mut server = match dialed {
+        Some((io, known)) => Server::Open(io, known),
+        None => Server::Closed,
+    };
     let mut server_seen = Vec::new();
     let sniffed = poll_fn(|cx| {
         if let Poll::Ready(sniffed) = sniff.poll(cx, &mut client)? {
             return Poll::Ready(Ok(sniffed));
         }
-        ready!(poll_read_more(
-            cx,
-            &mut server,
-            &mut server_seen,
-            FIRST_BYTES_MAX
-        ))?;
+        if !sniff.seen.is_empty() {
+            return Poll::Pending;
+        }
+        if matches!(server, Server::Closed) {
+            server = match ready!(dial.as_mut().poll(cx)) {
+                Some((io, known)) => Server::Open(io, known),
+                None => Server::Away,
+            };
+        }
+        let Server::Open(io, _) = &mut server else {
+            return Poll::Pending;
+        };
+        ready!(poll_read_more(cx, io, &mut server_seen, FIRST_BYTES_MAX))?;
         Poll::Ready(io::Result::Ok(Some(Sniffed::ServerFirst)))
     })
     .await?;
+    let server = match server {
+        Server::Open(io, known) => Some((rewind(server_seen, io), known)),
+        Server::Closed | Server::Away => None,
+    };
+    let sniffed = match sniffed {
+        Some(sniffed) => sniffed,
+        None if server.is_some() => Sniffed::Found(sniff.detector.end()),
+        None => return Err(io::ErrorKind::UnexpectedEof.into()),
+    };
     Ok(Raced {
-        sniffed: sniffed.unwrap_or_else(|| Sniffed::Found(sniff.detector.end())),
+        sniffed,
         client: rewind(sniff.seen, client),
-        server: rewind(server_seen, server),
+        server,
     })
+}
+
+/// The server of a race.
+enum Server<S> {
+    /// Not open yet.
+    Closed,
+    /// Open.
+    Open(BoxIo, S),
+    /// Not to be had.
+    Away,
 }
 
 /// What is read at once, from a server that speaks first too.
@@ -289,14 +327,17 @@ mod tests {
         let (mut client, client_io) = pipe();
         let (mut server, server_io) = pipe();
         server.write_all(b"220 mail ready\r\n").await.unwrap();
-        let raced = race_http(&*clock, client_io, server_io, SECOND)
+        let raced = race_http(&*clock, client_io, Some((server_io, ())), never(), SECOND)
             .await
             .unwrap();
         assert_eq!(raced.sniffed, Sniffed::ServerFirst);
         client.write_all(b"EHLO weft\r\n").await.unwrap();
         drop((client, server));
         assert_eq!(read_all(raced.client).await, b"EHLO weft\r\n");
-        assert_eq!(read_all(raced.server).await, b"220 mail ready\r\n");
+        assert_eq!(
+            read_all(raced.server.unwrap().0).await,
+            b"220 mail ready\r\n"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -308,7 +349,7 @@ mod tests {
             .write_all(b"GET / HTTP/1.1\r\nhost: weft\r\n")
             .await
             .unwrap();
-        let raced = race_http(&*clock, client_io, server_io, SECOND)
+        let raced = race_http(&*clock, client_io, Some((server_io, ())), never(), SECOND)
             .await
             .unwrap();
         assert_eq!(raced.sniffed, Sniffed::Found(HttpFound::Http1));
@@ -317,7 +358,7 @@ mod tests {
             read_all(raced.client).await,
             b"GET / HTTP/1.1\r\nhost: weft\r\n"
         );
-        assert_eq!(read_all(raced.server).await, b"");
+        assert_eq!(read_all(raced.server.unwrap().0).await, b"");
     }
 
     #[tokio::test(start_paused = true)]
@@ -330,10 +371,39 @@ mod tests {
         let (client, client_io) = pipe();
         let (_server, server_io) = pipe();
         drop(client);
-        let raced = race_tls(&*clock, client_io, server_io, SECOND)
+        let raced = race_tls(&*clock, client_io, Some((server_io, ())), never(), SECOND)
             .await
             .unwrap();
         assert_eq!(raced.sniffed, Sniffed::Found(TlsFound::NotTls));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_heard_while_its_server_is_dialed() {
+        let clock = testing::runtime().clock;
+        let (mut client, io) = pipe();
+        let speak = async {
+            tokio::time::sleep(SECOND / 10).await;
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        };
+        let (raced, ()) = tokio::join!(race_http(&*clock, io, None, never(), SECOND), speak);
+        let raced = raced.unwrap();
+        assert_eq!(raced.sniffed, Sniffed::Found(HttpFound::Http1));
+        assert!(raced.server.is_none());
+        assert_eq!(clock.now(), crate::time::Timestamp::from_millis(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_cannot_be_dialed_does_not_end_the_sniff() {
+        let clock = testing::runtime().clock;
+        let (_client, io) = pipe();
+        let away = std::future::ready(None::<(BoxIo, ())>);
+        let raced = race_http(&*clock, io, None, away, SECOND).await.unwrap();
+        assert_eq!(raced.sniffed, Sniffed::TimedOut);
+        let (client, io) = pipe();
+        drop(client);
+        let away = std::future::ready(None::<(BoxIo, ())>);
+        let ended = race_http(&*clock, io, None, away, SECOND).await;
+        assert_eq!(ended.err().unwrap().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test(start_paused = true)]
@@ -359,6 +429,11 @@ mod tests {
         let (sniffed, io) = sniff_http(&*clock, io, SECOND).await.unwrap();
         assert_eq!(sniffed, Sniffed::Found(HttpFound::Http1));
         assert_eq!(read_all(io).await, endless);
+    }
+
+    /// A dial that does not end.
+    async fn never() -> Option<(BoxIo, ())> {
+        std::future::pending().await
     }
 
     fn first_bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -407,11 +482,11 @@ mod tests {
                     }
                 });
                 let (client, server) = if tls {
-                    let raced = race_tls(&*clock, client, server, SECOND).await.unwrap();
-                    (raced.client, raced.server)
+                    let raced = race_tls(&*clock, client, Some((server, ())), never(), SECOND).await.unwrap();
+                    (raced.client, raced.server.unwrap().0)
                 } else {
-                    let raced = race_http(&*clock, client, server, SECOND).await.unwrap();
-                    (raced.client, raced.server)
+                    let raced = race_http(&*clock, client, Some((server, ())), never(), SECOND).await.unwrap();
+                    (raced.client, raced.server.unwrap().0)
                 };
                 tokio::join!(read_all(client), read_all(server))
             });
