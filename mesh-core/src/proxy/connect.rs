@@ -27,18 +27,30 @@ pub enum Session {
     Http(HttpVersion),
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+/// Why there is no connection. Cloned for all who waited for it.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kernel says so.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(Arc<io::Error>),
     /// It took too long.
     #[error("connect timed out")]
     TimedOut,
     /// The endpoint is meshed and TLS with it failed.
     #[error("mesh TLS failed: {0}")]
-    Tls(#[from] TlsError),
+    Tls(Arc<TlsError>),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
+impl From<TlsError> for ConnectError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(Arc::new(error))
+    }
 }
 
 /// Why a connection to an endpoint is in plaintext.
@@ -81,13 +93,14 @@ impl Connector {
             runtime: runtime.clone(),
             credentials: credentials.clone(),
             config,
-            own_ips: own_ips.into(),
+            own_ips: own_ips.iter().map(IpAddr::to_canonical).collect(),
         }
     }
 
     /// Whom to expect at an endpoint, or why nobody.
     pub fn tls<'a>(&self, endpoint: &'a Endpoint) -> Result<&'a ServerTls, NoTls> {
-        if self.own_ips.contains(&endpoint.address.ip()) {
+        let ip = endpoint.address.ip().to_canonical();
+        if self.own_ips.contains(&ip) {
             return Err(NoTls::Loopback);
         }
         endpoint

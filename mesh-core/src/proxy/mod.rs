@@ -301,6 +301,7 @@ impl Parts<'_> {
             http1_idle_timeout: config.http1_idle_timeout,
             http1_idle_max: config.http1_idle_max,
             changed: Default::default(),
+            health: Default::default(),
         };
         let access_log = self
             .config

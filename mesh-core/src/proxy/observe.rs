@@ -69,6 +69,78 @@ pub fn observe<O: Observer>(
     })
 }
 
+/// An observer whose body is still to come. Dropped before that, the observer is told of a cancel.
+pub struct Awaiting<O: Observer> {
+    observer: Option<O>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<O: Observer> Awaiting<O> {
+    /// Of an observer.
+    pub fn new(observer: O, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            observer: Some(observer),
+            clock: clock.clone(),
+        }
+    }
+
+    /// The observer, whose body has come, or will not.
+    pub fn done(mut self) -> O {
+        self.observer.take().expect("taken only here, by value")
+    }
+}
+
+impl<O: Observer> Drop for Awaiting<O> {
+    fn drop(&mut self) {
+        if let Some(observer) = self.observer.take() {
+            observer.end(End {
+                at: self.clock.now(),
+                grpc_status: None,
+                error: Some(StreamError::Cancel),
+            });
+        }
+    }
+}
+
+/// Tells the bytes of each of a body's frames of data.
+pub fn count_frames(body: Body, count: impl FnMut(usize) + Send + Unpin + 'static) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    Body::wrap(Frames { body, count })
+}
+
+struct Frames<C> {
+    body: Body,
+    count: C,
+}
+
+impl<C: FnMut(usize) + Unpin> http_body::Body for Frames<C> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            (self.count)(data.len());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 struct Observed<O: Observer> {
     body: Body,
     clock: Arc<dyn Clock>,

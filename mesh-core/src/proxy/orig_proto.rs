@@ -50,8 +50,12 @@ pub fn carry(request: &mut Request, fallback: impl FnOnce() -> String) -> Result
     Ok(())
 }
 
-/// Makes a carried request what it was. False where it was none, and nothing was changed.
+/// Makes a carried request what it was. False where it was none, and nothing was changed: only
+/// HTTP/2 carries.
 pub fn restore(request: &mut Request) -> bool {
+    if request.version() != Version::HTTP_2 {
+        return false;
+    }
     let Some(proto) = request.headers_mut().remove(L5D_ORIG_PROTO) else {
         return false;
     };

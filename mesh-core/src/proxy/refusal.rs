@@ -1,6 +1,7 @@
 //! What the proxy answers itself when it does not pass a request on: the one place that maps
 //! faults to statuses (Linkerd's error map).
 
+use http::header::HeaderName;
 use http::{HeaderValue, StatusCode, Version, header};
 
 use crate::proxy::observe;
@@ -9,6 +10,11 @@ use crate::telemetry::{InboundError, OutboundError};
 use crate::traffic::classify::is_grpc;
 use crate::traffic::filter::{self, Filter, Refused};
 use crate::wire::http::{Body, Error, Reset, Response};
+
+/// Why the proxy refused, for people.
+pub const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
+/// `close`: the proxy that reads it is to close its client's connection.
+pub const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
 
 /// Why a request is not passed on, or its response is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,9 +166,9 @@ impl Refusal {
             headers.insert("grpc-message", text.clone());
         }
         if informative {
-            headers.insert("l5d-proxy-error", text);
+            headers.insert(L5D_PROXY_ERROR, text);
             if close {
-                headers.insert("l5d-proxy-connection", HeaderValue::from_static("close"));
+                headers.insert(L5D_PROXY_CONNECTION, HeaderValue::from_static("close"));
             }
         }
         if !asked.grpc {

@@ -19,7 +19,7 @@ use crate::proxy::connect::{ConnectError, Connector, Session};
 use crate::proxy::metered::meter;
 use crate::proxy::orig_proto;
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
-use crate::telemetry::metrics::{HttpMetrics, TransportMetrics};
+use crate::telemetry::metrics::{BalancerMetrics, HttpMetrics, TransportMetrics};
 use crate::traffic::backoff::Backoff;
 use crate::wire::http::client::{self, Http2ClientOptions, Http2Connection};
 use crate::wire::http::hop_by_hop::strip_hop_by_hop_but_upgrade;
@@ -39,6 +39,35 @@ pub struct Common {
     pub http1_idle_max: usize,
     /// Told when endpoints come, go or come up again.
     pub changed: watch::Sender<u64>,
+    /// How many endpoints there are, and how many of them are down.
+    pub health: Health,
+}
+
+/// Counts endpoints by state.
+#[derive(Default)]
+pub struct Health {
+    counts: Mutex<(usize, usize)>,
+    metrics: Option<Arc<BalancerMetrics>>,
+}
+
+impl Health {
+    /// No endpoints yet.
+    pub fn new(metrics: Option<Arc<BalancerMetrics>>) -> Self {
+        Self {
+            counts: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Changes the numbers of all endpoints, and of those that are down.
+    fn change(&self, all: isize, down: isize) {
+        let mut counts = lock(&self.counts);
+        counts.0 = counts.0.saturating_add_signed(all);
+        counts.1 = counts.1.saturating_add_signed(down);
+        if let Some(metrics) = &self.metrics {
+            metrics.endpoint_states(counts.0.saturating_sub(counts.1), counts.1);
+        }
+    }
 }
 
 /// Where an endpoint is counted.
@@ -58,11 +87,16 @@ pub struct Endpoint {
     pub metrics: EndpointMetrics,
     common: Arc<Common>,
     http2: ArcSwapOption<Http2Connection>,
-    connecting: tokio::sync::Mutex<()>,
+    /// The attempt to open an HTTP/2 connection that is under way.
+    attempt: Mutex<Option<Attempt>>,
     http1: Arc<Http1Pool>,
+    /// Changes while `revival` is locked, so that what is down has a revival.
     down: AtomicBool,
     revival: Mutex<Option<TaskGuard>>,
 }
+
+/// How an attempt to connect goes: none while it does.
+type Attempt = watch::Receiver<Option<Result<Arc<Http2Connection>, ConnectError>>>;
 
 impl Endpoint {
     /// An endpoint without connections.
@@ -72,12 +106,13 @@ impl Endpoint {
             common.http1_idle_timeout,
             common.http1_idle_max,
         );
+        common.health.change(1, 0);
         Arc::new(Self {
             facts,
             metrics,
             common: common.clone(),
             http2: ArcSwapOption::empty(),
-            connecting: tokio::sync::Mutex::default(),
+            attempt: Mutex::default(),
             http1: Arc::new(http1),
             down: AtomicBool::new(false),
             revival: Mutex::default(),
@@ -111,13 +146,7 @@ impl Endpoint {
                 return Err(SendError::Failed(Error::Invalid("no usable host".into())));
             }
         }
-        let sent = match self.http2().await {
-            Ok(connection) => connection.send(request).await,
-            Err(error) => Err(SendError::Unsent {
-                request,
-                error: unreached(error),
-            }),
-        };
+        let sent = self.send_http2(request).await;
         match sent {
             Ok(mut response) => {
                 if carried {
@@ -171,26 +200,71 @@ impl Endpoint {
         self.open(Session::Opaque).await
     }
 
-    /// The one HTTP/2 connection, opened where there is none.
-    async fn http2(self: &Arc<Self>) -> Result<Arc<Http2Connection>, ConnectError> {
-        let usable = || {
-            self.http2
-                .load_full()
-                .filter(|connection| !connection.is_closed())
+    async fn send_http2(self: &Arc<Self>, request: Request) -> Result<Response, SendError> {
+        let Some(connection) = self.open_http2() else {
+            return Box::pin(self.send_new_http2(request)).await;
         };
-        if let Some(connection) = usable() {
+        match connection.send(request).await {
+            // The peer ended a connection that was good until then: a new one may do.
+            Err(SendError::Unsent { request, error }) if ends_connection(&error) => {
+                drop(self.http2.compare_and_swap(&connection, None));
+                Box::pin(self.send_new_http2(request)).await
+            }
+            sent => sent,
+        }
+    }
+
+    async fn send_new_http2(self: &Arc<Self>, request: Request) -> Result<Response, SendError> {
+        match self.connect_http2().await {
+            Ok(connection) => connection.send(request).await,
+            Err(error) => Err(SendError::Unsent {
+                request,
+                error: unreached(error),
+            }),
+        }
+    }
+
+    /// The one HTTP/2 connection, where it is open.
+    fn open_http2(&self) -> Option<Arc<Http2Connection>> {
+        let connection = self.http2.load_full();
+        connection.filter(|connection| !connection.is_closed())
+    }
+
+    /// Opens the one HTTP/2 connection, or waits for whoever is at it. All that wait share one
+    /// attempt, and it goes on where they give up: their successors need it.
+    async fn connect_http2(self: &Arc<Self>) -> Result<Arc<Http2Connection>, ConnectError> {
+        if let Some(connection) = self.open_http2() {
             return Ok(connection);
         }
+        let mut attempt = self.attempt();
         // On the heap, as it is rare.
-        Box::pin(async {
-            let _turn = self.connecting.lock().await;
-            if let Some(connection) = usable() {
-                return Ok(connection);
+        Box::pin(async move {
+            let ended = attempt.wait_for(Option::is_some).await;
+            match ended.as_deref() {
+                Ok(Some(opened)) => opened.clone(),
+                _ => Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into()),
             }
-            let io = self.open(Session::Http(HttpVersion::Http2)).await?;
-            self.keep_http2(io).await
         })
         .await
+    }
+
+    fn attempt(self: &Arc<Self>) -> Attempt {
+        let mut under_way = lock(&self.attempt);
+        if let Some(attempt) = &*under_way {
+            return attempt.clone();
+        }
+        let (told, attempt) = watch::channel(None);
+        let endpoint = self.clone();
+        self.common.runtime.spawn("connect-endpoint", async move {
+            let opened = match endpoint.open(Session::Http(HttpVersion::Http2)).await {
+                Ok(io) => endpoint.keep_http2(io).await,
+                Err(error) => Err(error),
+            };
+            lock(&endpoint.attempt).take();
+            told.send_replace(Some(opened));
+        });
+        *under_way = Some(attempt.clone());
+        attempt
     }
 
     async fn keep_http2(&self, io: BoxIo) -> Result<Arc<Http2Connection>, ConnectError> {
@@ -203,7 +277,7 @@ impl Endpoint {
         }
         let connection = client::connect(&self.common.runtime, io, &options)
             .await
-            .map_err(|error| ConnectError::Io(std::io::Error::other(error)))?;
+            .map_err(std::io::Error::other)?;
         let connection = Arc::new(connection);
         self.http2.store(Some(connection.clone()));
         Ok(connection)
@@ -212,8 +286,7 @@ impl Endpoint {
     async fn open(self: &Arc<Self>, session: Session) -> Result<BoxIo, ConnectError> {
         match self.common.connector.connect(&self.facts, session).await {
             Ok(io) => {
-                self.down.store(false, Ordering::Relaxed);
-                drop(self.revival().take());
+                self.came_up();
                 Ok(meter(io, &self.metrics.transport))
             }
             Err(error) => {
@@ -226,16 +299,29 @@ impl Endpoint {
 
     /// Marks the endpoint as down and starts trying to reach it again.
     fn went_down(self: &Arc<Self>, session: Session) {
-        self.down.store(true, Ordering::Relaxed);
-        let mut revival = self.revival();
+        let mut revival = lock(&self.revival);
+        if !self.down.swap(true, Ordering::Relaxed) {
+            self.common.health.change(0, 1);
+        }
         if revival.is_none() {
             let task = revive(Arc::downgrade(self), self.common.clone(), session);
             *revival = Some(self.common.runtime.spawn_guarded("revive-endpoint", task));
         }
     }
 
-    fn revival(&self) -> MutexGuard<'_, Option<TaskGuard>> {
-        self.revival.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Marks the endpoint as up, and ends its revival.
+    fn came_up(&self) {
+        let mut revival = lock(&self.revival);
+        if self.down.swap(false, Ordering::Relaxed) {
+            self.common.health.change(0, -1);
+        }
+        drop(revival.take());
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.common.health.change(-1, -isize::from(self.is_down()));
     }
 }
 
@@ -263,12 +349,11 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
             Session::Http(HttpVersion::Http1) => endpoint.http1.put(endpoint.http1.connection(io)),
             Session::Opaque => drop(io),
         }
-        endpoint.down.store(false, Ordering::Relaxed);
+        // Ends this very task, which goes on to its next await: there is none.
+        endpoint.came_up();
         common
             .changed
             .send_modify(|version| *version = version.wrapping_add(1));
-        // Ends this very task, which has nothing left to do.
-        drop(endpoint.revival().take());
         return;
     }
 }
@@ -278,10 +363,22 @@ fn strip_response(mut response: Response) -> Response {
     response
 }
 
+/// Whether a request came back because its connection had ended.
+fn ends_connection(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::GoAway { .. } | Error::Closed | Error::Io(_) | Error::Canceled
+    )
+}
+
 fn unreached(error: ConnectError) -> Error {
     match error {
         ConnectError::TimedOut => Error::Timeout("connect"),
-        ConnectError::Io(error) => Error::Io(error),
+        ConnectError::Io(error) => Error::Io(std::io::Error::new(error.kind(), error.to_string())),
         ConnectError::Tls(error) => Error::Io(std::io::Error::other(error.to_string())),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,25 +3,36 @@
 use std::sync::Arc;
 
 use crate::runtime::Runtime;
-use crate::telemetry::metrics::{self, Classification, HttpMetrics};
+use crate::telemetry::metrics::{self, Classification, HttpMetrics, StreamError};
 use crate::time::Timestamp;
 use crate::traffic::balance::InFlight;
 use crate::traffic::classify::Class;
 
-/// A request or connection in flight. Dropped unsettled, it measures nothing.
+/// A request or connection in flight. Dropped unsettled, it was canceled.
 pub struct Flight {
     runtime: Runtime,
+    began: Timestamp,
     /// None once measured.
     load: Option<InFlight>,
+    /// None for connections, and where the request is not to be counted.
     http: Option<Arc<HttpMetrics>>,
+    /// The request was counted.
+    sent: bool,
 }
 
 impl Flight {
-    pub(super) fn new(runtime: &Runtime, load: InFlight, http: Option<Arc<HttpMetrics>>) -> Self {
+    pub(super) fn new(
+        runtime: &Runtime,
+        began: Timestamp,
+        load: InFlight,
+        http: Option<Arc<HttpMetrics>>,
+    ) -> Self {
         Self {
             runtime: runtime.clone(),
+            began,
             load: Some(load),
             http,
+            sent: false,
         }
     }
 
@@ -46,9 +57,23 @@ impl Flight {
         }
     }
 
-    /// A request was handed to the endpoint.
-    pub(super) fn sent(&self) {
-        if let Some(http) = &self.http {
+    /// Nothing of the request reached the endpoint: it is not one of its requests.
+    pub(super) fn unsent(mut self) {
+        self.failed();
+        self.http = None;
+    }
+
+    /// The endpoint took the request and will not answer.
+    pub(super) fn broken(self, error: StreamError) {
+        let at = self.runtime.now();
+        self.ended(at, None, Class::BROKEN, Some(error.as_str()));
+    }
+
+    /// The endpoint took the request.
+    pub(super) fn sent(&mut self) {
+        if !std::mem::replace(&mut self.sent, true)
+            && let Some(http) = &self.http
+        {
             http.request();
         }
     }
@@ -57,7 +82,6 @@ impl Flight {
     pub fn ended(
         mut self,
         at: Timestamp,
-        began: Timestamp,
         status: Option<http::StatusCode>,
         class: Class,
         error: Option<&'static str>,
@@ -67,6 +91,7 @@ impl Flight {
             (true, _) => self.failed(),
             (false, _) => self.succeeded(),
         }
+        self.sent();
         let Some(http) = &self.http else { return };
         let classification = if class.is_failure {
             Classification::Failure
@@ -78,7 +103,14 @@ impl Flight {
             classification,
             grpc_status: class.grpc_status,
             error,
-            latency: at.since(began),
+            latency: at.since(self.began),
         });
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.canceled();
+        self.sent();
     }
 }

@@ -9,7 +9,9 @@ pub mod endpoint;
 pub mod flight;
 pub mod pool;
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -24,15 +26,15 @@ use crate::proxy::config;
 use crate::proxy::connect::{ConnectError, Connector, NoTls};
 use crate::proxy::discover::Clients;
 use crate::proxy::idle::{Full, IdleTable};
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::{L5D_PROXY_CONNECTION, Refusal};
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
 use crate::telemetry::labels::{BalancerLabels, ClientTlsLabel, NoClientTls, OutboundEndpoint};
-use crate::telemetry::metrics::{BalancerMetrics, BalancerUpdate};
+use crate::telemetry::metrics::{BalancerMetrics, BalancerUpdate, HttpMetrics, StreamError};
 use crate::telemetry::{BalancerProtocol, Telemetry};
 use crate::time::Timestamp;
 use crate::traffic::balance::{EndpointSet, Member};
 use crate::wire::http::{Error, Request, Response, SendError};
-use endpoint::{Common, Endpoint, EndpointMetrics};
+use endpoint::{Common, Endpoint, EndpointMetrics, Health};
 use flight::Flight;
 
 /// Endpoints tried for one request at most.
@@ -125,6 +127,7 @@ impl Backends {
             http1_idle_timeout: self.config.http1_idle_timeout,
             http1_idle_max: self.config.http1_idle_max,
             changed,
+            health: Health::new(Some(metrics.clone())),
         });
         Arc::new_cyclic(|weak| Backend {
             common,
@@ -297,7 +300,7 @@ impl Backend {
     }
 
     /// Sends a request to one endpoint, and where nothing of it reached that, to another.
-    /// `required` is whom the client wants its server to be.
+    /// `required` is whom the client wants its server to be; `deadline` is for the response's head.
     ///
     /// # Errors
     /// A [`Refusal`] where no endpoint answered.
@@ -305,30 +308,62 @@ impl Backend {
         &self,
         mut request: Request,
         required: Option<&str>,
+        deadline: Option<Timestamp>,
     ) -> Result<(Response, Flight), Refusal> {
         let mut tried = Tried::new(self.common.runtime.now());
         loop {
-            let picked = self.ready(&mut tried).await?;
+            let picked = {
+                let ready = pin!(self.ready(&mut tried));
+                self.by(deadline, ready).await
+            };
+            let picked = picked.ok_or(Refusal::RequestTimeout)??;
             self.satisfies(&picked, required)?;
-            let mut flight = self.begin(&picked);
-            flight.sent();
-            match picked.state.send(request).await {
-                Ok(response) => return Ok((response, flight)),
-                Err(SendError::Unsent {
+            let mut flight = self.begin(&picked, picked.state.metrics.http.clone());
+            // Pinned in its place: moved on, it would be in this future twice.
+            let sent = pin!(picked.state.send(request));
+            match self.by(deadline, sent).await {
+                Some(Ok(mut response)) => {
+                    flight.sent();
+                    self.trust(&picked, &mut response);
+                    return Ok((response, flight));
+                }
+                Some(Err(SendError::Unsent {
                     request: unsent,
                     error,
-                }) => {
-                    flight.failed();
+                })) => {
+                    flight.unsent();
                     let unreachable = matches!(error, Error::Unreachable);
                     let refused = Refusal::of_unsent(&error);
                     self.missed(&mut tried, &picked, unreachable, refused)?;
                     request = unsent;
                 }
-                Err(SendError::Failed(error)) => {
-                    flight.failed();
-                    return Err(Refusal::of(&error));
+                Some(Err(SendError::Failed(error))) => {
+                    let refusal = Refusal::of(&error);
+                    flight.broken(refusal.stream_error());
+                    return Err(refusal);
+                }
+                None => {
+                    flight.broken(StreamError::RequestTimeout);
+                    return Err(Refusal::RequestTimeout);
                 }
             }
+        }
+    }
+
+    /// What `future` gives, where it does before the deadline.
+    async fn by<F: Future>(&self, deadline: Option<Timestamp>, future: F) -> Option<F::Output> {
+        match deadline {
+            Some(deadline) => self.common.runtime.deadline(deadline, future).await.ok(),
+            None => Some(future.await),
+        }
+    }
+
+    /// Only another proxy may say what is to become of the client's connection.
+    fn trust(&self, picked: &Picked, response: &mut Response) {
+        if response.headers().contains_key(L5D_PROXY_CONNECTION)
+            && self.common.connector.tls(&picked.endpoint).is_err()
+        {
+            response.headers_mut().remove(L5D_PROXY_CONNECTION);
         }
     }
 
@@ -340,11 +375,11 @@ impl Backend {
         let mut tried = Tried::new(self.common.runtime.now());
         loop {
             let picked = self.ready(&mut tried).await?;
-            let mut flight = self.begin(&picked);
+            let flight = self.begin(&picked, None);
             match picked.state.open_opaque().await {
                 Ok(io) => return Ok((io, flight)),
                 Err(error) => {
-                    flight.failed();
+                    flight.unsent();
                     let refused = match error {
                         ConnectError::TimedOut => Refusal::ConnectTimeout,
                         error => Refusal::Connect(error.to_string()),
@@ -355,13 +390,9 @@ impl Backend {
         }
     }
 
-    fn begin(&self, picked: &Picked) -> Flight {
-        let load = picked.load.start(self.common.runtime.now());
-        Flight::new(
-            &self.common.runtime,
-            load,
-            picked.state.metrics.http.clone(),
-        )
+    fn begin(&self, picked: &Picked, http: Option<Arc<HttpMetrics>>) -> Flight {
+        let now = self.common.runtime.now();
+        Flight::new(&self.common.runtime, now, picked.load.start(now), http)
     }
 
     /// Whether an endpoint is who the client requires (`l5d-require-id`).

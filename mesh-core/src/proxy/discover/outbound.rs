@@ -153,6 +153,7 @@ async fn follow(
             publish.send_if_modified(|current| {
                 let changed = current.as_ref() != Some(&known);
                 if changed {
+                    unenforced::report_client(&known.policy, &telemetry);
                     *current = Some(known);
                 }
                 changed

@@ -16,7 +16,7 @@ use crate::model::server_policy::{Authorization, ServerPolicy, ServerProtocol};
 use crate::proxy::backend::endpoint::{Common, Endpoint, EndpointMetrics};
 use crate::proxy::discover::inbound::PolicyWatch;
 use crate::proxy::idle::{Full, IdleTable};
-use crate::proxy::observe::{self, End, Observer};
+use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, Refusal, permit};
 use crate::runtime::BoxFuture;
@@ -80,6 +80,10 @@ pub(super) async fn serve(
 #[derive(Clone)]
 struct Http(Arc<Inner>);
 
+/// How long the application took to answer; travels with its response to the access log.
+#[derive(Clone, Copy)]
+struct AnsweredIn(Duration);
+
 struct Inner {
     inbound: Arc<Inbound>,
     application: Arc<Endpoint>,
@@ -121,10 +125,19 @@ impl Http {
     async fn handle(self, mut request: Request) -> Response {
         let carried = orig_proto::restore(&mut request);
         let asked = Asked::of(&request);
+        let logged = self
+            .0
+            .inbound
+            .access_log
+            .is_some()
+            .then(|| self.logged(&request));
         let mut response = match self.proxy(request).await {
             Ok(response) => response,
             Err(refusal) => self.refuse(&refusal, &asked),
         };
+        if let Some((logged, began)) = logged {
+            self.log(&logged, began, &mut response);
+        }
         if carried {
             orig_proto::mark_response(&mut response);
         }
@@ -161,23 +174,25 @@ impl Http {
         handles.route.request();
 
         self.stamp(&mut request);
-        let logged = inbound.access_log.as_ref().map(|_| {
-            let client = match tls {
-                ServerTlsLabel::True { client_id } => client_id.clone(),
-                _ => None,
-            };
-            AccessRequest::new(*peer, client, inbound.runtime.clock.wall(), &request)
-        });
         let grpc = is_grpc(request.headers());
-        let mut record = Record {
+        let frames = handles.route.clone();
+        let request = request
+            .map(|body| observe::count_frames(body, move |bytes| frames.request_frame(bytes)));
+        let clock = &inbound.runtime.clock;
+        let record = Record {
             handles,
+            protocol,
             began,
             grpc,
             head: None,
             status: None,
             _admitted: admitted,
         };
-        let mut response = match application.send(request).await {
+        let record = Awaiting::new(record, clock);
+        let sent_at = inbound.runtime.now();
+        let sent = application.send(request).await;
+        let mut record = record.done();
+        let mut response = match sent {
             Ok(response) => response,
             Err(error) => {
                 let refusal = match &error {
@@ -193,14 +208,35 @@ impl Http {
                 return Err(refusal);
             }
         };
-        if let (Some(log), Some(logged)) = (&inbound.access_log, logged) {
-            let took = inbound.runtime.now().since(began);
-            log.write(&logged, &AccessResponse::new(&response, took, took));
+        if inbound.access_log.is_some() {
+            let took = AnsweredIn(inbound.runtime.now().since(sent_at));
+            response.extensions_mut().insert(took);
         }
         response.headers_mut().remove(UNSENT);
         record.status = Some(response.status());
         record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
-        Ok(response.map(|body| observe::observe(body, &inbound.runtime.clock, None, record)))
+        Ok(response.map(|body| observe::observe(body, clock, None, record)))
+    }
+
+    /// What the access log will say of a request, and when it came.
+    fn logged(&self, request: &Request) -> (AccessRequest, Timestamp) {
+        let client = match &self.0.tls {
+            ServerTlsLabel::True { client_id } => client_id.clone(),
+            _ => None,
+        };
+        let runtime = &self.0.inbound.runtime;
+        let wall = runtime.clock.wall();
+        let logged = AccessRequest::new(self.0.peer, client, wall, request);
+        (logged, runtime.now())
+    }
+
+    fn log(&self, logged: &AccessRequest, began: Timestamp, response: &mut Response) {
+        let total = self.0.inbound.runtime.now().since(began);
+        let answered = response.extensions_mut().remove::<AnsweredIn>();
+        let processing = total.saturating_sub(answered.map_or(Duration::ZERO, |took| took.0));
+        if let Some(log) = &self.0.inbound.access_log {
+            log.write(logged, &AccessResponse::new(response, total, processing));
+        }
     }
 
     /// The route of a request, and who may use it beside those whom the port allows.
@@ -391,6 +427,7 @@ impl Drop for Admitted {
 /// Counts one request.
 struct Record {
     handles: Handles,
+    protocol: RouteProtocol,
     began: Timestamp,
     grpc: bool,
     head: Option<Head>,
@@ -417,11 +454,12 @@ impl Observer for Record {
             error: end.error.map(|error| error.as_str()),
             latency,
         });
-        let status = self.status.map(|status| status.as_u16());
-        let ended = StreamEnd {
-            status,
-            error: end.error,
+        let status = match self.protocol {
+            RouteProtocol::Http => self.status.map(|status| status.as_u16()),
+            RouteProtocol::Grpc => class.grpc_status,
         };
+        let error = end.error;
+        let ended = StreamEnd { status, error };
         self.handles.route.ended(ended, latency, latency);
     }
 }

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::HeaderName;
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::{Accepted, Outbound};
 use crate::model::client_policy::{
@@ -16,10 +16,9 @@ use crate::model::target::Target;
 use crate::proxy::backend::Backend;
 use crate::proxy::backend::flight::Flight;
 use crate::proxy::discover::outbound::{Destination, Known};
-use crate::proxy::observe::{self, End, Observer};
+use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
-use crate::proxy::refusal::{Asked, Refusal, permit};
-use crate::proxy::unenforced;
+use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal, permit};
 use crate::runtime::BoxFuture;
 use crate::telemetry::BalancerProtocol;
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels, RouteBackendLabels, RouteLabels};
@@ -30,11 +29,10 @@ use crate::time::Timestamp;
 use crate::traffic::classify::{Head, is_grpc};
 use crate::traffic::filter::Filter;
 use crate::traffic::{distribute, select};
+use crate::wire::drain::{self, DrainSignal};
 use crate::wire::http::{DrainWatch, Request, Response, Service, server};
 
 const L5D_REQUIRE_ID: HeaderName = HeaderName::from_static("l5d-require-id");
-const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
-const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
 
 /// Serves a connection of HTTP.
 pub(super) async fn serve(
@@ -48,7 +46,8 @@ pub(super) async fn serve(
         target,
         destination,
     } = accepted;
-    let http = Http::new(outbound, target, destination);
+    let (closing, close) = drain::channel();
+    let http = Http::new(outbound, target, destination, Some(closing));
     if let Some(known) = http.0.destination.known() {
         let protocol = match version {
             HttpVersion::Http1 => OutboundProtocol::Http1,
@@ -61,6 +60,7 @@ pub(super) async fn serve(
             .protocol_connections(&ProtocolLabels { protocol, parent })
             .increment();
     }
+    let inner = http.0.clone();
     let options = &outbound.config.server;
     let served = server::serve(
         &outbound.runtime,
@@ -68,9 +68,17 @@ pub(super) async fn serve(
         version,
         options,
         Arc::new(http),
-        drain,
-    )
-    .await;
+        close,
+    );
+    let mut served = pin!(served);
+    let served = tokio::select! {
+        biased;
+        served = &mut served => served,
+        () = drain.draining() => {
+            inner.close();
+            served.await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "connection of HTTP ended");
     }
@@ -84,6 +92,9 @@ struct Inner {
     outbound: Arc<Outbound>,
     target: Target,
     destination: Arc<Destination>,
+    /// Closes the connection once what is in flight is answered. None where it has other
+    /// destinations too.
+    closing: Option<DrainSignal>,
     /// The routes of the policy last used.
     resolved: Mutex<Option<Arc<Resolved>>>,
 }
@@ -111,17 +122,27 @@ impl Service for Http {
     }
 }
 
+impl Inner {
+    fn close(&self) {
+        if let Some(closing) = &self.closing {
+            closing.start();
+        }
+    }
+}
+
 impl Http {
     pub(super) fn new(
         outbound: &Arc<Outbound>,
         target: Target,
         destination: Arc<Destination>,
+        closing: Option<DrainSignal>,
     ) -> Self {
         let outbound = outbound.clone();
         Self(Arc::new(Inner {
             outbound,
             target,
             destination,
+            closing,
             resolved: Mutex::default(),
         }))
     }
@@ -153,17 +174,17 @@ impl Http {
         let required = take_required_identity(&mut request);
         self.normalize(&mut request)?;
 
-        let mut record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
-        // Pinned in its place: moved on, it would be in this future twice.
-        let mut sent = pin!(plan.backend.send(request, required.as_deref()));
-        let sent = match deadline {
-            Some(deadline) => outbound
-                .runtime
-                .deadline(deadline, sent)
-                .await
-                .unwrap_or(Err(Refusal::RequestTimeout)),
-            None => sent.as_mut().await,
-        };
+        let frames = plan.handles.requests.clone();
+        let request = request
+            .map(|body| observe::count_frames(body, move |bytes| frames.request_frame(bytes)));
+        let clock = &outbound.runtime.clock;
+        let record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
+        let record = Awaiting::new(record, clock);
+        let sent = plan
+            .backend
+            .send(request, required.as_deref(), deadline)
+            .await;
+        let mut record = record.done();
         let (mut response, flight) = match sent {
             Ok(sent) => sent,
             Err(refusal) => {
@@ -171,11 +192,25 @@ impl Http {
                 return Err(refusal);
             }
         };
-        response.headers_mut().remove(L5D_PROXY_ERROR);
-        response.headers_mut().remove(L5D_PROXY_CONNECTION);
+        self.obey(&mut response);
         record.answered(&response, flight);
-        let clock = &outbound.runtime.clock;
         Ok(response.map(|body| observe::observe(body, clock, deadline, record)))
+    }
+
+    /// Takes off what the endpoint's proxy says to this one, and closes where it says so.
+    fn obey(&self, response: &mut Response) {
+        let http1 = response.version() != http::Version::HTTP_2;
+        let headers = response.headers_mut();
+        headers.remove(L5D_PROXY_ERROR);
+        let close = headers
+            .remove(L5D_PROXY_CONNECTION)
+            .is_some_and(|value| value == "close");
+        if close {
+            if http1 {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            self.0.close();
+        }
     }
 
     /// The policy in force, with its live backends.
@@ -229,7 +264,6 @@ impl Resolved {
                 backends.push((backend.clone(), live));
             }
         });
-        unenforced::report_client(&known.policy, &outbound.telemetry);
         Self {
             known,
             backends,
@@ -433,7 +467,7 @@ impl Observer for Record {
         self.handles.attempts.ended(ended, latency);
         if let Some(flight) = self.flight {
             let error = end.error.map(StreamError::as_str);
-            flight.ended(end.at, self.began, self.status, class, error);
+            flight.ended(end.at, self.status, class, error);
         }
     }
 }

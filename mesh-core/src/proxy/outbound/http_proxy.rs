@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 
 use super::http::{self as outbound_http, Http};
 use super::{Accepted, Outbound, target_of};
@@ -103,6 +103,11 @@ impl Proxy {
         let http = self.destination(&name).await?;
         // The application sees what it would have without a proxy in between.
         if request.version() != Version::HTTP_2 {
+            // Whatever Host says, the target's host is meant (RFC 9112, section 3.2.2).
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            if let Ok(host) = HeaderValue::from_str(host) {
+                request.headers_mut().insert(header::HOST, host);
+            }
             orig_proto::set_origin_form(&mut request);
         }
         Ok(http.handle(request).await)
@@ -125,7 +130,7 @@ impl Proxy {
             .timeout(limit, destination.wait_known())
             .await;
         found.ok().flatten().ok_or(Refusal::FailFast)?;
-        let http = Http::new(outbound, target, destination);
+        let http = Http::new(outbound, target, destination, None);
         let mut known = self.known();
         if known.len() >= DESTINATIONS_MAX {
             known.clear();
