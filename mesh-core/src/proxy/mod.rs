@@ -21,6 +21,9 @@ mod outbound;
 mod refusal;
 mod unenforced;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;

@@ -42,19 +42,26 @@ impl MemoryNet {
         self.0.lock().expect("no holder panics")
     }
 
-    fn dial(&self, to: SocketAddr) -> io::Result<Connection> {
+    /// Opens a connection from a host to `to`, as a redirect rule would that was asked for
+    /// `original_dst`.
+    pub(crate) fn dial(
+        &self,
+        from: IpAddr,
+        to: SocketAddr,
+        original_dst: Option<SocketAddr>,
+    ) -> io::Result<Connection> {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let mut wires = self.wires();
         wires.dialed.push(to);
         wires.client_port = wires.client_port.wrapping_add(1).max(1);
-        let from = SocketAddr::new(to.ip(), wires.client_port);
+        let from = SocketAddr::new(from, wires.client_port);
         let (near, far) = tokio::io::duplex(BUFFER_BYTES);
         let listener = wires.listeners.get(&to).ok_or_else(refused)?;
         let accepted = Connection {
             io: Box::new(far),
             peer: from,
             local: to,
-            original_dst: None,
+            original_dst,
         };
         listener.try_send(accepted).map_err(|_| refused())?;
         Ok(Connection {
@@ -72,7 +79,7 @@ impl Net for MemoryNet {
         to: SocketAddr,
         _options: TcpOptions,
     ) -> BoxFuture<'static, io::Result<Connection>> {
-        let opened = self.dial(to);
+        let opened = self.dial(to.ip(), to, None);
         Box::pin(async move { opened })
     }
 

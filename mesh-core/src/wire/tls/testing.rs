@@ -8,9 +8,11 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose, SerialNumber,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SignatureAlgorithm,
 };
 use rustls::crypto::CryptoProvider;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
 
 use super::credentials::Credentials;
 use super::csr::{RcgenKey, san};
@@ -70,21 +72,28 @@ impl Authority {
     /// A certificate that is valid from now for `lifetime`.
     pub(crate) fn issue(&self, identity: &Identity, now: WallTime, lifetime: Duration) -> Issued {
         let key = AwsLc.generate_key().unwrap();
-        let mut params = params();
-        params.subject_alt_names = vec![san(identity).unwrap()];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now.as_duration();
-        params.not_after = params.not_before + lifetime;
-        let leaf = params
+        let leaf = leaf_params(identity, now, lifetime)
             .signed_by(&RcgenKey(key.clone()), &self.issuer)
             .unwrap();
         Issued {
             leaf_der: leaf.der().to_vec(),
             key,
         }
+    }
+
+    /// The leaf that a signing request asks for, valid from now for `lifetime`.
+    pub(crate) fn certify(
+        &self,
+        csr_der: &[u8],
+        identity: &Identity,
+        now: WallTime,
+        lifetime: Duration,
+    ) -> Vec<u8> {
+        let (_, request) = X509CertificationRequest::from_der(csr_der).unwrap();
+        let subject = &request.certification_request_info.subject_pki;
+        let key = RequestKey(subject.subject_public_key.data.to_vec());
+        let leaf = leaf_params(identity, now, lifetime).signed_by(&key, &self.issuer);
+        leaf.unwrap().der().to_vec()
     }
 
     /// Credentials of `name` that trust this authority and are good for a day.
@@ -99,6 +108,31 @@ impl Authority {
             .unwrap();
         credentials
     }
+}
+
+/// The key that a signing request is for.
+struct RequestKey(Vec<u8>);
+
+impl PublicKeyData for RequestKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+fn leaf_params(identity: &Identity, now: WallTime, lifetime: Duration) -> CertificateParams {
+    let mut params = params();
+    params.subject_alt_names = vec![san(identity).unwrap()];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now.as_duration();
+    params.not_after = params.not_before + lifetime;
+    params
 }
 
 fn params() -> CertificateParams {
