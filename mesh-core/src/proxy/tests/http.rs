@@ -262,37 +262,61 @@ async fn a_connect_becomes_a_pipe() {
     assert_eq!(app.only_request().method(), http::Method::CONNECT);
 }
 
+async fn hello_and_close() -> Response {
+    let mut response = ok("hello").await;
+    let headers = response.headers_mut();
+    headers.insert("l5d-proxy-connection", "close".parse().unwrap());
+    headers.insert("l5d-proxy-error", "x".parse().unwrap());
+    response
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_application_that_is_away_is_502_and_closes_the_clients_connection() {
+async fn a_peers_proxy_has_the_clients_connection_closed() {
     let mesh = Pair::new().await;
+    let _app = mesh.world.app(APP, |_| hello_and_close()).await;
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
-    io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await
-        .unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: web\r\n\r\n";
+    io.write_all(request).await.unwrap();
     let mut answer = String::new();
     io.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
-    assert!(!answer.contains("l5d-proxy-connection"), "{answer}");
+    assert!(!answer.contains("l5d-proxy"), "{answer}");
 
     // HTTP/2 clients are told by GOAWAY.
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     let response = connection.send(get2("http://web/")).await.unwrap();
-    assert_eq!(response.status(), 502);
-    drop(response);
+    assert!(!response.headers().contains_key("connection"));
+    assert_eq!(text(response).await, "hello");
     connection.closed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_is_away_is_502() {
+    let mesh = Pair::new().await;
+    let refused = mesh.get("/").await;
+    assert_eq!(refused.status(), 502);
+    assert!(!refused.headers().contains_key("weft-unsent"));
+    let connection = mesh.world.http2(&mesh.client, SERVICE).await;
+    let refused = connection.send(grpc("http://web/a.B/C")).await.unwrap();
+    assert_eq!(refused.headers()["grpc-status"], "14");
+    // Where another endpoint has its application, that is asked.
+    let _app = mesh.world.app("10.0.0.9:80", |_| ok("other")).await;
+    let endpoints = vec![
+        super::policies::meshed(APP, SERVER),
+        unmeshed("10.0.0.9:80"),
+    ];
+    mesh.world.control.set_endpoints(PATH, endpoints);
+    mesh.world.sleep(1).await;
+    for _ in 0..20 {
+        assert_eq!(text(mesh.get("/").await).await, "other");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_word_to_close_is_not_taken_from_an_application() {
     let mesh = Pair::new().await;
-    let answer = |_| async {
-        let mut response = ok("hello").await;
-        let value = "close".parse().unwrap();
-        response.headers_mut().insert("l5d-proxy-connection", value);
-        response
-    };
-    let _app = mesh.world.app("10.0.0.9:80", answer).await;
+    let _app = mesh.world.app("10.0.0.9:80", |_| hello_and_close()).await;
     let policy = all_to(forward(unmeshed("10.0.0.9:80")));
     mesh.world.control.set_client_policy("10.0.0.9:80", policy);
     let mut io = mesh.world.dial(&mesh.client, "10.0.0.9:80");
