@@ -1,5 +1,6 @@
 //! Sniffing: whatever it finds, every byte of the streams is still to be read, in order.
 
+use std::future::pending;
 use std::time::Duration;
 
 use mesh_core::runtime::BoxIo;
@@ -48,14 +49,18 @@ pub fn race(input: &[u8]) {
     let (server_whole, server) = segments(server);
     let streams = || (Stream::boxed(&client), Stream::boxed(&server));
     let (near, far) = streams();
-    if let Ok(raced) = run(sniff::race_http(&Still, near, far, SECOND)) {
+    let dialed = Some((far, ()));
+    if let Ok(raced) = run(sniff::race_http(&Still, near, dialed, pending(), SECOND)) {
         assert_eq!(rest(raced.client), client_whole);
-        assert_eq!(rest(raced.server), server_whole);
+        let (server, ()) = raced.server.expect("it was open");
+        assert_eq!(rest(server), server_whole);
     }
     let (near, far) = streams();
-    if let Ok(raced) = run(sniff::race_tls(&Still, near, far, SECOND)) {
+    let dialed = Some((far, ()));
+    if let Ok(raced) = run(sniff::race_tls(&Still, near, dialed, pending(), SECOND)) {
         assert_eq!(rest(raced.client), client_whole);
-        assert_eq!(rest(raced.server), server_whole);
+        let (server, ()) = raced.server.expect("it was open");
+        assert_eq!(rest(server), server_whole);
     }
 }
 
