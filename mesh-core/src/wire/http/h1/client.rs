@@ -123,7 +123,7 @@ impl Connection {
     /// The target is written in the form that the request's URI has: absolute where it has a
     /// scheme; that of an HTTP/2 request becomes a path and, where missing, `Host`. Framing fields and `Connection` are written anew: `close` where the request has it,
     /// `upgrade` where it offers one. With `Expect: 100-continue` the body is not asked for before
-    /// the server wants it or [`CONTINUE_TIMEOUT`] has passed.
+    /// the server wants it (by 100 or by a 2xx) or [`CONTINUE_TIMEOUT`] has passed.
     ///
     /// A response that leaves HTTP (101, or 2xx to CONNECT) has the raw stream as [`Upgraded`].
     /// Informational responses but 100 and 101 go to the [`Informational`] of the request's body.
@@ -232,6 +232,10 @@ impl Exchange {
             };
             let status = head.parts.status;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                // It answers as it reads: each would wait for the other's body.
+                if status.is_success() {
+                    self.upload.release();
+                }
                 return Poll::Ready(Ok(head));
             }
             self.informational_left = self

@@ -263,6 +263,25 @@ async fn a_body_that_was_not_wanted_is_not_asked_for() {
     assert!(pop(&opened.pool).is_none());
 }
 
+/// A server that answers as it reads waits for the body, and its client for the answer's.
+#[tokio::test(start_paused = true)]
+async fn a_body_goes_out_once_the_server_has_begun_to_answer_well() {
+    let mut opened = open();
+    let sent = tokio::spawn(opened.connection.send(expecting("hello".into()), None));
+    opened.server.expect(EXPECTING).await;
+    opened
+        .server
+        .send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        .await;
+    let response = sent.await.expect("no panic").expect("it is answered");
+    let reading = tokio::spawn(response.into_body().read_to_end(9));
+    let received = opened.server.expect("hello");
+    let received = tokio::time::timeout(Duration::from_secs(60), received).await;
+    received.expect("it comes");
+    opened.server.send("HELLO").await;
+    assert_eq!(reading.await.expect("no panic").expect("whole"), "HELLO");
+}
+
 async fn outcome(sent: tokio::task::JoinHandle<Result<Response, SendError>>) -> &'static str {
     match sent.await.expect("no panic") {
         Ok(_) => "answered",
