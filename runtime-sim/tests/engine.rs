@@ -322,3 +322,16 @@ fn connections_are_forgotten_when_both_ends_are_done() {
     assert_eq!(pair.engine.connections(), 0);
     assert_eq!(pair.engine.census(), [("listener", 1)].into());
 }
+
+#[test]
+fn a_connection_that_nobody_waits_for_is_forgotten() {
+    let pair = Pair::new(1);
+    let nowhere = "10.9.9.9:80".parse().unwrap();
+    pair.do_within(MINUTE, async |client| {
+        let connecting = client.net.connect(nowhere, TcpOptions::default());
+        let second = Duration::from_secs(1);
+        assert!(client.timeout(second, connecting).await.is_err());
+    });
+    pair.engine.run_until(pair.after(MINUTE));
+    assert_eq!(pair.engine.connections(), 0);
+}

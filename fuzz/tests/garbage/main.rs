@@ -49,14 +49,12 @@ fn garbage_does_no_harm_and_leaves_nothing() {
     let mut draw = Draw::new(from_environment("WEFT_GARBAGE_SEED", 1));
     let seeds = Seeds::new();
     let world = World::new();
-    let idle = world.census();
-    assert!(!idle.is_empty());
 
-    // Tables reach their size, pools their fill, lazy statics their values.
+    // Tables reach their size, connections to the controller are made, lazy statics have values.
     let warm_up = (streams / 10).max(1_000);
     send(&world, &seeds, &mut draw, warm_up);
     world.settle();
-    assert_eq!(world.census(), idle, "after the warm-up");
+    let idle = world.census();
     let before = heap::now();
 
     let began = Instant::now();
@@ -92,35 +90,5 @@ fn send(world: &World, seeds: &Seeds, draw: &mut Draw, streams: usize) {
         left -= count;
         let batch = (0..count).map(|_| Stream::draw(seeds, draw)).collect();
         world.send(batch);
-    }
-}
-
-#[test]
-fn tmp() {
-    let world = World::new();
-    let post = "POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc";
-    let expect = "POST / HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc";
-    for (name, text) in [
-        ("post", post.to_string()),
-        ("expect", expect.to_string()),
-        ("post+ctl", post.to_string() + "\x16\x03\x01"),
-        ("expect+ctl", expect.to_string() + "\x16\x03\x01"),
-        ("post+garbage", post.to_string() + "aaaaa"),
-        ("expect+garbage", expect.to_string() + "aaaaa"),
-        ("expect+garbage1000", expect.to_string() + &"a".repeat(1000)),
-        ("post+ctl2000", post.to_string() + &"\x16".repeat(2000)),
-        ("expect+ctl2000", expect.to_string() + &"\x16".repeat(2000)),
-    ] {
-        for to in [world::at(world::PLAIN_IP, 8080), world::at(world::MESHED_IP, 8080)] {
-            for from in [streams::From::Meshed, streams::From::Elsewhere] {
-                for cut in [1, 2] {
-                    let bytes = text.as_bytes();
-                    let (a, b) = bytes.split_at(if cut == 1 { bytes.len() } else { 100 .min(bytes.len()) });
-                    let stream = Stream { from, to, inside: streams::Inside::Tcp, segments: vec![(std::time::Duration::ZERO, a.to_vec()), (std::time::Duration::ZERO, b.to_vec())], ending: streams::Ending::HalfClose };
-                    let ok = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.send(vec![stream]))).is_ok();
-                    if !ok { println!("{name} {to} {from:?} {cut}: {ok}"); }
-                }
-            }
-        }
     }
 }

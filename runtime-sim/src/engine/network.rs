@@ -107,6 +107,8 @@ impl State {
             } => self.probe(connection, end, silent_since),
             Event::Unreachable { connection } => {
                 self.fail(connection, 0, std::io::ErrorKind::HostUnreachable);
+                // Who connected may have given up before.
+                self.forget_if_over(connection);
             }
         }
     }

@@ -547,7 +547,7 @@ impl State {
         }
     }
 
-    fn forget_if_over(&mut self, id: ConnectionId) {
+    pub(super) fn forget_if_over(&mut self, id: ConnectionId) {
         let over = self.connections.get(&id).is_some_and(|connection| {
             connection.phase != Phase::Connecting
                 && connection.ends.iter().all(|end| !end.held)
