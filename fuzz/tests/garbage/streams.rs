@@ -97,7 +97,7 @@ impl Stream {
                 from: From::Meshed,
                 to: *draw.of(&[at(WEB, 80), at(MESHED_IP, HTTP), at(PLAIN_IP, HTTP)]),
                 inside: Inside::Tcp,
-                segments: cut(HONEST.to_vec(), draw),
+                segments: cut(HONEST.to_vec(), false, draw),
                 ending: Ending::Answer(b"HTTP/1.1 200"),
             };
         }
@@ -119,7 +119,8 @@ impl Stream {
             from,
             to,
             inside,
-            segments: cut(bytes, draw),
+            // One in fifty dawdles.
+            segments: cut(bytes, draw.once_in(50), draw),
             ending: match draw.below(10) {
                 0..3 => Ending::Drop,
                 3..8 => Ending::HalfClose,
@@ -199,9 +200,8 @@ fn header(draw: &mut Draw) -> Vec<u8> {
     })
 }
 
-/// Into at most five segments, mostly without pauses; one stream in fifty dawdles.
-fn cut(mut bytes: Vec<u8>, draw: &mut Draw) -> Vec<(Duration, Vec<u8>)> {
-    let dawdles = draw.once_in(50);
+/// Into at most five segments, mostly without pauses but where the client `dawdles`.
+fn cut(mut bytes: Vec<u8>, dawdles: bool, draw: &mut Draw) -> Vec<(Duration, Vec<u8>)> {
     let mut segments = Vec::new();
     for _ in 0..draw.below(5) {
         let rest = bytes.split_off(draw.below(bytes.len() + 1));
