@@ -14,7 +14,7 @@
 //! `cargo test -p fuzz` sends a few thousand streams. All of them:
 //!
 //! ```text
-//! WEFT_GARBAGE_STREAMS=1000000 cargo test --release -p fuzz --test garbage -- --nocapture
+//! WEFT_GARBAGE_STREAMS=1000000 cargo test --release -p fuzz --test garbage_world -- --nocapture
 //! ```
 //!
 //! `WEFT_GARBAGE_SEED` sends others.
