@@ -70,29 +70,19 @@ fn select(criterion: &mut Criterion) {
 }
 
 fn balance(criterion: &mut Criterion) {
-    let load = Load::PeakEwma {
-        default_rtt: Duration::from_millis(30),
-        decay: Duration::from_secs(10),
-    };
+    let load =
+        Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
     let at = |millis| Timestamp::ZERO + Duration::from_millis(millis);
     for count in [2, 1_000_u16] {
         let address = |host: u16| SocketAddr::from(([10, 0, (host >> 8) as u8, host as u8], 80));
-        let endpoints = (0..count)
-            .map(|host| Endpoint::new(address(host)))
-            .collect();
+        let endpoints = (0..count).map(|host| Endpoint::new(address(host))).collect();
         let labels = Labels::from(BTreeMap::new());
         let mut set = EndpointSet::new(load);
-        set.apply(
-            EndpointUpdate::Add { endpoints, labels },
-            at(0),
-            |_, _, _| (),
-        );
+        set.apply(EndpointUpdate::Add { endpoints, labels }, at(0), |_, _, _| ());
         let (mut random, mut millis) = (1_u64, 1);
         criterion.bench_function(&format!("pick and measure, {count} endpoints"), |bencher| {
             bencher.iter(|| {
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 millis += 1;
                 let picked = set.pick_where(at(millis), random, |_| true);
                 let member = picked.expect("there are endpoints");

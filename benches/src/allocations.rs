@@ -90,14 +90,7 @@ pub fn recorded_sites() -> Vec<(String, u64, u64)> {
 
 /// The frames that say something: no allocator, no standard library.
 fn frames(stack: &str) -> String {
-    const NOISE: [&str; 6] = [
-        "benches::",
-        "std::",
-        "core::",
-        "<core::",
-        "alloc::",
-        "<alloc::",
-    ];
+    const NOISE: [&str; 6] = ["benches::", "std::", "core::", "<core::", "alloc::", "<alloc::"];
     let names = stack.lines().filter_map(|line| {
         let (number, name) = line.trim().split_once(": ")?;
         number.parse::<u32>().is_ok().then_some(name)
@@ -134,9 +127,7 @@ impl Counting {
 
     fn shrank(bytes: usize) {
         if let Ok(Some(role)) = ROLE.try_with(Cell::get) {
-            CELLS[role as usize]
-                .held_bytes
-                .fetch_sub(bytes as i64, Relaxed);
+            CELLS[role as usize].held_bytes.fetch_sub(bytes as i64, Relaxed);
         }
     }
 }

@@ -35,10 +35,7 @@ impl Hosts {
     /// Those of this process. `nth`: meshes of one process have hosts of their own.
     pub fn new(nth: u8) -> Self {
         let process = std::process::id();
-        Self(
-            64 + (process % 64) as u8 * 2 + nth % 2,
-            (process / 64 % 256) as u8,
-        )
+        Self(64 + (process % 64) as u8 * 2 + nth % 2, (process / 64 % 256) as u8)
     }
 
     fn at(self, host: u8, port: u16) -> SocketAddr {
@@ -91,12 +88,7 @@ fn account(role: Role) -> &'static str {
 
 /// A proxy's environment.
 pub fn environment(role: Role, hosts: Hosts, directory: &Path) -> BTreeMap<String, String> {
-    let ListenConfig {
-        destination,
-        policy,
-        identity,
-        ..
-    } = hosts.controller();
+    let ListenConfig { destination, policy, identity, .. } = hosts.controller();
     let name = account(role);
     let workload = format!(r#"{{"ns":"bench","pod":"{name}"}}"#);
     let local = format!("{name}.bench.serviceaccount.identity.linkerd.cluster.local");
@@ -116,23 +108,14 @@ pub fn environment(role: Role, hosts: Hosts, directory: &Path) -> BTreeMap<Strin
     }
     let admin = hosts.admin(role);
     set("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", admin.to_string());
-    set(
-        "LINKERD2_PROXY_DESTINATION_SVC_ADDR",
-        destination.to_string(),
-    );
+    set("LINKERD2_PROXY_DESTINATION_SVC_ADDR", destination.to_string());
     set("LINKERD2_PROXY_POLICY_SVC_ADDR", policy.to_string());
     set("LINKERD2_PROXY_IDENTITY_SVC_ADDR", identity.to_string());
     set("LINKERD2_PROXY_DESTINATION_CONTEXT", workload.clone());
     set("LINKERD2_PROXY_POLICY_WORKLOAD", workload);
     set("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", local);
-    set(
-        "LINKERD2_PROXY_IDENTITY_TOKEN_FILE",
-        token.display().to_string(),
-    );
-    set(
-        "WEFT_IDENTITY_TRUST_ANCHORS_FILE",
-        anchors.display().to_string(),
-    );
+    set("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", token.display().to_string());
+    set("WEFT_IDENTITY_TRUST_ANCHORS_FILE", anchors.display().to_string());
     set("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "1s".to_string());
     variables
 }
@@ -228,10 +211,7 @@ impl ProxyThreads {
             });
             configure
         });
-        Self {
-            configure,
-            task_sizes,
-        }
+        Self { configure, task_sizes }
     }
 
     /// Starts the proxies of a mesh and waits until both answer.
@@ -241,9 +221,7 @@ impl ProxyThreads {
     pub fn start(&self, hosts: Hosts, directory: &Path) -> io::Result<()> {
         for role in [Role::Outbound, Role::Inbound] {
             let variables = environment(role, hosts, directory);
-            self.configure[role as usize]
-                .send(variables)
-                .map_err(io::Error::other)?;
+            self.configure[role as usize].send(variables).map_err(io::Error::other)?;
             wait_ready(hosts.admin(role))?;
         }
         Ok(())
@@ -263,14 +241,9 @@ fn run_proxy(role: Role, variables: &BTreeMap<String, String>, sizes: TaskSizes)
     let tokio = runtime_real::current_thread().expect("an epoll instance");
     tokio.block_on(async move {
         let mut runtime = runtime_real::runtime(Arc::new(NoCluster));
-        runtime.tasks = Arc::new(Measured {
-            tasks: runtime.tasks.clone(),
-            sizes,
-        });
+        runtime.tasks = Arc::new(Measured { tasks: runtime.tasks.clone(), sizes });
         let (_signal, never) = drain::channel();
-        proxy::run(runtime, config, Process::default(), never)
-            .await
-            .expect("its ports are free");
+        proxy::run(runtime, config, Process::default(), never).await.expect("its ports are free");
     });
 }
 
@@ -307,10 +280,7 @@ pub fn wait_ready(admin: SocketAddr) -> io::Result<()> {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    Err(io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("the proxy at {admin} is not ready"),
-    ))
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the proxy at {admin} is not ready")))
 }
 
 /// The server behind the mesh: a thread for each connection, answers of one kind. Requests for
@@ -352,18 +322,12 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(2));
         }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "requests did not reach the server",
-        ))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "requests did not reach the server"))
     }
 
     /// Answers all that are held, and holds no more.
     pub fn release(&self) {
-        *self
-            .released
-            .lock()
-            .expect("nobody panics while holding it") = true;
+        *self.released.lock().expect("nobody panics while holding it") = true;
         self.release.notify_all();
     }
 

@@ -29,9 +29,7 @@ impl Proxies {
             command.envs(mesh::environment(role, hosts, directory));
             command.stdout(Stdio::null()).spawn()
         };
-        let proxies = Self {
-            children: [start(Role::Outbound)?, start(Role::Inbound)?],
-        };
+        let proxies = Self { children: [start(Role::Outbound)?, start(Role::Inbound)?] };
         for role in [Role::Outbound, Role::Inbound] {
             mesh::wait_ready(hosts.admin(role))?;
         }

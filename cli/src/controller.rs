@@ -20,14 +20,12 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
     logging::set_up(&args.log.log, format, Output::Stderr).map_err(Failure::misconfigured)?;
 
     let manifests = args.manifests;
-    let cluster = DirectoryCluster::open(manifests.clone())
-        .await
-        .map_err(|error| {
-            let manifests = manifests.display();
-            Failure::misconfigured(format!(
-                "manifests {manifests}: {error}; give a directory that can be read"
-            ))
-        })?;
+    let cluster = DirectoryCluster::open(manifests.clone()).await.map_err(|error| {
+        let manifests = manifests.display();
+        Failure::misconfigured(format!(
+            "manifests {manifests}: {error}; give a directory that can be read"
+        ))
+    })?;
     let runtime = runtime_real::runtime(Arc::new(cluster));
     let (begin, watch) = drain::channel();
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
@@ -48,12 +46,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
         }
     });
     let controller = Controller::bind(runtime, config).await.map_err(failure)?;
-    let ListenConfig {
-        destination,
-        policy,
-        identity,
-        admin,
-    } = controller.addresses();
+    let ListenConfig { destination, policy, identity, admin } = controller.addresses();
     tracing::info!(%destination, %policy, %identity, %admin, "serving");
     controller.serve(watch).await;
     Ok(())

@@ -32,15 +32,9 @@ mod tests {
         assert_eq!(parse("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(parse("1500ms"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse("24h"), Ok(Duration::from_secs(86_400)));
-        for wrong in [
-            "",
-            "20",
-            "s",
-            "1.5s",
-            "-1s",
-            "99999999999999999999d",
-            "18446744073709551615d",
-        ] {
+        for wrong in
+            ["", "20", "s", "1.5s", "-1s", "99999999999999999999d", "18446744073709551615d"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

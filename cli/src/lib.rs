@@ -223,12 +223,7 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn create_token(args: TokenArgs) -> Result<(), Failure> {
-    let token = token::create(
-        &args.state_dir,
-        &args.namespace,
-        &args.service_account,
-        args.ttl,
-    );
+    let token = token::create(&args.state_dir, &args.namespace, &args.service_account, args.ttl);
     println!("{}", token.await.map_err(Failure::failed)?);
     Ok(())
 }
@@ -252,9 +247,7 @@ async fn run_application(args: ApplicationArgs) -> Result<(), Failure> {
         calls: args.call,
         rate: args.rate,
     };
-    demo::run_application(options)
-        .await
-        .map_err(Failure::failed)
+    demo::run_application(options).await.map_err(Failure::failed)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

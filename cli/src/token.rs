@@ -41,12 +41,7 @@ pub(crate) async fn create(
     })?;
     let runtime = runtime_real::runtime(Arc::new(NoCluster));
     let key = state::token_key(&runtime, state).await?;
-    Ok(token::create(
-        &*key,
-        &account,
-        runtime.clock.wall(),
-        lifetime,
-    )?)
+    Ok(token::create(&*key, &account, runtime.clock.wall(), lifetime)?)
 }
 
 #[cfg(test)]
@@ -77,10 +72,7 @@ mod tests {
         run(async {
             for (namespace, account) in [("demo.other", "web"), ("demo", "a:b"), ("", "web")] {
                 let made = create(directory.path(), namespace, account, Duration::ZERO).await;
-                assert!(
-                    matches!(made, Err(TokenError::Name { .. })),
-                    "{namespace} {account}"
-                );
+                assert!(matches!(made, Err(TokenError::Name { .. })), "{namespace} {account}");
             }
         });
     }

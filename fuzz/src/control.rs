@@ -109,14 +109,8 @@ impl World {
         let anchors =
             ca::make_anchor(&*runtime.entropy, &anchor_key, "root", validity).expect("an anchor");
         let anchor = (anchors.as_bytes(), &anchor_key);
-        let issuer = ca::make_issuer(
-            &*runtime.entropy,
-            anchor,
-            &*issuer_key,
-            "identity",
-            validity,
-        )
-        .expect("an issuer");
+        let issuer = ca::make_issuer(&*runtime.entropy, anchor, &*issuer_key, "identity", validity)
+            .expect("an issuer");
         let authority = Authority::from_pem(
             &*runtime.crypto,
             anchors.as_bytes(),
@@ -127,19 +121,13 @@ impl World {
         let name = "web.demo.serviceaccount.identity.linkerd.cluster.local";
         let server_name = DnsName::new(name).expect("a name");
         let identity = Identity::Dns(server_name.clone());
-        let account = ServiceAccountName {
-            namespace: "demo".to_owned(),
-            name: "web".to_owned(),
-        };
+        let account = ServiceAccountName { namespace: "demo".to_owned(), name: "web".to_owned() };
         let token = token::create(&*key, &account, NOW, Duration::from_secs(3600));
         Self {
             csr: csr_der(&key, &identity).expect("a request"),
             authority: authority.expect("an authority"),
             token: token.expect("a token"),
-            server: ServerTls {
-                identity,
-                server_name,
-            },
+            server: ServerTls { identity, server_name },
             runtime,
             anchors,
             issuer,
@@ -155,18 +143,12 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = format!("-----BEGIN {label}-----\n");
     for (number, group) in der.chunks(3).enumerate() {
-        let bits = group
-            .iter()
-            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
+        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
             << (8 * (3 - group.len()));
         for digit in 0..4 {
             let known = digit <= group.len();
             let at = (bits >> (18 - 6 * digit)) & 63;
-            text.push(if known {
-                DIGITS[at as usize].into()
-            } else {
-                '='
-            });
+            text.push(if known { DIGITS[at as usize].into() } else { '=' });
         }
         if number % 16 == 15 {
             text.push('\n');

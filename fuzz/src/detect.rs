@@ -17,13 +17,11 @@ pub fn tls(input: &[u8]) {
         assert!(before == Progress::More || before == last, "it was decided");
     }
     assert_eq!(last, at_once);
-    let bytewise = whole.iter().fold(
-        (TlsDetector::new(), Progress::More),
-        |(mut detector, _), byte| {
+    let bytewise =
+        whole.iter().fold((TlsDetector::new(), Progress::More), |(mut detector, _), byte| {
             let progress = detector.push(std::slice::from_ref(byte));
             (detector, progress)
-        },
-    );
+        });
     assert_eq!(bytewise.1, at_once);
     if let Progress::Done(TlsFound::Sni(name)) = at_once {
         let name = name.as_str().to_ascii_lowercase();
@@ -64,10 +62,7 @@ fn verdict(segments: &[&[u8]]) -> HttpFound {
     let mut decided = None;
     for segment in segments {
         let progress = detector.push(segment);
-        assert!(
-            decided.is_none() || progress.done() == decided,
-            "it was decided"
-        );
+        assert!(decided.is_none() || progress.done() == decided, "it was decided");
         decided = progress.done();
     }
     let end = detector.end();

@@ -138,14 +138,7 @@ impl Head for ResponseHead {
         let mut bytes = Vec::new();
         let version = self.parts.version;
         let connection = connection(version, self.keep_alive);
-        response_head(
-            &self.parts,
-            method,
-            version,
-            self.framing,
-            connection,
-            &mut bytes,
-        );
+        response_head(&self.parts, method, version, self.framing, connection, &mut bytes);
         bytes
     }
 
@@ -187,10 +180,7 @@ fn end_to_end(headers: &HeaderMap) -> Vec<(String, Bytes)> {
 
 fn read<H: Head>(segments: &[&[u8]], method: &Method) -> Conversation<H> {
     const MESSAGES_MAX: usize = 64;
-    let mut conversation = Conversation {
-        messages: Vec::new(),
-        refusal: None,
-    };
+    let mut conversation = Conversation { messages: Vec::new(), refusal: None };
     let mut input = BytesMut::new();
     let mut heads = HeadDecoder::default();
     let mut body: Option<BodyDecoder> = None;
@@ -245,12 +235,7 @@ fn read_head<H: Head>(
         return Ok(Step::More);
     };
     *body = Some(BodyDecoder::new(head.framing()));
-    conversation.messages.push(Message {
-        head,
-        body: Vec::new(),
-        trailers: None,
-        whole: false,
-    });
+    conversation.messages.push(Message { head, body: Vec::new(), trailers: None, whole: false });
     Ok(Step::Taken)
 }
 
@@ -331,28 +316,18 @@ fn check_request(head: &RequestHead) {
 /// Written and read again, a message is the same.
 fn write_again<H: Head>(message: &Message<H>, method: &Method) {
     let mut bytes = message.head.write(method);
-    let ends = bytes
-        .windows(4)
-        .filter(|bytes| bytes == b"\r\n\r\n")
-        .count();
+    let ends = bytes.windows(4).filter(|bytes| bytes == b"\r\n\r\n").count();
     assert!(ends == 1 && bytes.ends_with(b"\r\n\r\n"), "one end");
     let framing_fields = |name: &[u8]| {
         let lines = bytes.split(|byte| *byte == b'\n');
         let name = [name, b":"].concat();
-        lines
-            .filter(|line| line.to_ascii_lowercase().starts_with(&name))
-            .count()
+        lines.filter(|line| line.to_ascii_lowercase().starts_with(&name)).count()
     };
     let lengths = framing_fields(b"content-length");
     assert!(lengths + framing_fields(b"transfer-encoding") <= 1);
 
     if message.whole || message.head.framing() == Framing::UntilClose {
-        encode_body(
-            message.head.framing(),
-            &message.body,
-            message.trailers.as_ref(),
-            &mut bytes,
-        );
+        encode_body(message.head.framing(), &message.body, message.trailers.as_ref(), &mut bytes);
     }
     let again = read::<H>(&[&bytes], method);
     assert_eq!(again.refusal, None, "{}", bytes.escape_ascii());

@@ -19,12 +19,7 @@ pub fn chunked(input: &[u8]) {
         return;
     }
     let mut written = Vec::new();
-    encode_body(
-        Framing::Chunked,
-        &at_once.data,
-        at_once.trailers.as_ref(),
-        &mut written,
-    );
+    encode_body(Framing::Chunked, &at_once.data, at_once.trailers.as_ref(), &mut written);
     written.extend_from_slice(&at_once.after);
     assert_eq!(decode(&[&written]), at_once);
 }
@@ -57,12 +52,7 @@ struct Body {
 }
 
 fn decode(segments: &[&[u8]]) -> Body {
-    let mut body = Body {
-        data: Vec::new(),
-        trailers: None,
-        end: Ok(false),
-        after: Vec::new(),
-    };
+    let mut body = Body { data: Vec::new(), trailers: None, end: Ok(false), after: Vec::new() };
     let mut decoder = BodyDecoder::new(Framing::Chunked);
     let mut input = BytesMut::new();
     for segment in segments {

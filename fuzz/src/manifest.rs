@@ -16,11 +16,7 @@ pub fn read(input: &[u8]) {
             for object in &manifest.objects {
                 let name = object.object_ref();
                 assert!(!name.name.is_empty(), "{name}");
-                assert_eq!(
-                    name.namespace.is_empty(),
-                    !name.kind.is_namespaced(),
-                    "{name}"
-                );
+                assert_eq!(name.namespace.is_empty(), !name.kind.is_namespaced(), "{name}");
             }
             manifest.notices
         }
@@ -32,9 +28,6 @@ pub fn read(input: &[u8]) {
     for problem in problems {
         let within = problem.document >= 1 && (1..=lines).contains(&problem.line);
         assert!(within && problem.column >= 1, "{lines} lines: {problem:?}");
-        assert!(
-            !problem.fault.is_empty() && !problem.remedy.is_empty(),
-            "{problem:?}"
-        );
+        assert!(!problem.fault.is_empty() && !problem.remedy.is_empty(), "{problem:?}");
     }
 }

@@ -245,12 +245,7 @@ fn certificate() -> Certificate {
     let validity = mesh_core::control::ca::Validity::new(NOW, hour, hour);
     let issued = world
         .authority
-        .issue(
-            &*world.runtime.entropy,
-            world.key.public_key(),
-            name,
-            validity,
-        )
+        .issue(&*world.runtime.entropy, world.key.public_key(), name, validity)
         .expect("a leaf");
     Certificate {
         leaf_der: issued.leaf_der,
@@ -275,9 +270,7 @@ fn compiled(compile: impl FnOnce(&View<'_>) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 fn authority() -> Vec<u8> {
     let world = world();
     let key = pem("PRIVATE KEY", world.issuer_key.pkcs8_der());
-    [&*world.anchors, &*world.issuer, &*key]
-        .join("\0")
-        .into_bytes()
+    [&*world.anchors, &*world.issuer, &*key].join("\0").into_bytes()
 }
 
 fn manifests() -> Vec<Vec<u8>> {

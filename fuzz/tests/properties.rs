@@ -11,9 +11,7 @@ use fuzz::{Property, TARGETS, seeds};
 use proptest::prelude::*;
 
 fn corpus(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("corpus")
-        .join(target)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
 }
 
 /// Names the input where the law is broken.
@@ -49,10 +47,7 @@ fn every_corpus_has_its_seeds() {
             check(target, *property, seed);
             let file = corpus(target).join(format!("seed-{number}"));
             let file_name = file.display();
-            assert!(
-                file.exists(),
-                "no {file_name}: `cargo run -p fuzz --example corpus`"
-            );
+            assert!(file.exists(), "no {file_name}: `cargo run -p fuzz --example corpus`");
         }
     }
 }
@@ -64,10 +59,7 @@ fn every_target_has_its_three_lines() {
     for (target, _) in TARGETS {
         let text = fs::read_to_string(targets.join(format!("{target}.rs"))).expect("its file");
         assert_eq!(text.lines().count(), 3, "{target}");
-        assert!(
-            manifest.contains(&format!("name = \"{target}\"")),
-            "{target}"
-        );
+        assert!(manifest.contains(&format!("name = \"{target}\"")), "{target}");
     }
     let files = fs::read_dir(targets).expect("a directory").count();
     assert_eq!(files, TARGETS.len());

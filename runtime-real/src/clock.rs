@@ -15,9 +15,7 @@ impl SystemClock {
     /// A clock that starts now.
     #[allow(clippy::new_without_default)] // Making one reads the clock; it is not a default value.
     pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 }
 

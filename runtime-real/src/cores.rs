@@ -25,27 +25,9 @@ pub fn workers(
 ) -> Result<usize, Vec<CoresError>> {
     let mut errors = Vec::new();
     let count = "give a whole number of cores, 1 or more";
-    let min = read(
-        variable,
-        &mut errors,
-        "LINKERD2_PROXY_CORES_MIN",
-        count,
-        |n: &usize| *n > 0,
-    );
-    let max = read(
-        variable,
-        &mut errors,
-        "LINKERD2_PROXY_CORES_MAX",
-        count,
-        |n: &usize| *n > 0,
-    );
-    let cores = read(
-        variable,
-        &mut errors,
-        "LINKERD2_PROXY_CORES",
-        count,
-        |n: &usize| *n > 0,
-    );
+    let min = read(variable, &mut errors, "LINKERD2_PROXY_CORES_MIN", count, |n: &usize| *n > 0);
+    let max = read(variable, &mut errors, "LINKERD2_PROXY_CORES_MAX", count, |n: &usize| *n > 0);
+    let cores = read(variable, &mut errors, "LINKERD2_PROXY_CORES", count, |n: &usize| *n > 0);
     let ratio = read(
         variable,
         &mut errors,
@@ -77,11 +59,7 @@ fn read<T: std::str::FromStr + fmt::Debug>(
     let value = variable(name).filter(|value| !value.trim().is_empty())?;
     let read = value.trim().parse().ok().filter(fits);
     if read.is_none() {
-        errors.push(CoresError {
-            variable: name,
-            value,
-            remedy,
-        });
+        errors.push(CoresError { variable: name, value, remedy });
     }
     read
 }
@@ -92,9 +70,7 @@ mod tests {
 
     fn of_eight(set: &[(&str, &str)]) -> Result<usize, Vec<CoresError>> {
         let find = |name: &str| {
-            let found = set
-                .iter()
-                .find(|(n, _)| format!("LINKERD2_PROXY_{n}") == name);
+            let found = set.iter().find(|(n, _)| format!("LINKERD2_PROXY_{n}") == name);
             found.map(|(_, value)| value.to_string())
         };
         workers(&find, 8)
@@ -109,10 +85,7 @@ mod tests {
         assert_eq!(of_eight(&[("CORES_MIN", "2")]), Ok(2));
         assert_eq!(of_eight(&[("CORES_MAX_RATIO", "0.5")]), Ok(4));
         assert_eq!(of_eight(&[("CORES_MAX_RATIO", "0.01")]), Ok(1));
-        assert_eq!(
-            of_eight(&[("CORES_MAX_RATIO", "1"), ("CORES_MAX", "2")]),
-            Ok(2)
-        );
+        assert_eq!(of_eight(&[("CORES_MAX_RATIO", "1"), ("CORES_MAX", "2")]), Ok(2));
     }
 
     #[test]

@@ -67,10 +67,7 @@ impl P256Key {
         let document = pair
             .to_pkcs8v1()
             .map_err(|_| CryptoError("the key cannot be written as PKCS#8".into()))?;
-        Ok(Self {
-            pair,
-            pkcs8_der: document.as_ref().to_vec(),
-        })
+        Ok(Self { pair, pkcs8_der: document.as_ref().to_vec() })
     }
 }
 
@@ -101,12 +98,8 @@ mod tests {
 
     #[test]
     fn key_exchange_prefers_post_quantum_then_linkerds_order() {
-        let groups: Vec<_> = AwsLc::new()
-            .tls_provider()
-            .kx_groups
-            .iter()
-            .map(|group| group.name())
-            .collect();
+        let groups: Vec<_> =
+            AwsLc::new().tls_provider().kx_groups.iter().map(|group| group.name()).collect();
         assert_eq!(
             groups,
             [

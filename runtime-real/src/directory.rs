@@ -46,11 +46,7 @@ impl DirectoryCluster {
         let (reader, snapshot) = Reader::new(directory).read_off_thread().await?;
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         tokio::spawn(follow(reader, changes, publish));
-        Ok(Self {
-            snapshots,
-            leases: Mutex::default(),
-            clock: SystemClock::new(),
-        })
+        Ok(Self { snapshots, leases: Mutex::default(), clock: SystemClock::new() })
     }
 }
 
@@ -80,15 +76,11 @@ impl Cluster for DirectoryCluster {
     ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
         let now = self.clock.wall();
         let mut leases = self.leases.lock().expect("no panic while leasing");
-        let lease = leases.entry(name.to_string()).or_insert_with(|| Lease {
-            holder: holder.to_string(),
-            expires: now,
-        });
+        let lease = leases
+            .entry(name.to_string())
+            .or_insert_with(|| Lease { holder: holder.to_string(), expires: now });
         if lease.holder == holder || lease.expires <= now {
-            *lease = Lease {
-                holder: holder.to_string(),
-                expires: now + duration,
-            };
+            *lease = Lease { holder: holder.to_string(), expires: now + duration };
         }
         let lease = lease.clone();
         Box::pin(async move { Ok(lease) })
@@ -160,10 +152,7 @@ struct File {
 
 impl Reader {
     fn new(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            files: BTreeMap::new(),
-        }
+        Self { directory, files: BTreeMap::new() }
     }
 
     async fn read_off_thread(mut self) -> io::Result<(Self, Snapshot)> {
@@ -202,13 +191,8 @@ impl Reader {
                 }
             }
         }
-        let objects = objects
-            .into_iter()
-            .map(|(name, (object, _))| (name, object));
-        Snapshot {
-            objects: objects.collect(),
-            problems,
-        }
+        let objects = objects.into_iter().map(|(name, (object, _))| (name, object));
+        Snapshot { objects: objects.collect(), problems }
     }
 }
 
@@ -218,9 +202,8 @@ impl File {
         let content = match files::read(path, FILE_BYTES_MAX) {
             Ok(content) => content,
             Err(error) => {
-                self.problems = vec![format!(
-                    "{name}: {error}; what it held before stays in force"
-                )];
+                self.problems =
+                    vec![format!("{name}: {error}; what it held before stays in force")];
                 self.content.clear();
                 return;
             }
@@ -281,16 +264,12 @@ impl Watch {
         let tells_problems = Kind::ALL.first() == Some(&self.kind);
         for problem in snapshot.problems.iter().filter(|_| tells_problems) {
             if !self.problems.contains(problem) {
-                self.events
-                    .push_back(Err(ClusterError::Invalid(problem.clone())));
+                self.events.push_back(Err(ClusterError::Invalid(problem.clone())));
             }
         }
         self.problems.clone_from(&snapshot.problems);
 
-        let of_kind = snapshot
-            .objects
-            .iter()
-            .filter(|(name, _)| name.kind == self.kind);
+        let of_kind = snapshot.objects.iter().filter(|(name, _)| name.kind == self.kind);
         let objects: BTreeMap<_, _> = of_kind.map(|(k, v)| (k.clone(), v.clone())).collect();
         let events = &mut self.events;
         match &self.known {
@@ -300,9 +279,8 @@ impl Watch {
                 events.push_back(Ok(WatchEvent::InitDone));
             }
             Some(known) => {
-                let changed = objects
-                    .iter()
-                    .filter(|(name, object)| known.get(name) != Some(object));
+                let changed =
+                    objects.iter().filter(|(name, object)| known.get(name) != Some(object));
                 events.extend(changed.map(|(_, object)| Ok(WatchEvent::Apply(object.clone()))));
                 let gone = known.keys().filter(|name| !objects.contains_key(name));
                 events.extend(gone.map(|name| Ok(WatchEvent::Delete(name.clone()))));
@@ -351,11 +329,7 @@ mod tests {
                 events: VecDeque::new(),
                 next: Box::pin(std::future::pending()),
             };
-            Self {
-                directory,
-                reader,
-                watch,
-            }
+            Self { directory, reader, watch }
         }
 
         fn write(&self, name: &str, yaml: &str) {
@@ -427,9 +401,7 @@ mod tests {
     fn a_lease_has_one_holder_until_it_runs_out() {
         crate::current_thread().unwrap().block_on(async {
             let directory = tempfile::tempdir().unwrap();
-            let cluster = DirectoryCluster::open(directory.path().to_owned())
-                .await
-                .unwrap();
+            let cluster = DirectoryCluster::open(directory.path().to_owned()).await.unwrap();
             let holder = |who: &'static str, secs| {
                 let held = cluster.hold_lease("writer", who, Duration::from_secs(secs));
                 async move { held.await.unwrap().holder }

@@ -20,9 +20,7 @@ impl SystemEntropy {
     pub fn new() -> Self {
         let mut seed = [0; 8];
         fill(&mut seed);
-        Self {
-            counter: AtomicU64::new(u64::from_le_bytes(seed)),
-        }
+        Self { counter: AtomicU64::new(u64::from_le_bytes(seed)) }
     }
 }
 
@@ -33,10 +31,8 @@ impl Entropy for SystemEntropy {
 
     fn next_u64(&self) -> u64 {
         const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-        let state = self
-            .counter
-            .fetch_add(GOLDEN_GAMMA, Ordering::Relaxed)
-            .wrapping_add(GOLDEN_GAMMA);
+        let state =
+            self.counter.fetch_add(GOLDEN_GAMMA, Ordering::Relaxed).wrapping_add(GOLDEN_GAMMA);
         splitmix64(state)
     }
 }
@@ -59,18 +55,13 @@ mod tests {
     #[test]
     fn the_fast_generator_is_splitmix64() {
         // The first outputs of the reference implementation seeded with 1234567.
-        let entropy = SystemEntropy {
-            counter: AtomicU64::new(1_234_567),
-        };
+        let entropy = SystemEntropy { counter: AtomicU64::new(1_234_567) };
         assert_eq!(entropy.next_u64(), 6_457_827_717_110_365_317);
         assert_eq!(entropy.next_u64(), 3_203_168_211_198_807_973);
     }
 
     #[test]
     fn two_processes_draw_different_numbers() {
-        assert_ne!(
-            SystemEntropy::new().next_u64(),
-            SystemEntropy::new().next_u64()
-        );
+        assert_ne!(SystemEntropy::new().next_u64(), SystemEntropy::new().next_u64());
     }
 }

@@ -165,10 +165,7 @@ fn write(path: &Path, content: &[u8], privacy: Privacy) -> io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
 
     let name = path.file_name().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{}: names no file", path.display()),
-        )
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{}: names no file", path.display()))
     })?;
     let (file_mode, directory_mode) = match privacy {
         Privacy::Public => (0o644, 0o755),
@@ -178,10 +175,7 @@ fn write(path: &Path, content: &[u8], privacy: Privacy) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(directory_mode)
-        .create(directory)?;
+    fs::DirBuilder::new().recursive(true).mode(directory_mode).create(directory)?;
 
     let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
     let mut temporary_name = std::ffi::OsString::from(".");
@@ -219,20 +213,12 @@ struct Look {
 impl Look {
     fn at(path: &Path) -> Self {
         let now = SystemTime::now();
-        let mut look = Self {
-            digest: 0,
-            is_directory: false,
-            is_fresh: false,
-        };
+        let mut look = Self { digest: 0, is_directory: false, is_fresh: false };
         let mut add = |path: PathBuf, metadata: &Metadata| {
             let mut hasher = DefaultHasher::new();
             path.hash(&mut hasher);
-            let times = [
-                metadata.mtime(),
-                metadata.mtime_nsec(),
-                metadata.ctime(),
-                metadata.ctime_nsec(),
-            ];
+            let times =
+                [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
             (metadata.dev(), metadata.ino(), metadata.size(), times).hash(&mut hasher);
             // Directories are read in no order: the sum does not depend on it.
             look.digest = look.digest.wrapping_add(hasher.finish());
@@ -308,10 +294,7 @@ mod tests {
         let path = directory.path().join("state/key.p8");
         run(async {
             for content in [&b"old"[..], b"new"] {
-                SystemFiles
-                    .write(&path, content, Privacy::Private)
-                    .await
-                    .unwrap();
+                SystemFiles.write(&path, content, Privacy::Private).await.unwrap();
             }
         });
         assert_eq!(fs::read(&path).unwrap(), b"new");

@@ -85,10 +85,7 @@ impl Levels {
     /// The levels as last given.
     pub fn current(&self) -> String {
         let text = self.text.lock();
-        text.map_or_else(
-            |poisoned| poisoned.into_inner().clone(),
-            |text| text.clone(),
-        )
+        text.map_or_else(|poisoned| poisoned.into_inner().clone(), |text| text.clone())
     }
 
     /// Changes them.
@@ -97,14 +94,10 @@ impl Levels {
     /// [`LogError::Levels`] where they are not understood; then nothing changes.
     pub fn set(&self, levels: &str) -> Result<(), LogError> {
         let targets = parse(levels)?;
-        self.reload.reload(targets).map_err(|e| LogError::Levels {
-            levels: levels.to_string(),
-            fault: e.to_string(),
-        })?;
-        let mut text = self
-            .text
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.reload
+            .reload(targets)
+            .map_err(|e| LogError::Levels { levels: levels.to_string(), fault: e.to_string() })?;
+        let mut text = self.text.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         *text = levels.to_string();
         Ok(())
     }
@@ -141,34 +134,22 @@ pub fn set_up(levels: &str, format: Format, output: Output) -> Result<Levels, Lo
     let subscriber = Registry::default().with(filter).with(lines);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::SetUp)?;
     std::panic::set_hook(Box::new(|panic| {
-        let at = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("no message");
         let task = crate::tasks::running().unwrap_or("none");
         tracing::error!(task, at, "panic: {message}");
     }));
-    Ok(Levels {
-        reload,
-        text: Arc::new(std::sync::Mutex::new(levels.to_string())),
-    })
+    Ok(Levels { reload, text: Arc::new(std::sync::Mutex::new(levels.to_string())) })
 }
 
 /// Reads levels, and lets those of Linkerd's proxy hold for ours.
 fn parse(levels: &str) -> Result<Targets, LogError> {
-    let fault = |fault: String| LogError::Levels {
-        levels: levels.to_string(),
-        fault,
-    };
+    let fault = |fault: String| LogError::Levels { levels: levels.to_string(), fault };
     if levels.contains('[') {
         return Err(fault("spans and fields cannot be filtered".into()));
     }
     let trimmed: String = levels.split_whitespace().collect();
-    let given: Targets = trimmed
-        .trim_matches(',')
-        .parse()
-        .map_err(|e| fault(format!("{e}")))?;
+    let given: Targets = trimmed.trim_matches(',').parse().map_err(|e| fault(format!("{e}")))?;
     let mut targets =
         Targets::new().with_default(given.default_level().unwrap_or(LevelFilter::OFF));
     for (target, level) in given {
@@ -187,12 +168,7 @@ struct Uptime(Instant);
 impl FormatTime for Uptime {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
         let elapsed = self.0.elapsed();
-        write!(
-            w,
-            "[{:>6}.{:06}s]",
-            elapsed.as_secs(),
-            elapsed.subsec_micros()
-        )
+        write!(w, "[{:>6}.{:06}s]", elapsed.as_secs(), elapsed.subsec_micros())
     }
 }
 

@@ -52,11 +52,7 @@ impl Net for TcpNet {
             socket.bind(at)?;
             let listener = socket.listen(options.backlog.unwrap_or(BACKLOG_DEFAULT))?;
             let local = listener.local_addr()?;
-            let listener: Box<dyn Listener> = Box::new(Accepting {
-                listener,
-                local,
-                options,
-            });
+            let listener: Box<dyn Listener> = Box::new(Accepting { listener, local, options });
             Ok(listener)
         })
     }
@@ -75,10 +71,9 @@ impl Net for TcpNet {
                 }
             }
             match addresses.is_empty() {
-                true => Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("{name}: no addresses"),
-                )),
+                true => {
+                    Err(io::Error::new(io::ErrorKind::NotFound, format!("{name}: no addresses")))
+                }
                 false => Ok(addresses),
             }
         })
@@ -176,10 +171,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
 }
 
 fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// The C library says "no such name" in words only.
@@ -221,14 +213,8 @@ mod tests {
     #[test]
     fn a_connection_that_no_rule_redirected_has_no_original_destination() {
         run(async {
-            let listener = TcpNet
-                .listen("127.0.0.1:0".parse().unwrap(), options())
-                .await
-                .unwrap();
-            let mut client = TcpNet
-                .connect(listener.local_addr(), options().tcp)
-                .await
-                .unwrap();
+            let listener = TcpNet.listen("127.0.0.1:0".parse().unwrap(), options()).await.unwrap();
+            let mut client = TcpNet.connect(listener.local_addr(), options().tcp).await.unwrap();
             let mut server = listener.accept().await.unwrap();
             assert_eq!(server.original_dst, None);
             assert_eq!(server.peer, client.local);
@@ -259,21 +245,13 @@ mod tests {
     fn options_reach_the_kernel() {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let stream = TcpStream::connect(listener.local_addr().unwrap())
-                .await
-                .unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let socket = SockRef::from(&stream);
             set_options(SockRef::from(&stream), options().tcp).unwrap();
             assert!(socket.tcp_nodelay().unwrap());
             assert!(socket.keepalive().unwrap());
-            assert_eq!(
-                socket.tcp_keepalive_time().unwrap(),
-                Duration::from_secs(10)
-            );
-            assert_eq!(
-                socket.tcp_user_timeout().unwrap(),
-                Some(Duration::from_secs(30))
-            );
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(10));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
         });
     }
 
@@ -283,10 +261,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let closed = listener.local_addr().unwrap();
             drop(listener);
-            let error = TcpNet
-                .connect(closed, TcpOptions::default())
-                .await
-                .unwrap_err();
+            let error = TcpNet.connect(closed, TcpOptions::default()).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         });
     }
@@ -304,8 +279,6 @@ mod tests {
     #[test]
     fn exhaustion_is_told_from_a_connection_that_failed() {
         assert!(is_exhausted(&io::Error::from_raw_os_error(libc::EMFILE)));
-        assert!(!is_exhausted(&io::Error::from_raw_os_error(
-            libc::ECONNABORTED
-        )));
+        assert!(!is_exhausted(&io::Error::from_raw_os_error(libc::ECONNABORTED)));
     }
 }

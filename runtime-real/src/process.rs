@@ -26,9 +26,7 @@ fn of(process: &str) -> Option<ProcessSample> {
     let mut sample = parse_stat(&read("stat")?, clock_ticks(), page_bytes())?;
     let open_fds = fs::read_dir(format!("/proc/{process}/fd"));
     sample.open_fds = open_fds.map_or(0, |fds| fds.count() as u64);
-    sample.max_fds = read("limits")
-        .and_then(|limits| parse_max_fds(&limits))
-        .unwrap_or_default();
+    sample.max_fds = read("limits").and_then(|limits| parse_max_fds(&limits)).unwrap_or_default();
     Some(sample)
 }
 
@@ -50,9 +48,7 @@ fn parse_stat(stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Proc
 }
 
 fn parse_max_fds(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|l| l.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 

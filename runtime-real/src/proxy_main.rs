@@ -55,9 +55,7 @@ pub fn proxy_main() -> ExitCode {
 fn configure() -> Result<(Config, usize, Levels), Vec<String>> {
     let variable = |name: &str| env::var(name).ok();
     let mut errors = Vec::new();
-    let config = Config::from_env(&variable)
-        .map_err(|faults| errors.push(faults.to_string()))
-        .ok();
+    let config = Config::from_env(&variable).map_err(|faults| errors.push(faults.to_string())).ok();
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = cores::workers(&variable, available)
         .map_err(|faults| errors.extend(faults.iter().map(ToString::to_string)))
@@ -98,9 +96,7 @@ async fn run(config: Config, levels: Levels) -> Result<(), String> {
     let (begin, draining) = drain::channel();
     tokio::spawn(end_when_told(signals, shutdown, begin));
     tokio::spawn(give_memory_back());
-    proxy::run(runtime, config, process, draining)
-        .await
-        .map_err(|error| error.to_string())
+    proxy::run(runtime, config, process, draining).await.map_err(|error| error.to_string())
 }
 
 /// Start-up's memory first, then what bursts leave behind.
@@ -172,8 +168,6 @@ fn build() -> BuildInfo {
         git_sha: option_env!("WEFT_GIT_SHA").unwrap_or_default().to_string(),
         profile: profile.to_string(),
         vendor: "weft".to_string(),
-        date: option_env!("WEFT_BUILD_DATE")
-            .unwrap_or_default()
-            .to_string(),
+        date: option_env!("WEFT_BUILD_DATE").unwrap_or_default().to_string(),
     }
 }

@@ -33,9 +33,7 @@ impl TokioTasks {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn current() -> Self {
-        Self {
-            handle: Handle::current(),
-        }
+        Self { handle: Handle::current() }
     }
 }
 
@@ -85,10 +83,7 @@ mod tests {
         runtime.block_on(async {
             let tasks = TokioTasks::current();
             tasks.spawn("broken", Box::pin(async { panic!("planted by a test") }));
-            tasks.spawn(
-                "whole",
-                Box::pin(async move { names.send(running()).unwrap() }),
-            );
+            tasks.spawn("whole", Box::pin(async move { names.send(running()).unwrap() }));
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
         });

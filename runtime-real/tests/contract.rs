@@ -33,11 +33,7 @@ impl Harness for Tokio {
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path)
-        .expect("the file")
-        .permissions()
-        .mode()
-        & 0o777
+    std::fs::metadata(path).expect("the file").permissions().mode() & 0o777
 }
 
 /// A person with an editor.

@@ -57,10 +57,7 @@ fn redirected_connections_tell_where_they_were_going() {
 fn keeps_the_contract(dialled: SocketAddr, arrives: SocketAddr) {
     let name = "net::a_redirected_connection_tells_its_original_destination";
     let cases = contract::cases();
-    let case = cases
-        .iter()
-        .find(|case| case.name == name)
-        .expect("a case of this name");
+    let case = cases.iter().find(|case| case.name == name).expect("a case of this name");
     let tokio = runtime_real::current_thread().unwrap();
     tokio.block_on(async {
         let site = Site::new(runtime_real::runtime(Arc::new(NoCluster)), arrives.ip());

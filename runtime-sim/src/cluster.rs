@@ -67,10 +67,7 @@ impl ApiServer {
     /// The objects of a kind, by namespace and name.
     pub fn list(&self, kind: Kind) -> Vec<Object> {
         let state = lock(&self.0);
-        let of_kind = state
-            .objects
-            .values()
-            .filter(|object| object.kind() == kind);
+        let of_kind = state.objects.values().filter(|object| object.kind() == kind);
         of_kind.cloned().collect()
     }
 
@@ -99,9 +96,7 @@ impl ApiServer {
                 state.relist();
             } else {
                 let error = ClusterError::Unavailable("simulated outage".to_owned());
-                state
-                    .watches
-                    .retain(|(_, watch)| watch.send(Err(error.clone())).is_ok());
+                state.watches.retain(|(_, watch)| watch.send(Err(error.clone())).is_ok());
             }
         }
     }
@@ -118,10 +113,7 @@ impl ApiServer {
 
     /// The door of a host, whose clock times lag and leases.
     pub fn door(&self, clock: Arc<dyn Clock>) -> Arc<dyn Cluster> {
-        Arc::new(Door {
-            server: self.clone(),
-            clock,
-        })
+        Arc::new(Door { server: self.clone(), clock })
     }
 }
 
@@ -131,11 +123,7 @@ impl State {
             return;
         }
         self.watches.retain(|(watched, watch)| {
-            if *watched == kind {
-                watch.send(item.clone()).is_ok()
-            } else {
-                !watch.is_closed()
-            }
+            if *watched == kind { watch.send(item.clone()).is_ok() } else { !watch.is_closed() }
         });
     }
 
@@ -143,9 +131,7 @@ impl State {
         if self.down {
             return;
         }
-        let Self {
-            watches, objects, ..
-        } = self;
+        let Self { watches, objects, .. } = self;
         watches.retain(|(kind, watch)| list(objects, *kind, watch).is_ok());
     }
 
@@ -195,9 +181,7 @@ impl Cluster for Door {
         let mut state = lock(&self.server.0);
         // Cannot fail: the receiver is in hand.
         let _ = match state.down {
-            true => tell.send(Err(ClusterError::Unavailable(
-                "simulated outage".to_owned(),
-            ))),
+            true => tell.send(Err(ClusterError::Unavailable("simulated outage".to_owned()))),
             false => list(&state.objects, kind, &tell),
         };
         state.watches.push((kind, tell));
@@ -229,10 +213,7 @@ impl Cluster for Door {
             match held {
                 Some(lease) if lease.holder != holder => lease.clone(),
                 _ => {
-                    let lease = Lease {
-                        holder: holder.to_owned(),
-                        expires: now + duration,
-                    };
+                    let lease = Lease { holder: holder.to_owned(), expires: now + duration };
                     state.leases.insert(name.to_owned(), lease.clone());
                     lease
                 }
@@ -247,18 +228,13 @@ impl Cluster for Door {
         audience: &str,
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
         let state = lock(&self.server.0);
-        let result = state
-            .available()
-            .and_then(|()| match state.tokens.get(token) {
-                Some(known) if known.audience == audience => Ok(TokenReview {
-                    username: known.username.clone(),
-                    extra: BTreeMap::new(),
-                }),
-                Some(_) => Err(ClusterError::Denied(
-                    "token for another audience".to_owned(),
-                )),
-                None => Err(ClusterError::Denied("unknown token".to_owned())),
-            });
+        let result = state.available().and_then(|()| match state.tokens.get(token) {
+            Some(known) if known.audience == audience => {
+                Ok(TokenReview { username: known.username.clone(), extra: BTreeMap::new() })
+            }
+            Some(_) => Err(ClusterError::Denied("token for another audience".to_owned())),
+            None => Err(ClusterError::Denied("unknown token".to_owned())),
+        });
         Box::pin(async { result })
     }
 }

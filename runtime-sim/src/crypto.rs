@@ -46,10 +46,7 @@ impl SeededCrypto {
             key_provider: &P256Keys,
             ..rustls::crypto::aws_lc_rs::default_provider()
         };
-        Self {
-            provider: Arc::new(provider),
-            keys: Mutex::new(Random::new(seed, host, "keys")),
-        }
+        Self { provider: Arc::new(provider), keys: Mutex::new(Random::new(seed, host, "keys")) }
     }
 }
 
@@ -91,11 +88,7 @@ impl P256Key {
             .map_err(|error| CryptoError(format!("cannot write the key as PKCS#8: {error}")))?;
         Ok(Self {
             signing: secret.into(),
-            public: secret
-                .public_key()
-                .to_encoded_point(false)
-                .as_bytes()
-                .to_vec(),
+            public: secret.public_key().to_encoded_point(false).as_bytes().to_vec(),
             pkcs8: pkcs8.as_bytes().to_vec(),
         })
     }
@@ -156,9 +149,8 @@ struct X25519Exchange {
 
 impl ActiveKeyExchange for X25519Exchange {
     fn complete(self: Box<Self>, peer: &[u8]) -> Result<SharedSecret, Error> {
-        let peer: [u8; 32] = peer
-            .try_into()
-            .map_err(|_| Error::from(PeerMisbehaved::InvalidKeyShare))?;
+        let peer: [u8; 32] =
+            peer.try_into().map_err(|_| Error::from(PeerMisbehaved::InvalidKeyShare))?;
         let shared = self.secret.diffie_hellman(&peer.into());
         if !shared.was_contributory() {
             return Err(PeerMisbehaved::InvalidKeyShare.into());
@@ -234,11 +226,7 @@ mod tests {
             let key = crypto.generate_key().expect("a key");
             let share = crypto.tls_provider().kx_groups[0].start().expect("a share");
             let signature = key.sign(b"message").expect("a signature");
-            (
-                key.public_key().to_vec(),
-                signature,
-                share.pub_key().to_vec(),
-            )
+            (key.public_key().to_vec(), signature, share.pub_key().to_vec())
         };
         assert_eq!(of(1, "a"), of(1, "a"));
         assert_ne!(of(1, "a").0, of(2, "a").0);

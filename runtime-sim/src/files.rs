@@ -36,10 +36,7 @@ impl MemoryFiles {
 
     /// A file's content, where there is one.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
-        lock(&self.0)
-            .files
-            .get(path)
-            .map(|content| content.to_vec())
+        lock(&self.0).files.get(path).map(|content| content.to_vec())
     }
 
     /// Removes a file, where there is one.

@@ -21,12 +21,7 @@ pub struct HostSpec {
 impl HostSpec {
     /// A host with a right clock and no rules.
     pub fn new(name: impl Into<String>, ip: IpAddr) -> Self {
-        Self {
-            name: name.into(),
-            ip,
-            redirect: None,
-            clock_skew: ClockSkew::default(),
-        }
+        Self { name: name.into(), ip, redirect: None, clock_skew: ClockSkew::default() }
     }
 }
 
@@ -98,11 +93,7 @@ pub enum Crash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To a listener of a host, perhaps past a rule that changed the destination.
-    To {
-        host: IpAddr,
-        target: SocketAddr,
-        original_dst: Option<SocketAddr>,
-    },
+    To { host: IpAddr, target: SocketAddr, original_dst: Option<SocketAddr> },
     /// A virtual address without endpoints.
     Refused,
     /// Nobody has the address.
@@ -155,19 +146,11 @@ impl Topology {
         to: SocketAddr,
         mut draw: impl FnMut(usize) -> usize,
     ) -> Route {
-        let direct = |host, target| Route::To {
-            host,
-            target,
-            original_dst: None,
-        };
+        let direct = |host, target| Route::To { host, target, original_dst: None };
         if to.ip() == from || to.ip().is_loopback() {
             return direct(from, to);
         }
-        let redirected = |host, target| Route::To {
-            host,
-            target,
-            original_dst: Some(to),
-        };
+        let redirected = |host, target| Route::To { host, target, original_dst: Some(to) };
         let outbound = self.redirect(from).filter(|_| role == Role::App);
         if let Some(rule) = outbound
             && !rule.skip_outbound_ports.contains(&to.port())
@@ -231,11 +214,7 @@ mod tests {
     }
 
     fn to(host: [u8; 4], target: &str, original_dst: Option<&str>) -> Route {
-        Route::To {
-            host: host.into(),
-            target: at(target),
-            original_dst: original_dst.map(at),
-        }
+        Route::To { host: host.into(), target: at(target), original_dst: original_dst.map(at) }
     }
 
     #[test]
@@ -257,10 +236,7 @@ mod tests {
     fn what_comes_from_elsewhere_meets_the_inbound_proxy() {
         let inbound = |dialled| to([10, 0, 0, 2], "10.0.0.2:4143", Some(dialled));
         assert_eq!(route(Role::Proxy, "10.0.0.2:80"), inbound("10.0.0.2:80"));
-        assert_eq!(
-            route(Role::Proxy, "10.0.0.2:4143"),
-            inbound("10.0.0.2:4143")
-        );
+        assert_eq!(route(Role::Proxy, "10.0.0.2:4143"), inbound("10.0.0.2:4143"));
         assert_eq!(route(Role::Proxy, "10.96.0.1:80"), inbound("10.0.0.2:8080"));
         let admin = to([10, 0, 0, 2], "10.0.0.2:4191", None);
         assert_eq!(route(Role::Proxy, "10.0.0.2:4191"), admin);

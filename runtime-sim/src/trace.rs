@@ -139,10 +139,7 @@ impl Panicked {
     pub(crate) fn new(task: &'static str, panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Self {
-            task,
-            message: text.unwrap_or_default(),
-        }
+        Self { task, message: text.unwrap_or_default() }
     }
 }
 

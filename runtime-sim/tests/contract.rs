@@ -61,10 +61,7 @@ impl Harness for OnEngine {
         let runtime = near_site.runtime.clone();
         let mut bed = Bed::new(near_site, far_site);
         bed.name = Some(("far".to_owned(), FAR));
-        bed.redirect = Some(Redirect {
-            dialled: SocketAddr::new(FAR, 8080),
-            arrives,
-        });
+        bed.redirect = Some(Redirect { dialled: SocketAddr::new(FAR, 8080), arrives });
         bed.directory = "/contract".into();
         bed.cluster = Some(Arc::new(Editor(api)));
         engine.block_on(&runtime, LIMIT, case.run(bed));
@@ -113,17 +110,11 @@ fn turmoil_keeps_the_contract() {
 #[test]
 fn the_engine_keeps_the_contract() {
     for seed in 0..5 {
-        check(&OnEngine {
-            seed,
-            outbound: false,
-        });
+        check(&OnEngine { seed, outbound: false });
     }
 }
 
 #[test]
 fn the_engine_keeps_the_contract_on_one_host() {
-    check(&OnEngine {
-        seed: 7,
-        outbound: true,
-    });
+    check(&OnEngine { seed: 7, outbound: true });
 }

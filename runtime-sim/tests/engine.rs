@@ -32,11 +32,7 @@ impl Pair {
         let client = engine.add_host(HostSpec::new("client", [10, 0, 0, 1].into()));
         engine.add_host(HostSpec::new("server", SERVER));
         let client = engine.start(client, "client", Role::App);
-        let pair = Self {
-            engine,
-            trace,
-            client,
-        };
+        let pair = Self { engine, trace, client };
         pair.start_server();
         pair
     }
@@ -101,11 +97,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn an_idle_hour_costs_no_events() {
     let pair = Pair::new(1);
     pair.engine.run_until(Timestamp::from_millis(3_600_000));
-    assert!(
-        pair.engine.effort().events < 10,
-        "{:?}",
-        pair.engine.effort()
-    );
+    assert!(pair.engine.effort().events < 10, "{:?}", pair.engine.effort());
     assert_eq!(pair.engine.now(), Timestamp::from_millis(3_600_000));
 }
 
@@ -122,22 +114,16 @@ fn a_partition_stalls_a_stream_and_its_repair_mends_it() {
     let took = pair.engine.now().since(start);
     assert_eq!(byte, 7);
     // Sent again on TCP's own schedule: 0.2 + 0.4 + 0.8 + 1.6 + 3.2 s.
-    assert!(
-        took > Duration::from_secs(6) && took < Duration::from_secs(7),
-        "{took:?}"
-    );
+    assert!(took > Duration::from_secs(6) && took < Duration::from_secs(7), "{took:?}");
 }
 
 #[test]
 fn a_one_way_partition_stalls_acknowledgements_and_ends_in_the_user_timeout() {
     let pair = Pair::new(1);
-    let options = TcpOptions {
-        user_timeout: Some(Duration::from_secs(30)),
-        ..TcpOptions::default()
-    };
-    let mut connection = pair.do_within(MINUTE, async |client| {
-        client.net.connect(AT, options).await.unwrap()
-    });
+    let options =
+        TcpOptions { user_timeout: Some(Duration::from_secs(30)), ..TcpOptions::default() };
+    let mut connection =
+        pair.do_within(MINUTE, async |client| client.net.connect(AT, options).await.unwrap());
     pair.set_up(1, 0, false);
     let start = pair.engine.now();
     let error = pair.do_within(MINUTE, async |_| echo(&mut connection).await.unwrap_err());
@@ -149,9 +135,7 @@ fn a_one_way_partition_stalls_acknowledgements_and_ends_in_the_user_timeout() {
 fn connecting_into_a_partition_takes_the_kernels_patience() {
     let pair = Pair::new(1);
     pair.set_up(0, 1, false);
-    let error = pair.do_within(4 * MINUTE, async |client| {
-        connect(&client).await.unwrap_err()
-    });
+    let error = pair.do_within(4 * MINUTE, async |client| connect(&client).await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(pair.engine.now().since(Timestamp::ZERO).as_secs(), 127);
 }
@@ -168,10 +152,8 @@ fn a_crashed_process_closes_its_connections() {
     let error = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     pair.start_server();
-    pair.do_within(MINUTE, async |client| {
-        echo(&mut connect(&client).await.unwrap()).await
-    })
-    .expect("the restarted server echoes");
+    pair.do_within(MINUTE, async |client| echo(&mut connect(&client).await.unwrap()).await)
+        .expect("the restarted server echoes");
 }
 
 #[test]
@@ -186,9 +168,7 @@ fn a_host_without_power_is_silent_and_forgets_its_connections() {
     assert!(waited.is_err(), "silence, but {waited:?}");
     pair.engine.power_on(1);
     pair.start_server();
-    let error = pair.do_within(4 * MINUTE, async |_| {
-        connection.io.read_u8().await.unwrap_err()
-    });
+    let error = pair.do_within(4 * MINUTE, async |_| connection.io.read_u8().await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
@@ -199,9 +179,8 @@ fn keepalive_finds_a_peer_that_lost_its_power() {
         keepalive: Some(Duration::from_secs(10)),
         user_timeout: Some(Duration::from_secs(30)),
     };
-    let mut connection = pair.do_within(MINUTE, async |client| {
-        client.net.connect(AT, options).await.unwrap()
-    });
+    let mut connection =
+        pair.do_within(MINUTE, async |client| client.net.connect(AT, options).await.unwrap());
     let start = pair.engine.now();
     pair.engine.crash(1, None, Crash::Power);
     let error = pair.do_within(MINUTE, async |_| connection.io.read_u8().await.unwrap_err());
@@ -217,9 +196,8 @@ fn a_paused_host_answers_when_it_continues() {
     pair.do_within(MINUTE, async |_| connection.io.write_u8(7).await.unwrap());
     pair.engine.run_until(pair.after(MINUTE));
     pair.engine.set_paused(1, false);
-    let byte = pair.do_within(Duration::from_millis(50), async |_| {
-        connection.io.read_u8().await.unwrap()
-    });
+    let byte =
+        pair.do_within(Duration::from_millis(50), async |_| connection.io.read_u8().await.unwrap());
     assert_eq!(byte, 7);
 }
 
@@ -230,10 +208,7 @@ fn a_full_backlog_makes_the_peer_try_again() {
     let runtime = server.clone();
     let at = SocketAddr::new(SERVER, 81);
     server.spawn("slow listener", async move {
-        let options = ListenOptions {
-            backlog: Some(1),
-            ..ListenOptions::default()
-        };
+        let options = ListenOptions { backlog: Some(1), ..ListenOptions::default() };
         let listener = runtime.net.listen(at, options).await.expect("to listen");
         runtime.sleep(Duration::from_millis(500)).await;
         let mut held = Vec::new();
@@ -248,19 +223,13 @@ fn a_full_backlog_makes_the_peer_try_again() {
         (one, two)
     });
     let took = pair.engine.now().since(start);
-    assert!(
-        took > Duration::from_secs(1) && took < Duration::from_secs(2),
-        "{took:?}"
-    );
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]
 fn bandwidth_takes_time_and_loss_only_delays() {
     let pair = Pair::new(1);
-    let link = Link {
-        bandwidth_bps: Some(8_000_000),
-        ..Link::default()
-    };
+    let link = Link { bandwidth_bps: Some(8_000_000), ..Link::default() };
     pair.engine.set_link(0, 1, link);
     let mut connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
     let start = pair.engine.now();
@@ -275,15 +244,9 @@ fn bandwidth_takes_time_and_loss_only_delays() {
         write.write_all(&megabyte).await.unwrap();
     });
     let took = pair.engine.now().since(start);
-    assert!(
-        took > Duration::from_millis(600) && took < Duration::from_secs(2),
-        "{took:?}"
-    );
+    assert!(took > Duration::from_millis(600) && took < Duration::from_secs(2), "{took:?}");
 
-    let lossy = Link {
-        loss: 0.05,
-        ..Link::default()
-    };
+    let lossy = Link { loss: 0.05, ..Link::default() };
     pair.engine.set_link(0, 1, lossy);
     pair.engine.set_link(1, 0, lossy);
     connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
@@ -296,10 +259,7 @@ fn bandwidth_takes_time_and_loss_only_delays() {
 fn equal_seeds_give_equal_traces_and_others_do_not() {
     let hash = |seed| {
         let pair = Pair::new(seed);
-        pair.engine.set_default_link(Link {
-            loss: 0.1,
-            ..Link::default()
-        });
+        pair.engine.set_default_link(Link { loss: 0.1, ..Link::default() });
         for _ in 0..10 {
             let mut one = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
             pair.do_within(MINUTE, async |_| echo(&mut one).await.unwrap());

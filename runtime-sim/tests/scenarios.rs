@@ -7,9 +7,7 @@ use runtime_sim::world::parse::{self, Scenario};
 use runtime_sim::world::run::{EngineKind, Report, run};
 
 fn directory(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../scenarios")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name)
 }
 
 fn read(file: &Path) -> Scenario {
@@ -22,9 +20,7 @@ fn read(file: &Path) -> Scenario {
 
 fn files(name: &str) -> Vec<PathBuf> {
     let entries = directory(name).read_dir().expect("the directory is there");
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     assert!(!files.is_empty());
     files
@@ -35,11 +31,7 @@ fn play(scenario: &Scenario, seed: u64, engine: EngineKind) -> Report {
 }
 
 fn assert_passed(report: &Report) {
-    let broken: Vec<_> = report
-        .expectations
-        .iter()
-        .filter(|judged| !judged.holds)
-        .collect();
+    let broken: Vec<_> = report.expectations.iter().filter(|judged| !judged.holds).collect();
     assert!(
         report.passed,
         "{} with seed {} on {:?}: {broken:#?} {:?}",
@@ -99,10 +91,7 @@ fn equal_seeds_give_equal_runs_in_two_processes() {
     let once = || {
         let file = directory("smoke/controller-restart.yaml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_weft-sim"));
-        let command = command
-            .arg("run")
-            .arg(file)
-            .args(["--seed", "7", "-o", "json"]);
+        let command = command.arg("run").arg(file).args(["--seed", "7", "-o", "json"]);
         let output = command.output().expect("weft-sim runs");
         assert!(output.status.success(), "{output:?}");
         output.stdout
@@ -146,34 +135,22 @@ fn an_unknown_field_is_an_error_with_its_place() {
 fn an_unknown_field_of_a_deployment_is_an_error_with_its_place() {
     let problems = problems(&smoke_with("replicas: 3", "replica: 3"));
     assert!(problems.contains("bad.yaml:"), "{problems}");
-    assert!(
-        problems.contains("spec.replica: is not a field of a Deployment"),
-        "{problems}"
-    );
+    assert!(problems.contains("spec.replica: is not a field of a Deployment"), "{problems}");
 }
 
 #[test]
 fn an_unknown_field_of_a_manifest_is_an_error_at_its_line_in_the_whole_file() {
     let text = smoke_with("kind: Service\n", "kind: Service\nspeck: {}\n");
-    let line = text
-        .lines()
-        .position(|line| line == "speck: {}")
-        .expect("there")
-        + 1;
+    let line = text.lines().position(|line| line == "speck: {}").expect("there") + 1;
     let problems = problems(&text);
-    assert!(
-        problems.starts_with(&format!("bad.yaml:{line}:")),
-        "{problems}"
-    );
+    assert!(problems.starts_with(&format!("bad.yaml:{line}:")), "{problems}");
     assert!(problems.contains("speck"), "{problems}");
 }
 
 #[test]
 fn names_that_do_not_exist_are_errors_that_list_those_that_do() {
-    let problems = problems(&smoke_with(
-        "delete: {object: Pod, name: web-1}",
-        "restart: {target: w}",
-    ));
+    let problems =
+        problems(&smoke_with("delete: {object: Pod, name: web-1}", "restart: {target: w}"));
     assert!(problems.contains("there is no pod `w`"), "{problems}");
     assert!(problems.contains("web-0, web-1"), "{problems}");
 }
@@ -181,10 +158,7 @@ fn names_that_do_not_exist_are_errors_that_list_those_that_do() {
 #[test]
 fn a_bad_duration_is_an_error_in_words() {
     let problems = problems(&smoke_with("duration: 12s", "duration: 12"));
-    assert!(
-        problems.contains("has no unit of us, ms, s, m or h"),
-        "{problems}"
-    );
+    assert!(problems.contains("has no unit of us, ms, s, m or h"), "{problems}");
 }
 
 #[test]
@@ -195,10 +169,7 @@ fn exit_codes_tell_wrong_files_from_missing_ones_and_wrong_arguments() {
         output.status.code()
     };
     assert_eq!(code(&["run", "no-such-file.yaml"]), Some(66));
-    assert_eq!(
-        code(&["run", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]),
-        Some(65)
-    );
+    assert_eq!(code(&["run", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]), Some(65));
     assert_eq!(code(&["run"]), Some(64));
     assert_eq!(code(&["--help"]), Some(0));
 }

@@ -104,9 +104,7 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         Verdict::Loose => arguments.strict,
         Verdict::Within | Verdict::Ungated => false,
     };
-    let failed = figures
-        .iter()
-        .any(|(name, value)| fails(gates.judge(name, *value)));
+    let failed = figures.iter().any(|(name, value)| fails(gates.judge(name, *value)));
     Ok(ExitCode::from(u8::from(failed)))
 }
 
@@ -146,12 +144,7 @@ impl Path {
         let server = Server::start(hosts)?;
         start_control(hosts, directory.path())?;
         proxies.start(hosts, directory.path())?;
-        Ok(Self {
-            proxies,
-            server,
-            hosts,
-            _directory: directory,
-        })
+        Ok(Self { proxies, server, hosts, _directory: directory })
     }
 
     fn requests(&self, client: &mut Client, requests: u64) -> io::Result<()> {
@@ -238,10 +231,7 @@ fn sites(role: Role) -> io::Result<()> {
 fn processes(figures: &mut Figures) -> io::Result<()> {
     let program = processes::program()?;
     let Ok(file) = std::fs::metadata(&program) else {
-        eprintln!(
-            "skipped: memory and size, as {} was not built",
-            program.display()
-        );
+        eprintln!("skipped: memory and size, as {} was not built", program.display());
         return Ok(());
     };
     figures.push(("binary_bytes".to_string(), file.len() as f64));
@@ -307,9 +297,7 @@ fn callgrind(requests: u64) -> io::Result<Option<[f64; 2]>> {
         let file = directory.path().join(format!("out-{number:02}"));
         let text = std::fs::read_to_string(file)?;
         let total = text.lines().rev().find_map(|line| {
-            let numbers = line
-                .strip_prefix("totals:")
-                .or(line.strip_prefix("summary:"));
+            let numbers = line.strip_prefix("totals:").or(line.strip_prefix("summary:"));
             numbers.and_then(|numbers| numbers.trim().parse().ok())
         });
         total.ok_or_else(|| io::Error::other("callgrind's file without totals"))

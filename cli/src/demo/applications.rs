@@ -28,21 +28,10 @@ pub(crate) struct ApplicationOptions {
 /// # Errors
 /// As the kernel's: the address is in use, descriptors have run out.
 pub(crate) async fn run(options: ApplicationOptions) -> io::Result<()> {
-    let ApplicationOptions {
-        service,
-        name,
-        listen,
-        calls,
-        rate,
-    } = options;
+    let ApplicationOptions { service, name, listen, calls, rate } = options;
     let counted = Counted::default();
     tokio::spawn(counted.clone().tell());
-    let wrong = || {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{service}: wrong options"),
-        )
-    };
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{service}: wrong options"));
     let call = |nth: usize| calls.get(nth).copied().ok_or_else(wrong);
     if service == "load" {
         traffic::load(call(0)?, call(1)?, rate, counted).await;

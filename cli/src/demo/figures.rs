@@ -25,9 +25,7 @@ pub(crate) struct Histogram([u64; BOUNDS_MS.len() + 1]);
 impl Histogram {
     /// Counts a latency.
     pub(crate) fn record(&mut self, latency_ms: f64) {
-        let bucket = BOUNDS_MS
-            .iter()
-            .position(|bound| latency_ms <= *bound as f64);
+        let bucket = BOUNDS_MS.iter().position(|bound| latency_ms <= *bound as f64);
         self.0[bucket.unwrap_or(BOUNDS_MS.len())] += 1;
     }
 
@@ -217,10 +215,7 @@ pub(crate) fn read_metrics(
         let Some(dst) = destination.and_then(service_of) else {
             continue;
         };
-        let edge = Edge {
-            src: src.to_string(),
-            dst,
-        };
+        let edge = Edge { src: src.to_string(), dst };
         let is_secured = sample.label("tls") == Some("true");
         let to_server = sample.label("peer") == Some("dst");
         let counts = scraped.edges.entry(edge).or_default();
@@ -253,18 +248,11 @@ mod tests {
     use super::*;
 
     fn edge(src: &str, dst: &str) -> Edge {
-        Edge {
-            src: src.to_string(),
-            dst: dst.to_string(),
-        }
+        Edge { src: src.to_string(), dst: dst.to_string() }
     }
 
     fn requests(requests: u64, connections: u64) -> Counts {
-        Counts {
-            requests,
-            connections,
-            ..Counts::default()
-        }
+        Counts { requests, connections, ..Counts::default() }
     }
 
     #[test]
@@ -320,10 +308,7 @@ outbound_http_route_request_statuses_total{parent_name="api",http_status="",erro
         let counts = &scraped.edges[&edge("web", "api")];
         assert_eq!((counts.requests, counts.successes), (8, 3));
         assert_eq!(counts.success_rate(), Some(0.375));
-        assert_eq!(
-            (counts.secured, counts.plain, counts.connections),
-            (2, 0, 1)
-        );
+        assert_eq!((counts.secured, counts.plain, counts.connections), (2, 0, 1));
         assert_eq!(counts.all_secured(), Some(true));
         assert_eq!(counts.latency.quantile(1.0), Some(2.0));
         assert_eq!(counts.latency.0.iter().sum::<u64>(), 3);

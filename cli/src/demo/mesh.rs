@@ -107,10 +107,7 @@ impl Network {
                 Some(error) => last = error,
             }
         }
-        Err(io::Error::new(
-            last.kind(),
-            format!("no free loopback network 127.x.y.0/24: {last}"),
-        ))
+        Err(io::Error::new(last.kind(), format!("no free loopback network 127.x.y.0/24: {last}")))
     }
 
     /// Where the controller serves.
@@ -159,9 +156,7 @@ impl Instance {
         let address = self.address(network);
         let ports = CALL_PORT_BASE..;
         let calls = self.service.calls.iter().copied();
-        calls
-            .zip(ports)
-            .map(move |(to, port)| (to, (address, port).into()))
+        calls.zip(ports).map(move |(to, port)| (to, (address, port).into()))
     }
 }
 
@@ -228,10 +223,7 @@ fn manifest(service: &'static Service, network: Network) -> String {
             instance.address(network),
         );
         if let Some(port) = service.port {
-            let _ = write!(
-                yaml,
-                "  service: {name}\n  ports:\n  - name: app\n    port: {port}\n"
-            );
+            let _ = write!(yaml, "  service: {name}\n  ports:\n  - name: app\n    port: {port}\n");
         }
         let _ = write!(
             yaml,
@@ -305,18 +297,9 @@ pub(crate) fn proxy_command(
         .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "none")
         .env("WEFT_OUTBOUND_LISTENERS", calls.join(","))
         .env("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", at(ADMIN_PORT))
-        .env(
-            "LINKERD2_PROXY_DESTINATION_SVC_ADDR",
-            network.controller(8086).to_string(),
-        )
-        .env(
-            "LINKERD2_PROXY_POLICY_SVC_ADDR",
-            network.controller(8090).to_string(),
-        )
-        .env(
-            "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
-            network.controller(8080).to_string(),
-        )
+        .env("LINKERD2_PROXY_DESTINATION_SVC_ADDR", network.controller(8086).to_string())
+        .env("LINKERD2_PROXY_POLICY_SVC_ADDR", network.controller(8090).to_string())
+        .env("LINKERD2_PROXY_IDENTITY_SVC_ADDR", network.controller(8080).to_string())
         .env("LINKERD2_PROXY_DESTINATION_CONTEXT", &workload)
         .env("LINKERD2_PROXY_POLICY_WORKLOAD", &workload)
         .env(
@@ -324,10 +307,7 @@ pub(crate) fn proxy_command(
             format!("{account}.{NAMESPACE}.serviceaccount.identity.linkerd.cluster.local"),
         )
         .env("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", layout.token(account))
-        .env(
-            "WEFT_IDENTITY_TRUST_ANCHORS_FILE",
-            layout.state().join("ca.crt"),
-        )
+        .env("WEFT_IDENTITY_TRUST_ANCHORS_FILE", layout.state().join("ca.crt"))
         .env("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "1s");
     if let Some(port) = instance.service.port {
         command.env("LINKERD2_PROXY_INBOUND_PORTS", port.to_string());
@@ -406,11 +386,7 @@ mod tests {
     #[test]
     fn what_is_called_exists() {
         let calls = SERVICES.iter().flat_map(|service| service.calls);
-        assert!(
-            calls
-                .into_iter()
-                .all(|to| service(to).is_some_and(|s| s.port.is_some()))
-        );
+        assert!(calls.into_iter().all(|to| service(to).is_some_and(|s| s.port.is_some())));
     }
 
     #[test]

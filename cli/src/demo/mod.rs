@@ -59,11 +59,7 @@ pub(crate) enum DemoError {
     #[error("{what}: {error}")]
     Io { what: String, error: io::Error },
     #[error("{what} did not get ready: {why}; its log ends with\n  {log}")]
-    NotReady {
-        what: String,
-        why: String,
-        log: String,
-    },
+    NotReady { what: String, why: String, log: String },
     #[error("no token could be made: {0}")]
     Token(String),
 }
@@ -114,9 +110,7 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), DemoError> {
         true => serde_json::to_string(&table::report(&view)).expect("plain data serializes") + "\n",
         false => table::render(&view, io::stdout().is_terminal()),
     };
-    io::stdout()
-        .write_all(result.as_bytes())
-        .map_err(DemoError::io("stdout"))
+    io::stdout().write_all(result.as_bytes()).map_err(DemoError::io("stdout"))
 }
 
 /// Looks, shows and does what keys ask for, until the end.

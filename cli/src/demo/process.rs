@@ -33,9 +33,7 @@ impl Process {
 
     /// As [`Process::start`], with stdout to be read and only stderr in the file.
     pub(crate) fn start_piped(mut command: Command, log: &Path) -> io::Result<(Self, ChildStdout)> {
-        command
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(log)?);
+        command.stdout(Stdio::piped()).stderr(fs::File::create(log)?);
         let mut process = Self::spawn(command, log)?;
         let stdout = process.child.stdout.take().expect("stdout is piped");
         Ok((process, stdout))
@@ -44,10 +42,7 @@ impl Process {
     fn spawn(mut command: Command, log: &Path) -> io::Result<Self> {
         let program = command.as_std().get_program().to_owned();
         // A group of its own: Ctrl-C on the terminal is for the demo, which ends the others.
-        command
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .process_group(0);
+        command.stdin(Stdio::null()).kill_on_drop(true).process_group(0);
         let demo = std::process::id();
         // The standard library cannot ask for a parent-death signal.
         #[allow(unsafe_code)]
@@ -67,10 +62,7 @@ impl Process {
         let child = command.spawn().map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", program.display()))
         })?;
-        Ok(Self {
-            child,
-            log: log.to_owned(),
-        })
+        Ok(Self { child, log: log.to_owned() })
     }
 
     /// Its number; `None` once it has ended.
@@ -103,10 +95,7 @@ impl Process {
 
     /// Waits until it has ended, and kills it where that takes too long.
     pub(crate) async fn wait(&mut self) {
-        if tokio::time::timeout(GRACE, self.child.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
             self.kill().await;
         }
     }
@@ -166,9 +155,6 @@ mod tests {
         let missing = Command::new("/no/such/program");
         let error =
             run(async { Process::start(missing, &directory.path().join("log")).unwrap_err() });
-        assert!(
-            error.to_string().starts_with("/no/such/program: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("/no/such/program: "), "{error}");
     }
 }

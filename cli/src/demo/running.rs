@@ -211,11 +211,8 @@ impl Demo {
                 application.kill().await;
             }
         }
-        let mut rest: Vec<Process> = self
-            .instances
-            .iter_mut()
-            .filter_map(|r| r.proxy.take())
-            .collect();
+        let mut rest: Vec<Process> =
+            self.instances.iter_mut().filter_map(|r| r.proxy.take()).collect();
         rest.extend(self.controller.take());
         rest.iter().for_each(Process::terminate);
         for process in &mut rest {
@@ -231,13 +228,7 @@ impl Demo {
                 let service = self.instances[*index].instance.service;
                 let same = |running: &&Running| running.instance.service == service;
                 is_up(&self.instances[*index])
-                    && self
-                        .instances
-                        .iter()
-                        .filter(same)
-                        .filter(|r| is_up(r))
-                        .count()
-                        > 1
+                    && self.instances.iter().filter(same).filter(|r| is_up(r)).count() > 1
             })
             .collect();
         let Some(drawn) = (self.entropy.next_u64() as usize).checked_rem(candidates.len()) else {
@@ -329,18 +320,12 @@ impl Demo {
                 Err(_) => continue,
             };
             running.now.requests = scraped.requests;
-            let edges = scraped
-                .edges
-                .into_iter()
-                .map(without_clients_figures)
-                .collect();
-            self.tally
-                .tell(&format!("proxy {}", instance.name()), edges);
+            let edges = scraped.edges.into_iter().map(without_clients_figures).collect();
+            self.tally.tell(&format!("proxy {}", instance.name()), edges);
         }
         for running in &mut self.instances {
             let name = running.instance.name();
-            self.tally
-                .tell(&format!("application {name}"), running.application_told());
+            self.tally.tell(&format!("application {name}"), running.application_told());
             let pid = running.proxy.as_ref().and_then(Process::pid);
             if let Some(process) = pid.and_then(runtime_real::process::of_pid) {
                 running.now.rss_bytes = process.resident_bytes;
@@ -366,10 +351,9 @@ impl Demo {
         }
         for running in &mut self.instances {
             let name = running.instance.name();
-            for (what, process) in [
-                ("application", &mut running.application),
-                ("proxy", &mut running.proxy),
-            ] {
+            for (what, process) in
+                [("application", &mut running.application), ("proxy", &mut running.proxy)]
+            {
                 if let Some(status) = process.as_mut().and_then(Process::ended) {
                     *process = None;
                     let event = format!("{name}'s {what} {}", describe(status));
@@ -387,11 +371,7 @@ impl Demo {
 
     /// What to show.
     pub(crate) fn view(&self, with_keys: bool) -> View {
-        let no_look = Look {
-            at: self.started,
-            totals: Told::new(),
-            proxies: Vec::new(),
-        };
+        let no_look = Look { at: self.started, totals: Told::new(), proxies: Vec::new() };
         let last = self.looks.back().unwrap_or(&no_look);
         let first = match self.looks.len() {
             0 | 1 => &no_look,
@@ -402,12 +382,7 @@ impl Demo {
         let edges = all_edges().map(|(edge, protocol)| {
             let total = last.totals.get(&edge).unwrap_or(&none);
             let recent = total - first.totals.get(&edge).unwrap_or(&none);
-            EdgeRow {
-                edge,
-                protocol,
-                recent,
-                total: total.clone(),
-            }
+            EdgeRow { edge, protocol, recent, total: total.clone() }
         });
         let per_second = |change: f64| change / window.as_secs_f64().max(0.001);
         let proxies = self.instances.iter().enumerate().map(|(index, running)| {
@@ -485,10 +460,7 @@ fn without_clients_figures((edge, mut counts): (Edge, Counts)) -> (Edge, Counts)
 fn all_edges() -> impl Iterator<Item = (Edge, &'static str)> {
     SERVICES.iter().rev().flat_map(|service| {
         service.calls.iter().filter_map(|to| {
-            let edge = Edge {
-                src: service.name.to_string(),
-                dst: to.to_string(),
-            };
+            let edge = Edge { src: service.name.to_string(), dst: to.to_string() };
             Some((edge, mesh::service(to)?.protocol))
         })
     })
@@ -514,11 +486,7 @@ async fn ready(
                 continue;
             }
         };
-        return Err(DemoError::NotReady {
-            what: what.to_string(),
-            why,
-            log: process.log_tail(),
-        });
+        return Err(DemoError::NotReady { what: what.to_string(), why, log: process.log_tail() });
     }
 }
 

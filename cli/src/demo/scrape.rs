@@ -20,9 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) async fn get(from: SocketAddr, path: &str) -> io::Result<String> {
     let asked = tokio::time::timeout(PATIENCE, ask(from, path)).await;
     let answer = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status_line = head.lines().next().unwrap_or_default();
     match status_line.split(' ').nth(1) {
         Some("200") => Ok(body.to_string()),
@@ -35,9 +33,6 @@ async fn ask(from: SocketAddr, path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nhost: {from}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut answer)
-        .await?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     String::from_utf8(answer).map_err(|_| io::ErrorKind::InvalidData.into())
 }

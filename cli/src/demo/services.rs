@@ -54,9 +54,7 @@ pub(crate) async fn chat(name: String, listener: TcpListener) -> io::Result<()> 
             };
             let key = head.iter().find_map(|line| {
                 let (header, value) = line.split_once(':')?;
-                header
-                    .eq_ignore_ascii_case("sec-websocket-key")
-                    .then(|| value.trim().to_string())
+                header.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim().to_string())
             });
             let Some(key) = key else {
                 let refusal = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
@@ -102,9 +100,7 @@ pub(crate) async fn api(name: String, listener: TcpListener, cache: CacheClient)
     serve(listener, move |stream| {
         let (name, cache) = (name.clone(), cache.clone());
         async move {
-            let mut connection = h2::server::handshake(stream)
-                .await
-                .map_err(io::Error::other)?;
+            let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
             while let Some(accepted) = connection.accept().await {
                 let (request, respond) = accepted.map_err(io::Error::other)?;
                 let (name, cache) = (name.clone(), cache.clone());
@@ -147,9 +143,7 @@ async fn answer(
     }
     let status = http::HeaderValue::from_static(status);
     stream.send_trailers(
-        [(http::HeaderName::from_static("grpc-status"), status)]
-            .into_iter()
-            .collect(),
+        [(http::HeaderName::from_static("grpc-status"), status)].into_iter().collect(),
     )
 }
 
@@ -205,10 +199,8 @@ pub(crate) async fn read_line(stream: &mut BufReader<TcpStream>) -> io::Result<O
 
 pub(crate) fn websocket_accept(key: &str) -> String {
     let keyed = format!("{key}{WEBSOCKET_GUID}");
-    let digest = aws_lc_rs::digest::digest(
-        &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
-        keyed.as_bytes(),
-    );
+    let digest =
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, keyed.as_bytes());
     base64::engine::general_purpose::STANDARD.encode(digest)
 }
 
@@ -221,11 +213,7 @@ pub(crate) fn frame(text: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
         Some(mask) => {
             frame[1] |= 0x80;
             frame.extend_from_slice(&mask);
-            frame.extend(
-                text.iter()
-                    .zip(mask.iter().cycle())
-                    .map(|(byte, mask)| byte ^ mask),
-            );
+            frame.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         }
     }
     frame
@@ -264,9 +252,7 @@ mod tests {
     fn a_masked_frame_is_the_rfcs_hello() {
         assert_eq!(
             frame(b"Hello", Some([0x37, 0xfa, 0x21, 0x3d])),
-            [
-                0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58
-            ]
+            [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]
         );
     }
 }

@@ -254,10 +254,7 @@ mod tests {
         for i in 0..200 {
             recent.latency.record(f64::from(i) / 40.0);
         }
-        let edge = |src: &str, dst: &str| Edge {
-            src: src.to_string(),
-            dst: dst.to_string(),
-        };
+        let edge = |src: &str, dst: &str| Edge { src: src.to_string(), dst: dst.to_string() };
         View {
             elapsed: Duration::from_secs(12),
             window: Duration::from_secs(5),

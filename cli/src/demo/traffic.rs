@@ -43,9 +43,7 @@ impl Counted {
         let counts = all.entry(to).or_default();
         counts.requests += 1;
         counts.successes += u64::from(succeeded);
-        counts
-            .latency
-            .record(started.elapsed().as_secs_f64() * 1000.0);
+        counts.latency.record(started.elapsed().as_secs_f64() * 1000.0);
     }
 
     /// Tells the counts on stdout for ever, or until nobody reads them.
@@ -119,9 +117,7 @@ struct Answer {
 
 /// Reads a response with its body.
 async fn read_response(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
-    let head = read_head(stream)
-        .await?
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    let head = read_head(stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let status = head.first().and_then(|line| line.split(' ').nth(1));
     let status = status.and_then(|s| s.parse().ok()).ok_or_else(invalid)?;
@@ -133,12 +129,7 @@ async fn read_response(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> 
         line.map(str::trim)
     };
     let length = header("content-length").and_then(|value| value.parse().ok());
-    let mut body = vec![
-        0;
-        length
-            .filter(|bytes| *bytes <= 64 * 1024)
-            .ok_or_else(invalid)?
-    ];
+    let mut body = vec![0; length.filter(|bytes| *bytes <= 64 * 1024).ok_or_else(invalid)?];
     stream.read_exact(&mut body).await?;
     let is_last = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     Ok(Answer { status, is_last })
@@ -153,13 +144,8 @@ async fn talk(to: SocketAddr, every: Duration, counted: &Counted) -> io::Result<
                        connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: d2VmdC1kZW1vLWNoYXQtMQ==\r\n\r\n";
         stream.write_all(request.as_bytes()).await?;
-        let head = read_head(&mut stream)
-            .await?
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        match head
-            .first()
-            .is_some_and(|line| line.starts_with("HTTP/1.1 101"))
-        {
+        let head = read_head(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match head.first().is_some_and(|line| line.starts_with("HTTP/1.1 101")) {
             true => Ok(()),
             false => Err(io::ErrorKind::ConnectionRefused.into()),
         }
@@ -175,15 +161,11 @@ async fn talk(to: SocketAddr, every: Duration, counted: &Counted) -> io::Result<
         pace.tick().await;
         let started = Instant::now();
         let answered = patiently(async {
-            stream
-                .write_all(&frame(b"hello", Some([7, 1, 5, 3])))
-                .await?;
+            stream.write_all(&frame(b"hello", Some([7, 1, 5, 3]))).await?;
             read_frame(&mut stream).await
         })
         .await;
-        let succeeded = answered
-            .as_ref()
-            .is_ok_and(|text| text.ends_with(b": hello"));
+        let succeeded = answered.as_ref().is_ok_and(|text| text.ends_with(b": hello"));
         counted.record("chat", started, succeeded);
         answered?;
     }
@@ -205,11 +187,7 @@ struct CacheConnection {
 
 impl CacheClient {
     pub(crate) fn new(to: SocketAddr, counted: Counted) -> Self {
-        Self {
-            to,
-            idle: Mutex::default(),
-            counted,
-        }
+        Self { to, idle: Mutex::default(), counted }
     }
 
     /// What the cache has under a name.
@@ -227,13 +205,8 @@ impl CacheClient {
             None => {
                 let mut stream = connect(self.to).await?;
                 // The server speaks first.
-                read_line(&mut stream)
-                    .await?
-                    .ok_or(io::ErrorKind::UnexpectedEof)?;
-                CacheConnection {
-                    stream,
-                    exchanges: 0,
-                }
+                read_line(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                CacheConnection { stream, exchanges: 0 }
             }
         };
         let request = format!("GET {name}\r\n");
@@ -259,11 +232,7 @@ pub(crate) struct GrpcClient {
 
 impl GrpcClient {
     pub(crate) fn new(to: SocketAddr, counted: Counted) -> Self {
-        Self {
-            to,
-            connection: tokio::sync::Mutex::default(),
-            counted,
-        }
+        Self { to, connection: tokio::sync::Mutex::default(), counted }
     }
 
     /// The answer to a message.
@@ -271,9 +240,7 @@ impl GrpcClient {
         let started = Instant::now();
         let answered = patiently(async {
             let sender = self.sender().await?;
-            exchange_grpc(sender, message)
-                .await
-                .map_err(io::Error::other)?
+            exchange_grpc(sender, message).await.map_err(io::Error::other)?
         })
         .await;
         self.counted.record("api", started, answered.is_ok());
@@ -290,9 +257,7 @@ impl GrpcClient {
         }
         let stream = TcpStream::connect(self.to).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = h2::client::handshake(stream)
-            .await
-            .map_err(io::Error::other)?;
+        let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
         tokio::spawn(async move {
             // The next call finds out that the connection has ended.
             let _ = connection.await;
@@ -380,14 +345,8 @@ mod tests {
             loop {
                 tokio::task::yield_now().await;
                 let all = counted.0.lock().unwrap();
-                if ["web", "api", "cache", "chat"]
-                    .iter()
-                    .all(|to| enough(all.get(to)))
-                {
-                    assert!(
-                        all.values().all(|c| c.success_rate() == Some(1.0)),
-                        "{all:?}"
-                    );
+                if ["web", "api", "cache", "chat"].iter().all(|to| enough(all.get(to))) {
+                    assert!(all.values().all(|c| c.success_rate() == Some(1.0)), "{all:?}");
                     return;
                 }
             }

@@ -31,9 +31,5 @@ fn main() -> ExitCode {
     println!("{outcome}");
     let grew = outcome.growth_bytes() > GROWTH_BYTES_MAX;
     let ok = outcome.panics == 0 && outcome.hung.is_empty() && outcome.fault.is_none() && !grew;
-    if ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

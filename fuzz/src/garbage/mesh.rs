@@ -91,10 +91,8 @@ impl Mesh {
         let cluster = DirectoryCluster::open(manifests.clone()).await;
         let cluster = cluster.map_err(|error| error.to_string())?;
         let net = MemoryNet::default();
-        let runtime = Runtime {
-            net: Arc::new(net.clone()),
-            ..runtime_real::runtime(Arc::new(cluster))
-        };
+        let runtime =
+            Runtime { net: Arc::new(net.clone()), ..runtime_real::runtime(Arc::new(cluster)) };
 
         let mut drains = vec![start_controller(&runtime, directory).await?];
         for (name, address) in [("server", "10.1.0.1"), ("client", "10.1.0.2")] {
@@ -111,14 +109,9 @@ impl Mesh {
             drains.push(begin);
         }
         for address in [APPLICATION, "10.1.0.9:8080"] {
-            serve_application(&net, address)
-                .await
-                .map_err(|error| error.to_string())?;
+            serve_application(&net, address).await.map_err(|error| error.to_string())?;
         }
-        let mesh = Self {
-            net,
-            _drains: drains,
-        };
+        let mesh = Self { net, _drains: drains };
         mesh.wait_ready().await?;
         Ok(mesh)
     }
@@ -130,8 +123,7 @@ impl Mesh {
     pub async fn check(&self) -> Result<(), String> {
         let said = async {
             let (mut io, _) = self.net.dial(at(OUTBOUND), Some(at(MESHED))).await?;
-            io.write_all(b"GET /good HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n")
-                .await?;
+            io.write_all(b"GET /good HTTP/1.1\r\nhost: app\r\nconnection: close\r\n\r\n").await?;
             let mut answer = Vec::new();
             io.read_to_end(&mut answer).await?;
             Ok::<_, io::Error>(String::from_utf8_lossy(&answer).into_owned())
@@ -191,9 +183,7 @@ async fn environment(
     let account = ServiceAccountName::from_username(&format!("system:serviceaccount:test:{name}"))
         .ok_or("an account's name")?;
     let state = directory.join("state");
-    let key = state::token_key(runtime, &state)
-        .await
-        .map_err(|error| error.to_string())?;
+    let key = state::token_key(runtime, &state).await.map_err(|error| error.to_string())?;
     let life = Duration::from_secs(3600);
     let token = token::create(&*key, &account, runtime.clock.wall(), life);
     let token = token.map_err(|error| error.to_string())?;
@@ -202,58 +192,25 @@ async fn environment(
 
     let workload = format!(r#"{{"ns":"test","pod":"{name}"}}"#);
     let variables = [
-        (
-            "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS",
-            format!("{address}:4140"),
-        ),
-        (
-            "LINKERD2_PROXY_INBOUND_LISTEN_ADDR",
-            format!("{address}:4143"),
-        ),
-        (
-            "LINKERD2_PROXY_ADMIN_LISTEN_ADDR",
-            format!("{address}:4191"),
-        ),
+        ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS", format!("{address}:4140")),
+        ("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", format!("{address}:4143")),
+        ("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", format!("{address}:4191")),
         ("LINKERD2_PROXY_INBOUND_IPS", address.to_string()),
-        (
-            "LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT",
-            DETECT_TIMEOUT.to_string(),
-        ),
-        (
-            "LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT",
-            DETECT_TIMEOUT.to_string(),
-        ),
-        (
-            "LINKERD2_PROXY_DESTINATION_SVC_ADDR",
-            "127.0.0.1:8086".to_string(),
-        ),
-        (
-            "LINKERD2_PROXY_POLICY_SVC_ADDR",
-            "127.0.0.1:8090".to_string(),
-        ),
-        (
-            "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
-            "127.0.0.1:8080".to_string(),
-        ),
+        ("LINKERD2_PROXY_OUTBOUND_DETECT_TIMEOUT", DETECT_TIMEOUT.to_string()),
+        ("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", DETECT_TIMEOUT.to_string()),
+        ("LINKERD2_PROXY_DESTINATION_SVC_ADDR", "127.0.0.1:8086".to_string()),
+        ("LINKERD2_PROXY_POLICY_SVC_ADDR", "127.0.0.1:8090".to_string()),
+        ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "127.0.0.1:8080".to_string()),
         ("LINKERD2_PROXY_DESTINATION_CONTEXT", workload.clone()),
         ("LINKERD2_PROXY_POLICY_WORKLOAD", workload),
         (
             "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
             format!("{name}.test.serviceaccount.identity.linkerd.cluster.local"),
         ),
-        (
-            "LINKERD2_PROXY_IDENTITY_TOKEN_FILE",
-            token_file.display().to_string(),
-        ),
-        (
-            "WEFT_IDENTITY_TRUST_ANCHORS_FILE",
-            state.join("ca.crt").display().to_string(),
-        ),
+        ("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", token_file.display().to_string()),
+        ("WEFT_IDENTITY_TRUST_ANCHORS_FILE", state.join("ca.crt").display().to_string()),
     ];
-    Ok(variables
-        .into_iter()
-        .map(|(name, value)| (name.to_string(), value))
-        .collect())
+    Ok(variables.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
 }
 
 /// Serves connections in three ways in turn: as a web server, by repeating what it is sent, and by

@@ -85,19 +85,12 @@ pub async fn run(streams: u64, seed: u64) -> Result<Outcome, String> {
     let began = Instant::now();
     let places = Arc::new(Semaphore::new(STREAMS_AT_ONCE));
     let hung = Arc::new(Mutex::new(Vec::new()));
-    let mut outcome = Outcome {
-        streams,
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome { streams, ..Outcome::default() };
     for nth in 0..streams {
         if nth == streams / 4 {
             outcome.resident_bytes.0 = resident_bytes();
         }
-        let place = places
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("it is never closed");
+        let place = places.clone().acquire_owned().await.expect("it is never closed");
         let (net, hung) = (mesh.net.clone(), hung.clone());
         tokio::spawn(async move {
             if !send(&net, &mut Draw::new((seed << 32) ^ nth)).await {
@@ -151,9 +144,7 @@ async fn send(net: &MemoryNet, draw: &mut Draw) -> bool {
         let mut buffer = vec![0; 4096];
         while !leaves && matches!(read.read(&mut buffer).await, Ok(1..)) {}
     };
-    tokio::time::timeout(END_WITHIN, async { tokio::join!(talk, listen) })
-        .await
-        .is_ok()
+    tokio::time::timeout(END_WITHIN, async { tokio::join!(talk, listen) }).await.is_ok()
 }
 
 /// Counts panics from now on, and shows the first few.
@@ -171,9 +162,6 @@ fn count_panics() -> Arc<AtomicU64> {
 /// Memory of this process; zero where the system does not tell.
 fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok());
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or_default() * 4096
 }

@@ -37,21 +37,13 @@ impl MemoryNet {
     ) -> io::Result<(DuplexStream, SocketAddr)> {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let backlog = {
-            let listeners = self
-                .listeners
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), to.port());
             listeners.get(&to).or_else(|| listeners.get(&any)).cloned()
         };
         let (ours, theirs) = tokio::io::duplex(WINDOW_BYTES);
         let peer = self.client_address(to);
-        let connection = Connection {
-            io: Box::new(theirs),
-            peer,
-            local: to,
-            original_dst,
-        };
+        let connection = Connection { io: Box::new(theirs), peer, local: to, original_dst };
         let backlog = backlog.ok_or_else(refused)?;
         backlog.send(connection).await.map_err(|_| refused())?;
         Ok((ours, peer))
@@ -80,12 +72,7 @@ impl Net for MemoryNet {
         let net = self.clone();
         Box::pin(async move {
             let (io, local) = net.dial(to, None).await?;
-            Ok(Connection {
-                io: Box::new(io),
-                peer: to,
-                local,
-                original_dst: None,
-            })
+            Ok(Connection { io: Box::new(io), peer: to, local, original_dst: None })
         })
     }
 
@@ -95,15 +82,9 @@ impl Net for MemoryNet {
         _options: ListenOptions,
     ) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         let (sender, accepted) = mpsc::channel(BACKLOG);
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.insert(at, sender);
-        let listener: Box<dyn Listener> = Box::new(Accepting {
-            at,
-            accepted: accepted.into(),
-        });
+        let listener: Box<dyn Listener> = Box::new(Accepting { at, accepted: accepted.into() });
         Box::pin(async move { Ok(listener) })
     }
 
@@ -122,10 +103,7 @@ impl Listener for Accepting {
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async move {
             let mut accepted = self.accepted.lock().await;
-            accepted
-                .recv()
-                .await
-                .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+            accepted.recv().await.ok_or_else(|| io::ErrorKind::BrokenPipe.into())
         })
     }
 

@@ -45,9 +45,7 @@ pub fn segments(draw: &mut Draw, names: &[&str]) -> Vec<Vec<u8>> {
 }
 
 fn noise(draw: &mut Draw, length_max: usize) -> Vec<u8> {
-    (0..draw.below(length_max))
-        .map(|_| draw.number() as u8)
-        .collect()
+    (0..draw.below(length_max)).map(|_| draw.number() as u8).collect()
 }
 
 fn mutate(draw: &mut Draw, bytes: &mut Vec<u8>) {
@@ -88,14 +86,9 @@ fn client_hello(draw: &mut Draw, names: &[&str]) -> Vec<u8> {
     let share: Vec<u8> = (0..32).map(|_| draw.number() as u8).collect();
     extension(51, &[&[0, 36, 0, 0x1d, 0, 32][..], &share].concat());
     let nonce: Vec<u8> = (0..32).map(|_| draw.number() as u8).collect();
-    let body = [
-        &[3, 3][..],
-        &nonce,
-        &[0, 0, 2, 0x13, 1, 1, 0],
-        &u16s(extensions.len()),
-        &extensions,
-    ]
-    .concat();
+    let body =
+        [&[3, 3][..], &nonce, &[0, 0, 2, 0x13, 1, 1, 0], &u16s(extensions.len()), &extensions]
+            .concat();
     let message = [&[1, 0][..], &u16s(body.len()), &body].concat();
     [&[22, 3, 1][..], &u16s(message.len()), &message].concat()
 }

@@ -38,10 +38,7 @@ pub struct Heap {
 
 /// What is on the heap now.
 pub fn now() -> Heap {
-    Heap {
-        bytes: BYTES.load(Ordering::Relaxed),
-        blocks: BLOCKS.load(Ordering::Relaxed),
-    }
+    Heap { bytes: BYTES.load(Ordering::Relaxed), blocks: BLOCKS.load(Ordering::Relaxed) }
 }
 
 /// The most bytes that were on the heap at once.

@@ -81,10 +81,7 @@ impl Seeds {
         let proxied = proxied.map(|text| text.as_bytes().to_vec()).to_vec();
         let requests = [seeds::requests(), seeds::http2(), proxied].concat();
         let rest = [seeds::client_hellos(), seeds::transport_headers()].concat();
-        Self {
-            all: [requests.clone(), rest].concat(),
-            requests,
-        }
+        Self { all: [requests.clone(), rest].concat(), requests }
     }
 }
 
@@ -103,12 +100,7 @@ impl Stream {
         }
         let (from, to, inside) = way(draw);
         let mut bytes = bytes(seeds, draw);
-        if inside
-            == (Inside::Tls {
-                transport_header: true,
-            })
-            && !draw.once_in(4)
-        {
+        if inside == (Inside::Tls { transport_header: true }) && !draw.once_in(4) {
             let mut header = header(draw);
             if draw.once_in(4) {
                 mutate(&mut header, draw);
@@ -147,21 +139,15 @@ fn way(draw: &mut Draw) -> (From, SocketAddr, Inside) {
             tcp(From::Elsewhere, at(crate::world::CONTROLLER_IP, port))
         }
         95 => {
-            let inside = Inside::DamagedTls {
-                at: draw.below(3_000),
-            };
+            let inside = Inside::DamagedTls { at: draw.below(3_000) };
             (From::Elsewhere, at(MESHED_IP, 4143), inside)
         }
         96 => {
-            let inside = Inside::Tls {
-                transport_header: false,
-            };
+            let inside = Inside::Tls { transport_header: false };
             (From::Elsewhere, at(MESHED_IP, application), inside)
         }
         _ => {
-            let inside = Inside::Tls {
-                transport_header: true,
-            };
+            let inside = Inside::Tls { transport_header: true };
             (From::Elsewhere, at(MESHED_IP, 4143), inside)
         }
     }
@@ -175,11 +161,7 @@ fn bytes(seeds: &Seeds, draw: &mut Draw) -> Vec<u8> {
         // As they are.
         5 => draw.of(&seeds.all).clone(),
         kind => {
-            let from = if kind < 16 {
-                &seeds.requests
-            } else {
-                &seeds.all
-            };
+            let from = if kind < 16 { &seeds.requests } else { &seeds.all };
             let mut bytes = draw.of(from).clone();
             if draw.once_in(6) {
                 bytes.extend(draw.of(&seeds.all).iter());

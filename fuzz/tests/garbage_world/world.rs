@@ -164,9 +164,7 @@ impl World {
             });
         }
         let until = self.engine.now() + BATCH_WITHIN;
-        let all_done = self
-            .engine
-            .run_while(until, || Arc::strong_count(&pending) > 1);
+        let all_done = self.engine.run_while(until, || Arc::strong_count(&pending) > 1);
         assert_eq!(self.engine.panics(), [], "a task panicked");
         assert!(all_done, "a client hangs; {:?}", self.engine.census());
         let faults = faults.lock().expect("no holder panics");
@@ -192,21 +190,11 @@ impl World {
 }
 
 fn describe(stream: &Stream) -> String {
-    let Stream {
-        from,
-        to,
-        inside,
-        segments,
-        ending,
-    } = stream;
-    let segments = segments
-        .iter()
-        .map(|(pause, bytes)| format!("{pause:?} b\"{}\"", bytes.escape_ascii()));
+    let Stream { from, to, inside, segments, ending } = stream;
+    let segments =
+        segments.iter().map(|(pause, bytes)| format!("{pause:?} b\"{}\"", bytes.escape_ascii()));
     let segments: Vec<_> = segments.collect();
-    format!(
-        "{from:?} to {to} in {inside:?}, {ending:?} after {}",
-        segments.join(" ")
-    )
+    format!("{from:?} to {to} in {inside:?}, {ending:?} after {}", segments.join(" "))
 }
 
 /// Runs one client.
@@ -253,9 +241,7 @@ async fn send(
             let _ = runtime.timeout(PATIENCE, write).await;
         }
         Ending::Silence => {
-            let _ = runtime
-                .timeout(PATIENCE * 2, async { tokio::join!(write, read) })
-                .await;
+            let _ = runtime.timeout(PATIENCE * 2, async { tokio::join!(write, read) }).await;
         }
         Ending::HalfClose | Ending::Answer(_) => {
             let both = async { tokio::join!(write, read) };
@@ -290,17 +276,12 @@ async fn open(runtime: &Runtime, credentials: &Credentials, stream: &Stream) -> 
 }
 
 fn server_tls(account: &str) -> ServerTls {
-    server_tls_of(&format!(
-        "{account}.garbage.serviceaccount.identity.linkerd.cluster.local"
-    ))
+    server_tls_of(&format!("{account}.garbage.serviceaccount.identity.linkerd.cluster.local"))
 }
 
 fn server_tls_of(name: &str) -> ServerTls {
     let server_name = DnsName::new(name).expect("a name");
-    ServerTls {
-        identity: Identity::Dns(server_name.clone()),
-        server_name,
-    }
+    ServerTls { identity: Identity::Dns(server_name.clone()), server_name }
 }
 
 /// Starts a control plane and returns its anchors of trust.
@@ -347,10 +328,7 @@ fn start_proxy(
     set("LINKERD2_PROXY_DESTINATION_CONTEXT", workload.clone());
     set("LINKERD2_PROXY_POLICY_WORKLOAD", workload);
     set("LINKERD2_PROXY_INBOUND_IPS", IpAddr::from(ip).to_string());
-    set(
-        "LINKERD2_PROXY_ADMIN_LISTEN_ADDR",
-        "0.0.0.0:4191".to_owned(),
-    );
+    set("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", "0.0.0.0:4191".to_owned());
     let explicit = "127.0.0.1:4141".to_owned();
     set("WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS", explicit);
     let config = Config::from_env(&|name| environment.get(name).cloned());
@@ -367,9 +345,7 @@ fn start_proxy(
 fn certified(engine: &Engine, api: &ApiServer, stranger: &Runtime, anchors: &str) -> Credentials {
     let local = server_tls("stranger");
     let credentials = Credentials::new(stranger, local.clone());
-    credentials
-        .set_roots(anchors.as_bytes())
-        .expect("they are good");
+    credentials.set_roots(anchors.as_bytes()).expect("they are good");
     let name = "linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster.local";
     let address = ControlAddress {
         authority: at(CONTROLLER_IP, 8080).into(),
@@ -396,9 +372,7 @@ fn start_applications(runtime: &Runtime, drain: &DrainWatch) {
     for port in [HTTP, BYTES, GREETING, 3306] {
         let (runtime, drain) = (runtime.clone(), drain.clone());
         runtime.clone().spawn("application", async move {
-            let listening = runtime
-                .net
-                .listen(at([0; 4], port), ListenOptions::default());
+            let listening = runtime.net.listen(at([0; 4], port), ListenOptions::default());
             let listener = listening.await.expect("the port is free");
             while let Ok(Connection { io, .. }) = listener.accept().await {
                 let serving = serve(runtime.clone(), port, io, drain.clone());

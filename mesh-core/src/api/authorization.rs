@@ -66,29 +66,20 @@ impl Codec for Authentication {
 
     fn encode(&self) -> Self::Proto {
         use proto::authn::{Permit, PermitMeshTls, PermitUnauthenticated};
-        let over_tls = |clients| {
-            Permit::MeshTls(PermitMeshTls {
-                clients: Some(clients),
-            })
-        };
+        let over_tls = |clients| Permit::MeshTls(PermitMeshTls { clients: Some(clients) });
         let permit = match self {
             Self::Unauthenticated => Permit::Unauthenticated(PermitUnauthenticated {}),
             Self::TlsUnauthenticated => {
                 over_tls(clients::Clients::Unauthenticated(PermitUnauthenticated {}))
             }
-            Self::TlsAuthenticated {
-                identities,
-                suffixes,
-            } => over_tls(clients::Clients::Identities(
-                clients::PermitClientIdentities {
+            Self::TlsAuthenticated { identities, suffixes } => {
+                over_tls(clients::Clients::Identities(clients::PermitClientIdentities {
                     identities: identities.iter().map(Codec::encode).collect(),
                     suffixes: suffixes.iter().map(Codec::encode).collect(),
-                },
-            )),
+                }))
+            }
         };
-        proto::Authn {
-            permit: Some(permit),
-        }
+        proto::Authn { permit: Some(permit) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -113,9 +104,7 @@ impl Codec for IdentitySuffix {
     type Proto = proto::IdentitySuffix;
 
     fn encode(&self) -> Self::Proto {
-        proto::IdentitySuffix {
-            parts: self.parts.clone(),
-        }
+        proto::IdentitySuffix { parts: self.parts.clone() }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {

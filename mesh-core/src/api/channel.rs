@@ -126,10 +126,7 @@ impl Channel {
             attempts += 1;
             match connection.send(request).await {
                 Ok(response) => return Ok(response),
-                Err(SendError::Unsent {
-                    request: back,
-                    error,
-                }) => {
+                Err(SendError::Unsent { request: back, error }) => {
                     self.0.forget(&connection);
                     if attempts == 2 {
                         return Err(unavailable(error));
@@ -150,12 +147,7 @@ impl Shared {
     /// Takes no more requests to a connection that refused one. The one kept may be newer by now.
     fn forget(&self, refused: &Http2Connection) {
         let mut state = self.state();
-        if !refused.is_ready()
-            && state
-                .connection
-                .as_ref()
-                .is_some_and(|kept| !kept.is_ready())
-        {
+        if !refused.is_ready() && state.connection.as_ref().is_some_and(|kept| !kept.is_ready()) {
             state.connection = None;
         }
     }
@@ -207,22 +199,14 @@ impl Shared {
             Err(elapsed) => return Err(unavailable(format_args!("{authority}: {elapsed}"))),
         };
         let with_port = |address| SocketAddr::new(address, authority.port());
-        Ok(addresses
-            .into_iter()
-            .take(ADDRESSES_MAX)
-            .map(with_port)
-            .collect())
+        Ok(addresses.into_iter().take(ADDRESSES_MAX).map(with_port).collect())
     }
 
     async fn connect_to(&self, address: SocketAddr) -> Result<Http2Connection, String> {
         if self.address.tls.is_none() && !address.ip().is_loopback() {
             return Err("not on this host, and no identity to expect there is set".to_string());
         }
-        let tcp = self
-            .runtime
-            .net
-            .connect(address, TcpOptions::default())
-            .await;
+        let tcp = self.runtime.net.connect(address, TcpOptions::default()).await;
         let tcp: BoxIo = tcp.map_err(|error| error.to_string())?.io;
         let io = match &self.address.tls {
             None => tcp,
@@ -231,19 +215,15 @@ impl Shared {
                 session.map_err(|error| error.to_string())?.io
             }
         };
-        let options = Http2ClientOptions {
-            keep_alive: Some(KEEP_ALIVE),
-            ..Http2ClientOptions::default()
-        };
+        let options =
+            Http2ClientOptions { keep_alive: Some(KEEP_ALIVE), ..Http2ClientOptions::default() };
         let connection = connect(&self.runtime, io, &options).await;
         connection.map_err(|error| error.to_string())
     }
 }
 
 fn backoff(failures: u32, random: u64) -> Duration {
-    let wait = BACKOFF_MIN
-        .saturating_mul(1 << failures.min(16))
-        .min(BACKOFF_MAX);
+    let wait = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
     let quarter_nanos = wait.as_nanos() as u64 / 4;
     wait + Duration::from_nanos(random % quarter_nanos.max(1))
 }

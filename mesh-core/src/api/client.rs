@@ -160,9 +160,7 @@ impl ControlClient {
 
 impl fmt::Debug for ControlClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ControlClient")
-            .field(self.address())
-            .finish()
+        f.debug_tuple("ControlClient").field(self.address()).finish()
     }
 }
 
@@ -273,10 +271,7 @@ impl ApiError {
             | Code::Cancelled
             | Code::DeadlineExceeded
             | Code::ResourceExhausted => Self::Unavailable(message),
-            code => Self::Other {
-                code: format!("{code:?}"),
-                message,
-            },
+            code => Self::Other { code: format!("{code:?}"), message },
         }
     }
 }

@@ -43,12 +43,7 @@ impl Codec for ClientProtocol {
     fn encode(&self) -> Self::Proto {
         use kinds::Kind;
         let kind = match self {
-            Self::Detect {
-                timeout,
-                http1,
-                http2,
-                opaque,
-            } => Kind::Detect(kinds::Detect {
+            Self::Detect { timeout, http1, http2, opaque } => Kind::Detect(kinds::Detect {
                 timeout: Some(encode_duration(*timeout)),
                 opaque: Some(encode_opaque(opaque)),
                 http1: Some(encode_http1(http1)),
@@ -61,9 +56,9 @@ impl Codec for ClientProtocol {
                 routes: routes.routes.iter().map(Codec::encode).collect(),
                 failure_accrual: routes.breaker.as_ref().map(Codec::encode),
             }),
-            Self::Tls(routes) => Kind::Tls(kinds::Tls {
-                routes: routes.routes.iter().map(Codec::encode).collect(),
-            }),
+            Self::Tls(routes) => {
+                Kind::Tls(kinds::Tls { routes: routes.routes.iter().map(Codec::encode).collect() })
+            }
         };
         proto::ProxyProtocol { kind: Some(kind) }
     }
@@ -107,25 +102,13 @@ fn decode_http1(http: kinds::Http1) -> Decoded<HttpRoutes> {
 
 /// The message for HTTP/2 has the same fields.
 fn encode_http2(http: &HttpRoutes) -> kinds::Http2 {
-    let kinds::Http1 {
-        routes,
-        failure_accrual,
-    } = encode_http1(http);
-    kinds::Http2 {
-        routes,
-        failure_accrual,
-    }
+    let kinds::Http1 { routes, failure_accrual } = encode_http1(http);
+    kinds::Http2 { routes, failure_accrual }
 }
 
 fn decode_http2(http: kinds::Http2) -> Decoded<HttpRoutes> {
-    let kinds::Http2 {
-        routes,
-        failure_accrual,
-    } = http;
-    decode_http1(kinds::Http1 {
-        routes,
-        failure_accrual,
-    })
+    let kinds::Http2 { routes, failure_accrual } = http;
+    decode_http1(kinds::Http1 { routes, failure_accrual })
 }
 
 fn decode_grpc(grpc: kinds::Grpc) -> Decoded<GrpcRoutes> {
@@ -136,21 +119,15 @@ fn decode_grpc(grpc: kinds::Grpc) -> Decoded<GrpcRoutes> {
 }
 
 fn encode_opaque(opaque: &OpaqueRoutes) -> kinds::Opaque {
-    kinds::Opaque {
-        routes: opaque.routes.iter().map(Codec::encode).collect(),
-    }
+    kinds::Opaque { routes: opaque.routes.iter().map(Codec::encode).collect() }
 }
 
 fn decode_opaque(opaque: kinds::Opaque) -> Decoded<OpaqueRoutes> {
-    Ok(OpaqueRoutes {
-        routes: each("routes", opaque.routes, Codec::decode)?,
-    })
+    Ok(OpaqueRoutes { routes: each("routes", opaque.routes, Codec::decode)? })
 }
 
 fn decode_tls(tls: kinds::Tls) -> Decoded<TlsRoutes> {
-    Ok(TlsRoutes {
-        routes: each("routes", tls.routes, Codec::decode)?,
-    })
+    Ok(TlsRoutes { routes: each("routes", tls.routes, Codec::decode)? })
 }
 
 #[cfg(test)]
@@ -185,10 +162,7 @@ mod tests {
             hosts: Vec::new(),
             rules: vec![rule],
         };
-        let http1 = HttpRoutes {
-            routes: vec![route],
-            breaker: None,
-        };
+        let http1 = HttpRoutes { routes: vec![route], breaker: None };
         ClientPolicy {
             parent: Metadata::new_default("parent"),
             protocol: ClientProtocol::Detect {
@@ -246,10 +220,7 @@ mod tests {
         let mut proto = policy().encode();
         proto.protocol = Some(proto::ProxyProtocol { kind: None });
         let error = ClientPolicy::decode(proto).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "protocol: is a protocol this proxy does not know"
-        );
+        assert_eq!(error.to_string(), "protocol: is a protocol this proxy does not know");
     }
 
     #[test]

@@ -23,10 +23,7 @@ const DURATION_SECS_MAX: u64 = 315_576_000_000;
 impl DecodeError {
     /// A fault of the message itself; callers add the path with [`DecodeError::at`].
     pub(super) fn new(fault: impl fmt::Display) -> Self {
-        Self {
-            path: String::new(),
-            fault: fault.to_string(),
-        }
+        Self { path: String::new(), fault: fault.to_string() }
     }
 
     /// The same fault, seen from the message that holds it in `field`.
@@ -137,10 +134,7 @@ pub(super) fn optional<P, T>(
     value: Option<P>,
     decode: impl FnOnce(P) -> Decoded<T>,
 ) -> Decoded<Option<T>> {
-    value
-        .map(decode)
-        .transpose()
-        .map_err(|error| error.at(field))
+    value.map(decode).transpose().map_err(|error| error.at(field))
 }
 
 /// A repeated field. The first fault ends it.
@@ -219,10 +213,7 @@ pub(super) fn decode_duration(value: prost_types::Duration) -> Decoded<Duration>
 /// Longer times than protobuf allows become the longest that it does.
 pub(super) fn encode_duration(value: Duration) -> prost_types::Duration {
     let value = value.min(Duration::from_secs(DURATION_SECS_MAX));
-    prost_types::Duration {
-        seconds: value.as_secs() as i64,
-        nanos: value.subsec_nanos() as i32,
-    }
+    prost_types::Duration { seconds: value.as_secs() as i64, nanos: value.subsec_nanos() as i32 }
 }
 
 /// A fraction, rounded to millionths.
@@ -243,10 +234,7 @@ mod tests {
         };
         let error = each("rules", vec![1, 0], decode).unwrap_err().at("http1");
         assert_eq!(error.to_string(), "http1.rules[1].backends: required");
-        assert_eq!(
-            (error.path(), error.fault()),
-            ("http1.rules[1].backends", "required")
-        );
+        assert_eq!((error.path(), error.fault()), ("http1.rules[1].backends", "required"));
     }
 
     #[test]

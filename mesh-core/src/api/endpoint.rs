@@ -39,9 +39,7 @@ impl Codec for EndpointUpdate {
                 Update::NoEndpoints(proto::NoEndpoints { exists: *exists })
             }
         };
-        proto::Update {
-            update: Some(update),
-        }
+        proto::Update { update: Some(update) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -54,9 +52,7 @@ impl Codec for EndpointUpdate {
             Some(Update::Remove(set)) => {
                 each_valid("remove.addrs", set.addrs, decode_address).map(Self::Remove)
             }
-            Some(Update::NoEndpoints(none)) => Ok(Self::NoEndpoints {
-                exists: none.exists,
-            }),
+            Some(Update::NoEndpoints(none)) => Ok(Self::NoEndpoints { exists: none.exists }),
             None => Err(DecodeError::new("is none of add, remove and no_endpoints")),
         }
     }
@@ -72,11 +68,10 @@ impl Codec for Endpoint {
             metric_labels: encode_labels(&self.labels),
             tls_identity: self.tls.as_ref().map(Codec::encode),
             protocol_hint: encode_hint(self.protocol_hint, self.inbound_port),
-            authority_override: self.authority_override.as_ref().map(|name| {
-                proto::AuthorityOverride {
-                    authority_override: name.to_string(),
-                }
-            }),
+            authority_override: self
+                .authority_override
+                .as_ref()
+                .map(|name| proto::AuthorityOverride { authority_override: name.to_string() }),
             http2: self.http2.as_ref().map(Codec::encode),
             resource_ref: self.resource.as_ref().map(Codec::encode),
         }
@@ -84,9 +79,7 @@ impl Codec for Endpoint {
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
         let hint = proto.protocol_hint.unwrap_or_default();
-        let port = hint
-            .opaque_transport
-            .map(|transport| transport.inbound_port);
+        let port = hint.opaque_transport.map(|transport| transport.inbound_port);
         let authority = proto.authority_override.map(|name| name.authority_override);
         let authority = authority.filter(|name| !name.is_empty());
         Ok(Self {
@@ -120,9 +113,8 @@ fn encode_hint(
             ProtocolHint::Http2 => Some(Protocol::H2(H2 {})),
             ProtocolHint::Opaque => Some(Protocol::Opaque(Opaque {})),
         },
-        opaque_transport: inbound_port.map(|port| OpaqueTransport {
-            inbound_port: u32::from(port.get()),
-        }),
+        opaque_transport: inbound_port
+            .map(|port| OpaqueTransport { inbound_port: u32::from(port.get()) }),
     };
     (hint != proto::ProtocolHint::default()).then_some(hint)
 }
@@ -137,18 +129,16 @@ impl Codec for ServerTls {
     fn encode(&self) -> Self::Proto {
         use proto::tls_identity::{DnsLikeIdentity, Strategy, UriLikeIdentity};
         let strategy = match &self.identity {
-            Identity::Dns(name) => Strategy::DnsLikeIdentity(DnsLikeIdentity {
-                name: name.to_string(),
-            }),
-            Identity::Uri(uri) => Strategy::UriLikeIdentity(UriLikeIdentity {
-                uri: uri.to_string(),
-            }),
+            Identity::Dns(name) => {
+                Strategy::DnsLikeIdentity(DnsLikeIdentity { name: name.to_string() })
+            }
+            Identity::Uri(uri) => {
+                Strategy::UriLikeIdentity(UriLikeIdentity { uri: uri.to_string() })
+            }
         };
         proto::TlsIdentity {
             strategy: Some(strategy),
-            server_name: Some(DnsLikeIdentity {
-                name: self.server_name.to_string(),
-            }),
+            server_name: Some(DnsLikeIdentity { name: self.server_name.to_string() }),
         }
     }
 
@@ -260,10 +250,8 @@ mod tests {
             proto::tls_identity::Strategy::DnsLikeIdentity(proto::tls_identity::DnsLikeIdentity {
                 name: name.to_string(),
             });
-        let tls = ServerTls::decode(proto::TlsIdentity {
-            strategy: Some(strategy),
-            server_name: None,
-        });
+        let tls =
+            ServerTls::decode(proto::TlsIdentity { strategy: Some(strategy), server_name: None });
         assert_eq!(tls.unwrap().server_name.as_str(), name);
     }
 
@@ -273,10 +261,8 @@ mod tests {
             proto::tls_identity::Strategy::UriLikeIdentity(proto::tls_identity::UriLikeIdentity {
                 uri: "spiffe://root/db".to_string(),
             });
-        let tls = ServerTls::decode(proto::TlsIdentity {
-            strategy: Some(strategy),
-            server_name: None,
-        });
+        let tls =
+            ServerTls::decode(proto::TlsIdentity { strategy: Some(strategy), server_name: None });
         assert_eq!(tls.unwrap_err().to_string(), "server_name: required");
     }
 

@@ -31,9 +31,7 @@ impl Codec for HostMatch {
                 reverse_labels: labels.clone(),
             }),
         };
-        proto::HostMatch {
-            r#match: Some(host),
-        }
+        proto::HostMatch { r#match: Some(host) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -102,10 +100,7 @@ impl Codec for HeaderMatch {
             Self::Exact(name, value) => (name, Value::Exact(value.as_bytes().to_vec())),
             Self::Regex(name, pattern) => (name, Value::Regex(pattern.as_str().to_string())),
         };
-        proto::HeaderMatch {
-            name: name.to_string(),
-            value: Some(value),
-        }
+        proto::HeaderMatch { name: name.to_string(), value: Some(value) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -127,10 +122,7 @@ impl Codec for QueryParamMatch {
             Self::Exact(name, value) => (name, Value::Exact(value.clone())),
             Self::Regex(name, pattern) => (name, Value::Regex(pattern.as_str().to_string())),
         };
-        proto::QueryParamMatch {
-            name: name.clone(),
-            value: Some(value),
-        }
+        proto::QueryParamMatch { name: name.clone(), value: Some(value) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -192,9 +184,7 @@ impl Codec for Redirect {
         proto::RequestRedirect {
             scheme: self.scheme.as_ref().map(encode_scheme),
             host: self.host.clone().unwrap_or_default(),
-            path: path.map(|replace| proto::PathModifier {
-                replace: Some(replace),
-            }),
+            path: path.map(|replace| proto::PathModifier { replace: Some(replace) }),
             port: self.port.map_or(0, |port| u32::from(port.get())),
             status: self.status.map_or(0, |status| u32::from(status.as_u16())),
         }
@@ -244,10 +234,8 @@ fn decode_status(status: u32) -> Decoded<StatusCode> {
 }
 
 pub(super) fn encode_share(share: Share) -> Option<proto::Ratio> {
-    (share.denominator != 0).then_some(proto::Ratio {
-        numerator: share.numerator,
-        denominator: share.denominator,
-    })
+    (share.denominator != 0)
+        .then_some(proto::Ratio { numerator: share.numerator, denominator: share.denominator })
 }
 
 /// None given is 0/0, which means all.
@@ -259,15 +247,9 @@ pub(super) fn decode_share(field: &str, ratio: Option<proto::Ratio>) -> Decoded<
                 ratio.numerator, ratio.denominator
             )));
         }
-        Ok(Share {
-            numerator: ratio.numerator,
-            denominator: ratio.denominator,
-        })
+        Ok(Share { numerator: ratio.numerator, denominator: ratio.denominator })
     })?;
-    Ok(share.unwrap_or(Share {
-        numerator: 0,
-        denominator: 0,
-    }))
+    Ok(share.unwrap_or(Share { numerator: 0, denominator: 0 }))
 }
 
 impl Codec for Timeouts {

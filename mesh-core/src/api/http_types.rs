@@ -38,9 +38,7 @@ pub(super) fn encode_headers(headers: &[(HeaderName, HeaderValue)]) -> Option<pr
         name: name.to_string(),
         value: value.as_bytes().to_vec(),
     };
-    (!headers.is_empty()).then(|| proto::Headers {
-        headers: headers.iter().map(encode).collect(),
-    })
+    (!headers.is_empty()).then(|| proto::Headers { headers: headers.iter().map(encode).collect() })
 }
 
 pub(super) fn decode_headers(

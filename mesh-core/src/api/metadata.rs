@@ -103,12 +103,7 @@ mod tests {
         assert_eq!(object, Metadata::new_default("deny"));
         assert!(rest.is_empty());
 
-        let given = labels(&[
-            ("group", "g"),
-            ("kind", "server"),
-            ("name", "x"),
-            ("a", "b"),
-        ]);
+        let given = labels(&[("group", "g"), ("kind", "server"), ("name", "x"), ("a", "b")]);
         let (object, rest) = decode_labelled(given.clone()).unwrap();
         assert_eq!((object.group(), object.kind()), ("g", "server"));
         assert_eq!(encode_labelled(&object, &rest), given);
@@ -123,9 +118,6 @@ mod tests {
             |given: &[(&str, &str)]| decode_labelled(labels(given)).unwrap_err().to_string();
         assert_eq!(error(&[("kind", "server")]), r#"labels["name"]: required"#);
         assert_eq!(error(&[("name", "x")]), r#"labels["kind"]: required"#);
-        assert_eq!(
-            error(&[("name", "x"), ("kind", "server")]),
-            r#"labels["group"]: required"#
-        );
+        assert_eq!(error(&[("name", "x"), ("kind", "server")]), r#"labels["group"]: required"#);
     }
 }

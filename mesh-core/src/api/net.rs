@@ -33,10 +33,7 @@ pub(super) fn decode_ip(address: proto::IpAddress) -> Decoded<IpAddr> {
 }
 
 pub(super) fn encode_address(address: SocketAddr) -> proto::TcpAddress {
-    proto::TcpAddress {
-        ip: Some(encode_ip(address.ip())),
-        port: u32::from(address.port()),
-    }
+    proto::TcpAddress { ip: Some(encode_ip(address.ip())), port: u32::from(address.port()) }
 }
 
 pub(super) fn decode_address(address: proto::TcpAddress) -> Decoded<SocketAddr> {
@@ -46,10 +43,7 @@ pub(super) fn decode_address(address: proto::TcpAddress) -> Decoded<SocketAddr> 
 }
 
 pub(super) fn encode_net(net: IpNet) -> proto::IpNetwork {
-    proto::IpNetwork {
-        ip: Some(encode_ip(net.addr())),
-        prefix_len: u32::from(net.prefix_len()),
-    }
+    proto::IpNetwork { ip: Some(encode_ip(net.addr())), prefix_len: u32::from(net.prefix_len()) }
 }
 
 pub(super) fn decode_net(net: proto::IpNetwork) -> Decoded<IpNet> {
@@ -79,9 +73,6 @@ mod tests {
         assert!(decode_address(proto::TcpAddress { ip: None, port: 1 }).is_err());
         let prefix_len = 129;
         let error = decode_net(proto::IpNetwork { ip, prefix_len }).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "prefix_len: 129 bits are too many for ::1"
-        );
+        assert_eq!(error.to_string(), "prefix_len: 129 bits are too many for ::1");
     }
 }

@@ -86,21 +86,18 @@ impl Codec for ProfileRoute {
 
 fn encode_request(condition: &RequestMatch) -> proto::RequestMatch {
     use proto::request_match::{Match, Seq};
-    let seq = |matches: &[RequestMatch]| Seq {
-        matches: matches.iter().map(encode_request).collect(),
-    };
+    let seq =
+        |matches: &[RequestMatch]| Seq { matches: matches.iter().map(encode_request).collect() };
     let condition = match condition {
         RequestMatch::All(all) => Match::All(seq(all)),
         RequestMatch::Any(any) => Match::Any(seq(any)),
         RequestMatch::Not(not) => Match::Not(Box::new(encode_request(not))),
-        RequestMatch::Path(pattern) => Match::Path(proto::PathMatch {
-            regex: pattern.as_str().to_string(),
-        }),
+        RequestMatch::Path(pattern) => {
+            Match::Path(proto::PathMatch { regex: pattern.as_str().to_string() })
+        }
         RequestMatch::Method(method) => Match::Method(encode_method(method)),
     };
-    proto::RequestMatch {
-        r#match: Some(condition),
-    }
+    proto::RequestMatch { r#match: Some(condition) }
 }
 
 /// `depth`: how deep this condition may still nest, itself included.
@@ -125,21 +122,17 @@ fn decode_request(condition: proto::RequestMatch, depth: usize) -> Decoded<Reque
 
 fn encode_response(condition: &ResponseMatch) -> proto::ResponseMatch {
     use proto::response_match::{Match, Seq};
-    let seq = |matches: &[ResponseMatch]| Seq {
-        matches: matches.iter().map(encode_response).collect(),
-    };
+    let seq =
+        |matches: &[ResponseMatch]| Seq { matches: matches.iter().map(encode_response).collect() };
     let condition = match condition {
         ResponseMatch::All(all) => Match::All(seq(all)),
         ResponseMatch::Any(any) => Match::Any(seq(any)),
         ResponseMatch::Not(not) => Match::Not(Box::new(encode_response(not))),
-        ResponseMatch::Status { min, max } => Match::Status(proto::HttpStatusRange {
-            min: u32::from(*min),
-            max: u32::from(*max),
-        }),
+        ResponseMatch::Status { min, max } => {
+            Match::Status(proto::HttpStatusRange { min: u32::from(*min), max: u32::from(*max) })
+        }
     };
-    proto::ResponseMatch {
-        r#match: Some(condition),
-    }
+    proto::ResponseMatch { r#match: Some(condition) }
 }
 
 /// `depth`: how deep this condition may still nest, itself included.
@@ -159,9 +152,7 @@ fn decode_response(condition: proto::ResponseMatch, depth: usize) -> Decoded<Res
 
 fn less_deep(depth: usize) -> Decoded<usize> {
     depth.checked_sub(1).ok_or_else(|| {
-        DecodeError::new(format!(
-            "is nested deeper than {MATCH_DEPTH_MAX} conditions"
-        ))
+        DecodeError::new(format!("is nested deeper than {MATCH_DEPTH_MAX} conditions"))
     })
 }
 
@@ -249,10 +240,7 @@ mod tests {
 
     #[test]
     fn a_route_that_cannot_be_read_does_not_spoil_the_profile() {
-        let good = proto::Route {
-            condition: Some(nested(1)),
-            ..proto::Route::default()
-        };
+        let good = proto::Route { condition: Some(nested(1)), ..proto::Route::default() };
         let profile = Profile::decode(proto::DestinationProfile {
             opaque_protocol: true,
             routes: vec![proto::Route::default(), good],

@@ -41,10 +41,7 @@ pub(super) fn decode_traffic(spec: TrafficSpec) -> Decoded<(Workload, Target)> {
 }
 
 pub(super) fn encode_port(workload: &str, port: u16) -> PortSpec {
-    PortSpec {
-        workload: workload.to_string(),
-        port: u32::from(port),
-    }
+    PortSpec { workload: workload.to_string(), port: u32::from(port) }
 }
 
 pub(super) fn decode_port(spec: PortSpec) -> Decoded<(Workload, NonZeroU16)> {
@@ -104,10 +101,7 @@ mod tests {
         spec.target = None;
         assert_eq!(fault(spec.clone()), "target: required");
         spec.source_workload.clear();
-        assert_eq!(
-            fault(spec),
-            r#"source_workload: "" is neither JSON nor ns:pod"#
-        );
+        assert_eq!(fault(spec), r#"source_workload: "" is neither JSON nor ns:pod"#);
         let error = decode_port(encode_port(WEB, 0)).unwrap_err();
         assert_eq!(error.to_string(), "port: required");
     }

@@ -136,18 +136,12 @@ pub fn grpc_service(
     discovery: Arc<dyn Discovery>,
     certifier: Option<Arc<dyn Certifier>>,
 ) -> Arc<dyn wire::Service> {
-    Arc::new(Services {
-        discovery: Some(discovery),
-        certifier,
-    })
+    Arc::new(Services { discovery: Some(discovery), certifier })
 }
 
 /// The identity service alone.
 pub fn identity_service(certifier: Arc<dyn Certifier>) -> Arc<dyn wire::Service> {
-    Arc::new(Services {
-        discovery: None,
-        certifier: Some(certifier),
-    })
+    Arc::new(Services { discovery: None, certifier: Some(certifier) })
 }
 
 struct Services {
@@ -286,11 +280,7 @@ impl identity_server::Identity for Issuer {
         &self,
         request: Request<CertifyRequest>,
     ) -> Result<Response<CertifyResponse>, Status> {
-        let CertifyRequest {
-            identity,
-            token,
-            certificate_signing_request,
-        } = request.into_inner();
+        let CertifyRequest { identity, token, certificate_signing_request } = request.into_inner();
         let certified = self.0.certify(identity, token, certificate_signing_request);
         Ok(Response::new(certified.await?.encode()))
     }
@@ -335,10 +325,7 @@ struct Split {
 
 impl Split {
     fn new(updates: BoxStream<EndpointUpdate>) -> Self {
-        Self {
-            updates,
-            rest: VecDeque::new(),
-        }
+        Self { updates, rest: VecDeque::new() }
     }
 }
 

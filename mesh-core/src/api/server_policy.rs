@@ -47,11 +47,7 @@ impl Codec for ServerProtocol {
     fn encode(&self) -> Self::Proto {
         use kinds::Kind;
         let kind = match self {
-            Self::Detect {
-                timeout,
-                routes,
-                rate_limit,
-            } => Kind::Detect(kinds::Detect {
+            Self::Detect { timeout, routes, rate_limit } => Kind::Detect(kinds::Detect {
                 timeout: Some(encode_duration(*timeout)),
                 http_routes: routes.iter().map(Codec::encode).collect(),
                 http_local_rate_limit: rate_limit.as_ref().map(Codec::encode),
@@ -64,9 +60,9 @@ impl Codec for ServerProtocol {
                 routes: http.routes.iter().map(Codec::encode).collect(),
                 local_rate_limit: http.rate_limit.as_ref().map(Codec::encode),
             }),
-            Self::Grpc(routes) => Kind::Grpc(kinds::Grpc {
-                routes: routes.iter().map(Codec::encode).collect(),
-            }),
+            Self::Grpc(routes) => {
+                Kind::Grpc(kinds::Grpc { routes: routes.iter().map(Codec::encode).collect() })
+            }
             Self::Opaque => Kind::Opaque(kinds::Opaque {}),
             Self::Tls => Kind::Tls(kinds::Tls {}),
         };
@@ -77,18 +73,18 @@ impl Codec for ServerProtocol {
         use kinds::Kind;
         match proto.kind {
             Some(Kind::Detect(detect)) => field("detect", detect, decode_detect),
-            Some(Kind::Http1(http)) => field("http1", http, |http| {
-                decode_http(http.routes, http.local_rate_limit)
-            })
-            .map(Self::Http1),
-            Some(Kind::Http2(http)) => field("http2", http, |http| {
-                decode_http(http.routes, http.local_rate_limit)
-            })
-            .map(Self::Http2),
-            Some(Kind::Grpc(grpc)) => field("grpc", grpc.routes, |routes| {
-                each("routes", routes, Codec::decode)
-            })
-            .map(Self::Grpc),
+            Some(Kind::Http1(http)) => {
+                field("http1", http, |http| decode_http(http.routes, http.local_rate_limit))
+                    .map(Self::Http1)
+            }
+            Some(Kind::Http2(http)) => {
+                field("http2", http, |http| decode_http(http.routes, http.local_rate_limit))
+                    .map(Self::Http2)
+            }
+            Some(Kind::Grpc(grpc)) => {
+                field("grpc", grpc.routes, |routes| each("routes", routes, Codec::decode))
+                    .map(Self::Grpc)
+            }
             Some(Kind::Opaque(kinds::Opaque {})) => Ok(Self::Opaque),
             Some(Kind::Tls(kinds::Tls {})) => Ok(Self::Tls),
             None => Err(DecodeError::new("is a protocol this proxy does not know")),
@@ -242,10 +238,7 @@ impl Codec for RateLimitOverride {
         let clients = proto::http_local_rate_limit::r#override::ClientIdentities {
             identities: self.clients.iter().map(Codec::encode).collect(),
         };
-        Self::Proto {
-            limit: Some(encode_limit(self.requests_per_second)),
-            clients: Some(clients),
-        }
+        Self::Proto { limit: Some(encode_limit(self.requests_per_second)), clients: Some(clients) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -259,18 +252,14 @@ impl Codec for RateLimitOverride {
 }
 
 fn encode_limit(requests_per_second: u32) -> proto::http_local_rate_limit::Limit {
-    proto::http_local_rate_limit::Limit {
-        requests_per_second,
-    }
+    proto::http_local_rate_limit::Limit { requests_per_second }
 }
 
 impl Codec for Identity {
     type Proto = proto::Identity;
 
     fn encode(&self) -> Self::Proto {
-        proto::Identity {
-            name: self.to_string(),
-        }
+        proto::Identity { name: self.to_string() }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -302,17 +291,8 @@ mod tests {
     fn the_server_travels_as_labels() {
         let labels = policy().encode().labels;
         let sorted = std::collections::BTreeMap::from_iter(labels);
-        let expected = [
-            ("group", "policy.linkerd.io"),
-            ("kind", "server"),
-            ("name", "web-http"),
-        ];
-        assert!(
-            sorted
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .eq(expected)
-        );
+        let expected = [("group", "policy.linkerd.io"), ("kind", "server"), ("name", "web-http")];
+        assert!(sorted.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
     }
 
     #[test]

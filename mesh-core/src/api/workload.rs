@@ -48,10 +48,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 impl Workload {
     /// A pod.
     pub fn pod(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_string(),
-            kind: WorkloadKind::Pod(name.to_string()),
-        }
+        Self { namespace: namespace.to_string(), kind: WorkloadKind::Pod(name.to_string()) }
     }
 
     /// Its name, whatever it is.
@@ -132,11 +129,7 @@ impl ContextToken {
 impl fmt::Display for ContextToken {
     /// The form that is sent: JSON, without what is not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = [
-            ("ns", &self.namespace),
-            ("nodeName", &self.node),
-            ("pod", &self.pod),
-        ];
+        let known = [("ns", &self.namespace), ("nodeName", &self.node), ("pod", &self.pod)];
         let json: serde_json::Map<_, _> = known
             .into_iter()
             .filter(|(_, value)| !value.is_empty())

@@ -56,10 +56,7 @@ impl Admin {
             "/metrics" => {
                 let ends = self.issuer.authority().expires();
                 let (objects, is_synced) = (self.publisher.objects(), self.publisher.is_synced());
-                text(
-                    StatusCode::OK,
-                    self.metrics.render(&objects, is_synced, ends),
-                )
+                text(StatusCode::OK, self.metrics.render(&objects, is_synced, ends))
             }
             "/ready" if self.publisher.is_synced() => text(StatusCode::OK, "ready\n".to_string()),
             "/ready" => {

@@ -59,10 +59,7 @@ pub struct Validity {
 impl Validity {
     /// `lifetime` from `now`, and `skew` before it for clocks that are behind.
     pub fn new(now: WallTime, lifetime: Duration, skew: Duration) -> Self {
-        Self {
-            from: now - skew,
-            until: now + lifetime,
-        }
+        Self { from: now - skew, until: now + lifetime }
     }
 }
 
@@ -98,18 +95,14 @@ impl Authority {
         key: &[u8],
         now: WallTime,
     ) -> Result<Self, CaError> {
-        let file = |file, fault: &str| CaError::File {
-            file,
-            fault: fault.to_string(),
-        };
+        let file = |file, fault: &str| CaError::File { file, fault: fault.to_string() };
         let anchors_der = pem::certificates(anchors)
             .ok_or_else(|| file("ca.crt", "holds no PEM certificate; give the trust anchors"))?;
         let issuer_der = pem::certificates(issuer)
             .ok_or_else(|| file("issuer.crt", "holds no PEM certificate"))?
             .swap_remove(0);
-        let key = pem::private_key(key)
-            .and_then(|der| crypto.load_key(&der).ok())
-            .ok_or_else(|| {
+        let key =
+            pem::private_key(key).and_then(|der| crypto.load_key(&der).ok()).ok_or_else(|| {
                 file(
                     "issuer.key",
                     "is not an ECDSA P-256 key in PEM; make one with `openssl genpkey \
@@ -119,10 +112,7 @@ impl Authority {
         let (_, parsed) = X509Certificate::from_der(&issuer_der)
             .map_err(|_| file("issuer.crt", "is not an X.509 certificate"))?;
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key() {
-            return Err(file(
-                "issuer.key",
-                "is not the key of issuer.crt; give its key",
-            ));
+            return Err(file("issuer.key", "is not the key of issuer.crt; give its key"));
         }
         if !parsed.is_ca() {
             return Err(file(
@@ -184,23 +174,14 @@ impl Authority {
         }
         let mut params = base_params(entropy, public_key, Validity { until, ..validity });
         let name = |name: &DnsName| Ok(SanType::DnsName(name.as_str().try_into()?));
-        params.subject_alt_names = names
-            .iter()
-            .map(name)
-            .collect::<Result<_, rcgen::Error>>()
-            .map_err(signing)?;
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.subject_alt_names =
+            names.iter().map(name).collect::<Result<_, rcgen::Error>>().map_err(signing)?;
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let leaf = params
-            .signed_by(&PublicKey(public_key), &self.issuer)
-            .map_err(signing)?;
+        let leaf = params.signed_by(&PublicKey(public_key), &self.issuer).map_err(signing)?;
         let leaf_names_its_issuer = X509Certificate::from_der(leaf.der())
             .is_ok_and(|(_, leaf)| leaf.issuer().as_raw() == self.subject_der);
         if !leaf_names_its_issuer {
@@ -220,9 +201,7 @@ impl Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority")
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
+        f.debug_struct("Authority").field("expires", &self.expires).finish_non_exhaustive()
     }
 }
 
@@ -236,16 +215,8 @@ pub fn make_anchor(
     common_name: &str,
     validity: Validity,
 ) -> Result<String, CaError> {
-    let params = ca_params(
-        entropy,
-        &**key,
-        common_name,
-        validity,
-        BasicConstraints::Unconstrained,
-    );
-    let anchor = params
-        .self_signed(&RcgenKey(key.clone()))
-        .map_err(signing)?;
+    let params = ca_params(entropy, &**key, common_name, validity, BasicConstraints::Unconstrained);
+    let anchor = params.self_signed(&RcgenKey(key.clone())).map_err(signing)?;
     Ok(pem::encode("CERTIFICATE", anchor.der()))
 }
 
@@ -260,27 +231,15 @@ pub fn make_issuer(
     common_name: &str,
     validity: Validity,
 ) -> Result<String, CaError> {
-    let broken = || CaError::File {
-        file: "ca.crt",
-        fault: "holds no PEM certificate".to_string(),
-    };
-    let anchor_der = pem::certificates(anchor_pem)
-        .ok_or_else(broken)?
-        .swap_remove(0);
+    let broken = || CaError::File { file: "ca.crt", fault: "holds no PEM certificate".to_string() };
+    let anchor_der = pem::certificates(anchor_pem).ok_or_else(broken)?.swap_remove(0);
     let (_, anchor) = X509Certificate::from_der(&anchor_der).map_err(|_| broken())?;
     let anchor = issuer_from(&anchor, anchor_key.clone()).ok_or_else(broken)?;
     // No certificate authority below the issuer: it signs leaves alone.
-    let mut params = ca_params(
-        entropy,
-        key,
-        common_name,
-        validity,
-        BasicConstraints::Constrained(0),
-    );
+    let mut params =
+        ca_params(entropy, key, common_name, validity, BasicConstraints::Constrained(0));
     params.use_authority_key_identifier_extension = true;
-    let issuer = params
-        .signed_by(&PublicKey(key.public_key()), &anchor)
-        .map_err(signing)?;
+    let issuer = params.signed_by(&PublicKey(key.public_key()), &anchor).map_err(signing)?;
     Ok(pem::encode("CERTIFICATE", issuer.der()))
 }
 

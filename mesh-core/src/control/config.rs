@@ -92,12 +92,7 @@ impl Default for ListenConfig {
     /// Linkerd's ports on every IPv4 address.
     fn default() -> Self {
         let at = |port| SocketAddr::from(([0, 0, 0, 0], port));
-        Self {
-            destination: at(8086),
-            policy: at(8090),
-            identity: at(8080),
-            admin: at(9996),
-        }
+        Self { destination: at(8086), policy: at(8090), identity: at(8080), admin: at(9996) }
     }
 }
 
@@ -105,12 +100,7 @@ impl ListenConfig {
     /// Free ports of the loopback address, for demos and tests.
     pub fn loopback() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self {
-            destination: any,
-            policy: any,
-            identity: any,
-            admin: any,
-        }
+        Self { destination: any, policy: any, identity: any, admin: any }
     }
 }
 
@@ -133,9 +123,7 @@ impl Default for MeshConfig {
             .to_vec(),
             probe_networks: ["0.0.0.0/0", "::/0"].map(net).to_vec(),
             default_inbound_policy: DefaultPolicy::AllUnauthenticated,
-            opaque_ports: [25, 587, 3306, 4444, 5432, 6379, 9300, 11211]
-                .into_iter()
-                .collect(),
+            opaque_ports: [25, 587, 3306, 4444, 5432, 6379, 9300, 11211].into_iter().collect(),
             transport_header: true,
             http2_upgrade: true,
         }
@@ -159,11 +147,7 @@ impl MeshConfig {
     /// # Errors
     /// [`InvalidIdentity`] where that is not a DNS name.
     pub fn identity(&self, namespace: &str, account: &str) -> Result<Identity, InvalidIdentity> {
-        let Self {
-            control_namespace,
-            trust_domain,
-            ..
-        } = self;
+        let Self { control_namespace, trust_domain, .. } = self;
         Identity::new(&format!(
             "{account}.{namespace}.serviceaccount.identity.{control_namespace}.{trust_domain}"
         ))

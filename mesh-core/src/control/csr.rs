@@ -83,9 +83,7 @@ fn asks_only_for(csr: &X509CertificationRequest<'_>, name: &str) -> bool {
     let is_name = |text: &str| text.eq_ignore_ascii_case(name);
     let subject_is_good = info.subject.iter_attributes().all(|attribute| {
         *attribute.attr_type() == OID_X509_COMMON_NAME
-            && attribute
-                .as_str()
-                .is_ok_and(|text| text.is_empty() || is_name(text))
+            && attribute.as_str().is_ok_and(|text| text.is_empty() || is_name(text))
     });
     let mut lists = Vec::new();
     for attribute in info.iter_attributes() {

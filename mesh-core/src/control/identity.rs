@@ -68,9 +68,7 @@ impl IdentityIssuer {
     /// # Errors
     /// [`StateError`].
     pub async fn reload(&self) -> Result<(), StateError> {
-        let Inner {
-            runtime, config, ..
-        } = &*self.0;
+        let Inner { runtime, config, .. } = &*self.0;
         let authority = state::authority(runtime, &config.state_directory).await?;
         self.0.authority.store(Arc::new(authority));
         Ok(())
@@ -159,12 +157,7 @@ impl Inner {
             Err(error) => return Err(denied(&error)),
         };
         let text = std::str::from_utf8(token).map_err(|_| denied(&foreign))?;
-        match self
-            .runtime
-            .cluster
-            .review_token(text.trim(), AUDIENCE)
-            .await
-        {
+        match self.runtime.cluster.review_token(text.trim(), AUDIENCE).await {
             Ok(review) => ServiceAccountName::from_username(&review.username)
                 .ok_or_else(|| denied(&TokenError::Subject)),
             Err(ClusterError::Unavailable(reason)) => Err(Refusal::Unavailable(reason)),
@@ -182,11 +175,7 @@ impl Inner {
     }
 
     fn issue(&self, public_key: &[u8], names: &[DnsName]) -> Result<IssuedLeaf, CaError> {
-        let IdentityConfig {
-            certificate_lifetime,
-            clock_skew,
-            ..
-        } = self.config;
+        let IdentityConfig { certificate_lifetime, clock_skew, .. } = self.config;
         let validity = Validity::new(self.runtime.clock.wall(), certificate_lifetime, clock_skew);
         let authority = self.authority.load();
         authority.issue(&*self.runtime.entropy, public_key, names, validity)

@@ -93,71 +93,27 @@ impl ControlMetrics {
             .iter()
             .map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), *count as u64))
             .collect();
-        family(
-            "weft_control_objects",
-            "gauge",
-            "Objects in the index.",
-            &by_kind,
-        );
+        family("weft_control_objects", "gauge", "Objects in the index.", &by_kind);
         let synced = one(u64::from(is_synced));
-        family(
-            "weft_control_synced",
-            "gauge",
-            "Whether every kind was listed.",
-            &synced,
-        );
+        family("weft_control_synced", "gauge", "Whether every kind was listed.", &synced);
         let ends = one(issuer_ends.as_unix_secs());
         let help = "When the issuer's certificate ends.";
-        family(
-            "weft_control_issuer_expiration_timestamp_seconds",
-            "gauge",
-            help,
-            &ends,
-        );
+        family("weft_control_issuer_expiration_timestamp_seconds", "gauge", help, &ends);
         let gauges = [
             ("streams_open", "Streams to proxies.", &self.streams),
             ("connections_open", "Connections.", &self.connections),
         ];
         for (name, help, gauge) in gauges {
-            family(
-                &format!("weft_control_{name}"),
-                "gauge",
-                help,
-                &one(gauge.value()),
-            );
+            family(&format!("weft_control_{name}"), "gauge", help, &one(gauge.value()));
         }
         let counters = [
             ("updates", "Answers that changed.", &self.updates),
-            (
-                "cluster_events",
-                "Events of the cluster's watches.",
-                &self.events,
-            ),
-            (
-                "cluster_errors",
-                "Troubles of the cluster's watches.",
-                &self.watch_errors,
-            ),
-            (
-                "certificates_issued",
-                "Certificates issued.",
-                &self.certificates_issued,
-            ),
-            (
-                "certificates_refused",
-                "Certificate requests refused.",
-                &self.certificates_refused,
-            ),
-            (
-                "handshake_errors",
-                "TLS handshakes that failed.",
-                &self.handshake_errors,
-            ),
-            (
-                "reload_errors",
-                "Failed reads of the authority's files.",
-                &self.reload_errors,
-            ),
+            ("cluster_events", "Events of the cluster's watches.", &self.events),
+            ("cluster_errors", "Troubles of the cluster's watches.", &self.watch_errors),
+            ("certificates_issued", "Certificates issued.", &self.certificates_issued),
+            ("certificates_refused", "Certificate requests refused.", &self.certificates_refused),
+            ("handshake_errors", "TLS handshakes that failed.", &self.handshake_errors),
+            ("reload_errors", "Failed reads of the authority's files.", &self.reload_errors),
         ];
         for (name, help, counter) in counters {
             let name = format!("weft_control_{name}_total");

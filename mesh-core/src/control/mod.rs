@@ -124,12 +124,7 @@ impl Controller {
     /// [`ControlError`].
     pub async fn bind(runtime: Runtime, config: ControlConfig) -> Result<Self, ControlError> {
         let metrics = Arc::new(ControlMetrics::default());
-        let ControlConfig {
-            listen,
-            mesh,
-            identity,
-            ..
-        } = &config;
+        let ControlConfig { listen, mesh, identity, .. } = &config;
         let changes = runtime.files.watch(&identity.state_directory);
         let issuer = IdentityIssuer::open(&runtime, identity, mesh, metrics.clone())
             .await
@@ -141,14 +136,7 @@ impl Controller {
             identity: bind(&runtime, listen.identity).await?,
             admin: bind(&runtime, listen.admin).await?,
         };
-        Ok(Self {
-            runtime,
-            config,
-            listeners,
-            issuer,
-            own,
-            metrics,
-        })
+        Ok(Self { runtime, config, listeners, issuer, own, metrics })
     }
 
     /// Where it listens, with the ports that port 0 became.
@@ -174,14 +162,7 @@ impl Controller {
     /// Serves until `drain` begins, and then until connections have ended or ten seconds have
     /// passed.
     pub async fn serve(self, drain: DrainWatch) {
-        let Self {
-            runtime,
-            config,
-            listeners,
-            issuer,
-            own,
-            metrics,
-        } = self;
+        let Self { runtime, config, listeners, issuer, own, metrics } = self;
         let publisher = Publisher::new(config.mesh, config.streams_max, metrics.clone());
         let (stop, stopping) = drain::channel();
         let server = Server::new(
@@ -192,11 +173,7 @@ impl Controller {
             config.streams_max,
             metrics.clone(),
         );
-        let admin = Admin {
-            publisher: publisher.clone(),
-            issuer,
-            metrics: metrics.clone(),
-        };
+        let admin = Admin { publisher: publisher.clone(), issuer, metrics: metrics.clone() };
         for listener in [listeners.destination, listeners.policy, listeners.identity] {
             let accepting = server.clone().accept_loop(listener, stopping.clone());
             runtime.spawn("control accept", accepting);

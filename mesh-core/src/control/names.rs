@@ -26,10 +26,7 @@ pub(super) fn parse_full(mesh: &MeshConfig, host: &str) -> Option<ServiceName> {
         return None;
     }
     Some(ServiceName {
-        service: ServiceRef {
-            namespace: namespace.to_string(),
-            name: name.to_string(),
-        },
+        service: ServiceRef { namespace: namespace.to_string(), name: name.to_string() },
         instance: instance.map(str::to_string),
     })
 }
@@ -41,10 +38,7 @@ pub(super) fn candidates(mesh: &MeshConfig, namespace: &str, host: &str) -> Vec<
         return vec![full];
     }
     let service = |namespace: &str, name: &str| ServiceName {
-        service: ServiceRef {
-            namespace: namespace.to_string(),
-            name: name.to_string(),
-        },
+        service: ServiceRef { namespace: namespace.to_string(), name: name.to_string() },
         instance: None,
     };
     let labels: Vec<_> = host.split('.').collect();
@@ -65,10 +59,7 @@ mod tests {
         let read = |host| {
             let names = candidates(&mesh, "shop", host);
             let print = |name: &ServiceName| {
-                let ServiceRef {
-                    namespace,
-                    name: service,
-                } = &name.service;
+                let ServiceRef { namespace, name: service } = &name.service;
                 format!("{:?} {service} {namespace}", name.instance)
             };
             names.iter().map(print).collect::<Vec<_>>().join(";")

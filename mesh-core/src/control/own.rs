@@ -42,10 +42,7 @@ impl OwnCertificate {
     ) -> Result<Self, ControlError> {
         let names = names(issuer.mesh())?;
         let server_name = names.first().cloned().expect("ACCOUNTS is not empty");
-        let local = ServerTls {
-            identity: Identity::Dns(server_name.clone()),
-            server_name,
-        };
+        let local = ServerTls { identity: Identity::Dns(server_name.clone()), server_name };
         let own = Self {
             credentials: Credentials::new(runtime, local),
             names,
@@ -62,11 +59,9 @@ impl OwnCertificate {
         let leaf = self.issuer.issue_own(self.key.public_key(), &self.names);
         let leaf = leaf.map_err(ControlError::Certificate)?;
         let set = || -> Result<(), CredentialsError> {
-            self.credentials
-                .set_roots(authority.anchors_pem().as_bytes())?;
+            self.credentials.set_roots(authority.anchors_pem().as_bytes())?;
             let key = self.key.clone();
-            self.credentials
-                .set_certificate(leaf.leaf_der, leaf.intermediates_der, key)
+            self.credentials.set_certificate(leaf.leaf_der, leaf.intermediates_der, key)
         };
         set().map_err(ControlError::Credentials)
     }

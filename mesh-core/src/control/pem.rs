@@ -69,11 +69,7 @@ mod tests {
         let crypto = testing::runtime().crypto;
         let key = crypto.generate_key().unwrap();
         let pkcs8 = key.pkcs8_der();
-        let inner = pkcs8
-            .windows(2)
-            .position(|bytes| bytes == [0x04, 0x6d])
-            .unwrap()
-            + 2;
+        let inner = pkcs8.windows(2).position(|bytes| bytes == [0x04, 0x6d]).unwrap() + 2;
         let parameters = encode("EC PARAMETERS", &[0x06, 0x01, 0x00]);
         let sec1 = parameters + &encode("EC PRIVATE KEY", &pkcs8[inner..]);
         for text in [encode("PRIVATE KEY", pkcs8), sec1] {
@@ -88,12 +84,7 @@ mod tests {
     #[test]
     fn a_bundle_with_a_broken_certificate_is_none() {
         let good = encode("CERTIFICATE", &[1, 2, 3]);
-        assert_eq!(
-            certificates((good.clone() + &good).as_bytes())
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(certificates((good.clone() + &good).as_bytes()).unwrap().len(), 2);
         let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
         assert!(certificates((good + broken).as_bytes()).is_none());
         assert!(certificates(b"").is_none());

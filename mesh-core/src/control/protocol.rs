@@ -38,17 +38,10 @@ pub(super) fn of_service_port(
         .as_ref()
         .and_then(|annotations| annotations.get(OPAQUE_PORTS).map(String::as_str))
         .or_else(|| {
-            of_namespace(
-                view,
-                meta.namespace.as_deref().unwrap_or_default(),
-                OPAQUE_PORTS,
-            )
+            of_namespace(view, meta.namespace.as_deref().unwrap_or_default(), OPAQUE_PORTS)
         });
     let named = |name: &str| {
-        let ports = service
-            .spec
-            .iter()
-            .flat_map(|spec| spec.ports.iter().flatten());
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
         ports
             .filter(|port| port.name.as_deref() == Some(name))
             .find_map(|port| u16::try_from(port.port).ok())
@@ -109,8 +102,7 @@ pub(super) fn of_namespace<'a>(
 /// Ports, ranges and names of ports; what is none of them counts for nothing.
 pub(super) fn read_ports(text: &str, named: impl Fn(&str) -> Option<u16>) -> PortSet {
     let items = text.split(',').map(str::trim);
-    PortSet::union(items.map(|item| {
-        item.parse()
-            .unwrap_or_else(|_| named(item).into_iter().collect())
-    }))
+    PortSet::union(
+        items.map(|item| item.parse().unwrap_or_else(|_| named(item).into_iter().collect())),
+    )
 }

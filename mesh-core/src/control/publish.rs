@@ -89,12 +89,7 @@ struct Followed {
 impl Publisher {
     /// A publisher of an empty index. Questions are answered once the index is synced.
     pub fn new(mesh: MeshConfig, streams_max: usize, metrics: Arc<ControlMetrics>) -> Self {
-        Self(Arc::new(Shared {
-            mesh,
-            streams_max,
-            metrics,
-            state: Mutex::default(),
-        }))
+        Self(Arc::new(Shared { mesh, streams_max, metrics, state: Mutex::default() }))
     }
 
     /// Takes in an event. Nobody is told before [`Publisher::refresh`].
@@ -122,12 +117,8 @@ impl Publisher {
             return;
         }
         let changed = std::mem::take(&mut state.changed);
-        let mut due: BTreeSet<Question> = changed
-            .iter()
-            .filter_map(|fact| state.by_fact.get(fact))
-            .flatten()
-            .cloned()
-            .collect();
+        let mut due: BTreeSet<Question> =
+            changed.iter().filter_map(|fact| state.by_fact.get(fact)).flatten().cloned().collect();
         due.append(&mut state.waiting);
         for question in due {
             self.answer_again(state, &question);
@@ -201,9 +192,7 @@ impl Publisher {
         }
         relink(&mut state.by_fact, &question, &BTreeSet::new(), &facts);
         let (answers, receiver) = watch::channel(answer);
-        state
-            .questions
-            .insert(question, Followed { answers, facts });
+        state.questions.insert(question, Followed { answers, facts });
         Ok(receiver)
     }
 
@@ -244,10 +233,7 @@ impl Discovery for Publisher {
         workload: &Workload,
         port: NonZeroU16,
     ) -> Result<BoxStream<ServerPolicy>, Refusal> {
-        let question = Question::ServerPolicy {
-            workload: workload.clone(),
-            port: port.get(),
-        };
+        let question = Question::ServerPolicy { workload: workload.clone(), port: port.get() };
         self.stream(question, |answer| match answer {
             Answer::ServerPolicy(policy) => Some(ServerPolicy::clone(policy)),
             _ => None,
@@ -332,10 +318,7 @@ fn remove(state: &mut State, question: &Question) {
 /// Drops questions that nobody asks any more.
 fn forget_unasked(state: &mut State) {
     let unasked = |followed: &Followed| followed.answers.receiver_count() == 0;
-    let gone = state
-        .questions
-        .iter()
-        .filter(|(_, followed)| unasked(followed));
+    let gone = state.questions.iter().filter(|(_, followed)| unasked(followed));
     let gone: Vec<_> = gone.map(|(question, _)| question.clone()).collect();
     for question in gone {
         remove(state, &question);

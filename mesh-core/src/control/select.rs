@@ -27,9 +27,7 @@ fn selects(server: &Server, instance: Instance<'_>) -> bool {
         Instance::Pod(_) => server.spec.pod_selector.as_ref(),
         Instance::Workload(_) => {
             let spec = &server.spec;
-            spec.external_workload_selector
-                .as_ref()
-                .or(spec.pod_selector.as_ref())
+            spec.external_workload_selector.as_ref().or(spec.pod_selector.as_ref())
         }
     };
     selector.is_some_and(|selector| matches(selector, instance))
@@ -38,9 +36,7 @@ fn selects(server: &Server, instance: Instance<'_>) -> bool {
 fn matches(selector: &LabelSelector, instance: Instance<'_>) -> bool {
     let labels = selector.match_labels.iter().flatten();
     let mut expressions = selector.match_expressions.iter().flatten();
-    labels
-        .into_iter()
-        .all(|(name, value)| instance.label(name) == Some(value.as_str()))
+    labels.into_iter().all(|(name, value)| instance.label(name) == Some(value.as_str()))
         && expressions.all(|rule| {
             let found = instance.label(&rule.key);
             let is_in = || {

@@ -34,9 +34,7 @@ pub(crate) fn verify_any(
 ) -> bool {
     let provider = crypto.tls_provider();
     let known = provider.signature_verification_algorithms.all;
-    known
-        .iter()
-        .any(|known| is_good(*known, public_key, message, signature))
+    known.iter().any(|known| is_good(*known, public_key, message, signature))
 }
 
 fn is_good(
@@ -45,9 +43,7 @@ fn is_good(
     message: &[u8],
     signature: &[u8],
 ) -> bool {
-    algorithm
-        .verify_signature(public_key, message, signature)
-        .is_ok()
+    algorithm.verify_signature(public_key, message, signature).is_ok()
 }
 
 /// An ASN.1 DER signature as the 64 bytes of `r` and `s`. `None` where it is not one.

@@ -81,11 +81,8 @@ pub enum StateError {
 /// [`StateError`].
 pub async fn authority(runtime: &Runtime, directory: &Path) -> Result<Authority, StateError> {
     let files = Directory { runtime, directory };
-    let given = (
-        files.read(ANCHORS).await?,
-        files.read(ISSUER).await?,
-        files.read(ISSUER_KEY).await?,
-    );
+    let given =
+        (files.read(ANCHORS).await?, files.read(ISSUER).await?, files.read(ISSUER_KEY).await?);
     match given {
         (None, None, None) => {
             files.make_anchor().await?;
@@ -144,17 +141,14 @@ impl Directory<'_> {
         let validity = Validity::new(self.runtime.clock.wall(), ANCHOR_LIFETIME, CLOCK_SKEW);
         let anchor = ca::make_anchor(&*self.runtime.entropy, &key, "Weft root", validity)
             .map_err(|error| self.authority_error(error))?;
-        self.write(ANCHORS, anchor.as_bytes(), Privacy::Public)
-            .await
+        self.write(ANCHORS, anchor.as_bytes(), Privacy::Public).await
     }
 
     /// Makes an issuer below the anchor that this control plane made, for the issuer's key that is
     /// there or a new one. The key is written first: a start that was broken off is taken up here.
     async fn make_issuer(&self) -> Result<Authority, StateError> {
-        let partial = |missing| StateError::Partial {
-            directory: self.directory.to_path_buf(),
-            missing,
-        };
+        let partial =
+            |missing| StateError::Partial { directory: self.directory.to_path_buf(), missing };
         let anchors = self.read(ANCHORS).await?.ok_or_else(|| partial(ANCHORS))?;
         let anchor_key = self.read_key(ANCHOR_KEY).await?;
         let anchor_key = anchor_key.ok_or_else(|| partial(ANCHOR_KEY))?;
@@ -171,17 +165,10 @@ impl Directory<'_> {
             Validity::new(now, ISSUER_LIFETIME, CLOCK_SKEW),
         )
         .map_err(|error| self.authority_error(error))?;
-        self.write(ISSUER, issuer.as_bytes(), Privacy::Public)
-            .await?;
+        self.write(ISSUER, issuer.as_bytes(), Privacy::Public).await?;
         let key = pem::encode("PRIVATE KEY", key.pkcs8_der());
-        Authority::from_pem(
-            &*self.runtime.crypto,
-            &anchors,
-            issuer.as_bytes(),
-            key.as_bytes(),
-            now,
-        )
-        .map_err(|error| self.authority_error(error))
+        Authority::from_pem(&*self.runtime.crypto, &anchors, issuer.as_bytes(), key.as_bytes(), now)
+            .map_err(|error| self.authority_error(error))
     }
 
     async fn read_key(&self, file: &'static str) -> Result<Option<Arc<dyn KeyPair>>, StateError> {
@@ -193,8 +180,7 @@ impl Directory<'_> {
             Some(der) => self.runtime.crypto.load_key(&der),
             None => Err(CryptoError("holds no private key in PEM".to_string())),
         };
-        key.map(Some)
-            .map_err(|error| StateError::Key { path, error })
+        key.map(Some).map_err(|error| StateError::Key { path, error })
     }
 
     async fn make_key(&self, file: &'static str) -> Result<Arc<dyn KeyPair>, StateError> {
@@ -227,9 +213,6 @@ impl Directory<'_> {
     }
 
     fn authority_error(&self, error: CaError) -> StateError {
-        StateError::Authority {
-            directory: self.directory.to_path_buf(),
-            error,
-        }
+        StateError::Authority { directory: self.directory.to_path_buf(), error }
     }
 }

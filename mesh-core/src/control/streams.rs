@@ -39,22 +39,13 @@ impl<T> AnswerStream<T> {
         pick: fn(&Answer) -> Option<T>,
         open: GaugeGuard,
     ) -> Self {
-        Self {
-            changes: Changes::new(answers),
-            pick,
-            _open: open,
-        }
+        Self { changes: Changes::new(answers), pick, _open: open }
     }
 }
 
 impl UpdateStream {
     pub(super) fn new(answers: watch::Receiver<Answer>, open: GaugeGuard) -> Self {
-        Self {
-            changes: Changes::new(answers),
-            sent: None,
-            unsent: VecDeque::new(),
-            _open: open,
-        }
+        Self { changes: Changes::new(answers), sent: None, unsent: VecDeque::new(), _open: open }
     }
 }
 
@@ -95,9 +86,7 @@ struct Changes {
 impl Changes {
     fn new(mut answers: watch::Receiver<Answer>) -> Self {
         answers.mark_changed();
-        Self {
-            next: Some(Box::pin(newest(answers))),
-        }
+        Self { next: Some(Box::pin(newest(answers))) }
     }
 
     /// `None` where the publisher ended it. Not to be polled after that: stays `None`.

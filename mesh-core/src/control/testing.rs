@@ -22,9 +22,7 @@ use super::index::{Fact, Index};
 
 /// Objects of a manifest.
 pub(super) fn objects(manifest: &str) -> Vec<Object> {
-    yaml::read("test.yaml", manifest)
-        .unwrap_or_else(|problems| panic!("{}", problems[0]))
-        .objects
+    yaml::read("test.yaml", manifest).unwrap_or_else(|problems| panic!("{}", problems[0])).objects
 }
 
 /// A synced index of a manifest.
@@ -139,11 +137,7 @@ impl MemoryCluster {
     }
 
     pub(super) fn delete(&self, kind: Kind, namespace: &str, name: &str) {
-        let name = ObjectRef {
-            kind,
-            namespace: namespace.to_string(),
-            name: name.to_string(),
-        };
+        let name = ObjectRef { kind, namespace: namespace.to_string(), name: name.to_string() };
         let mut state = self.0.lock().unwrap();
         state.objects.remove(&name);
         state.tell(kind, Ok(WatchEvent::Delete(name)));
@@ -176,10 +170,7 @@ impl Cluster for MemoryCluster {
             state.watches.push((kind, sender));
             return Box::pin(Told(receiver));
         }
-        let objects = state
-            .objects
-            .values()
-            .filter(|object| object.kind() == kind);
+        let objects = state.objects.values().filter(|object| object.kind() == kind);
         let list = objects.map(|object| WatchEvent::InitApply(object.clone()));
         let events = std::iter::once(WatchEvent::Init).chain(list);
         for event in events.chain([WatchEvent::InitDone]) {

@@ -62,13 +62,7 @@ fn stopped(ip: &str) -> Bench {
         admin: at(9996),
     };
     let (stop, _) = drain::channel();
-    Bench {
-        runtime,
-        files,
-        cluster,
-        listen,
-        stop,
-    }
+    Bench { runtime, files, cluster, listen, stop }
 }
 
 impl Bench {
@@ -81,21 +75,16 @@ impl Bench {
             },
             ..ControlConfig::default()
         };
-        let controller = Controller::bind(self.runtime.clone(), config)
-            .await
-            .unwrap();
+        let controller = Controller::bind(self.runtime.clone(), config).await.unwrap();
         assert_eq!(controller.addresses(), self.listen);
-        self.runtime
-            .spawn("controller", controller.serve(self.stop.watch()));
+        self.runtime.spawn("controller", controller.serve(self.stop.watch()));
     }
 
     fn client(&self, at: std::net::SocketAddr, credentials: &Credentials) -> ControlClient {
         let is_loopback = at.ip().is_loopback();
         let name = "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local";
-        let address = ControlAddress {
-            authority: at.into(),
-            tls: (!is_loopback).then(|| server_tls(name)),
-        };
+        let address =
+            ControlAddress { authority: at.into(), tls: (!is_loopback).then(|| server_tls(name)) };
         ControlClient::new(&self.runtime, address, credentials.clone())
     }
 
@@ -108,19 +97,10 @@ impl Bench {
 
     fn token(&self) -> Vec<u8> {
         let text = self.files.content("state/token.key").unwrap();
-        let key = self
-            .runtime
-            .crypto
-            .load_key(&pem::private_key(&text).unwrap())
-            .unwrap();
-        let account = ServiceAccountName {
-            namespace: "shop".to_string(),
-            name: "web".to_string(),
-        };
+        let key = self.runtime.crypto.load_key(&pem::private_key(&text).unwrap()).unwrap();
+        let account = ServiceAccountName { namespace: "shop".to_string(), name: "web".to_string() };
         let (now, hour) = (self.runtime.clock.wall(), Duration::from_secs(3600));
-        token::create(&*key, &account, now, hour)
-            .unwrap()
-            .into_bytes()
+        token::create(&*key, &account, now, hour).unwrap().into_bytes()
     }
 
     /// Gets a certificate, as a proxy does first.
@@ -133,9 +113,7 @@ impl Bench {
             .certify(WEB, self.token(), csr)
             .await
             .unwrap();
-        credentials
-            .set_certificate(issued.leaf_der, issued.intermediates_der, key)
-            .unwrap();
+        credentials.set_certificate(issued.leaf_der, issued.intermediates_der, key).unwrap();
         credentials
     }
 
@@ -173,10 +151,7 @@ async fn a_proxy_gets_its_certificate_and_then_everything_it_asks_over_mutual_tl
     assert_eq!(server.server.name(), "all-unauthenticated");
     let mut profiles = client.watch_profile("10.96.0.1:80", "").await.unwrap();
     let profile = profiles.next().await.unwrap().unwrap();
-    assert_eq!(
-        profile.fully_qualified_name.as_deref(),
-        Some("web.shop.svc.cluster.local")
-    );
+    assert_eq!(profile.fully_qualified_name.as_deref(), Some("web.shop.svc.cluster.local"));
     let mut endpoints = client.watch_endpoints(SERVICE, "").await.unwrap();
     let first = endpoints.next().await.unwrap().unwrap();
     assert_eq!(addresses(first), ["10.3.0.1:8080"]);
@@ -185,10 +160,7 @@ async fn a_proxy_gets_its_certificate_and_then_everything_it_asks_over_mutual_tl
     let moved = endpoints.next().await.unwrap().unwrap();
     assert_eq!(addresses(moved), ["10.3.0.2:8080"]);
     let gone = endpoints.next().await.unwrap().unwrap();
-    assert_eq!(
-        gone,
-        EndpointUpdate::Remove(vec!["10.3.0.1:8080".parse().unwrap()])
-    );
+    assert_eq!(gone, EndpointUpdate::Remove(vec!["10.3.0.1:8080".parse().unwrap()]));
     bench.cluster.delete(Kind::Workload, "shop", "web-1");
     let none = endpoints.next().await.unwrap().unwrap();
     assert_eq!(none, EndpointUpdate::NoEndpoints { exists: true });
@@ -201,10 +173,7 @@ async fn without_a_certificate_a_client_over_tls_can_only_ask_for_one() {
     let client = bench.client(bench.listen.destination, &bench.credentials());
     let refused = client.watch_endpoints(SERVICE, "").await.err();
     assert!(
-        matches!(
-            refused,
-            Some(ApiError::Unimplemented(_) | ApiError::Denied(_))
-        ),
+        matches!(refused, Some(ApiError::Unimplemented(_) | ApiError::Denied(_))),
         "{refused:?}"
     );
     bench.certified().await;
@@ -214,17 +183,10 @@ async fn without_a_certificate_a_client_over_tls_can_only_ask_for_one() {
 async fn this_host_asks_in_plaintext() {
     let bench = start("127.0.0.1").await;
     let nothing = Credentials::new(&bench.runtime, server_tls(WEB));
-    for at in [
-        bench.listen.destination,
-        bench.listen.policy,
-        bench.listen.identity,
-    ] {
+    for at in [bench.listen.destination, bench.listen.policy, bench.listen.identity] {
         let client = bench.client(at, &nothing);
         let mut endpoints = client.watch_endpoints(SERVICE, "").await.unwrap();
-        assert_eq!(
-            addresses(endpoints.next().await.unwrap().unwrap()),
-            ["10.3.0.1:8080"]
-        );
+        assert_eq!(addresses(endpoints.next().await.unwrap().unwrap()), ["10.3.0.1:8080"]);
     }
 }
 
@@ -234,20 +196,12 @@ async fn plaintext_from_elsewhere_is_not_answered() {
     let to = bench.listen.destination;
     let connection = bench.runtime.net.connect(to, TcpOptions::default()).await;
     let mut io = connection.unwrap().io;
-    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = io.read_to_end(&mut answer).await;
-    assert!(
-        !answer.windows(3).any(|bytes| bytes == [0, 0, 0]),
-        "{answer:?}"
-    );
+    assert!(!answer.windows(3).any(|bytes| bytes == [0, 0, 0]), "{answer:?}");
     let metrics = bench.admin("/metrics").await;
-    assert!(
-        metrics.contains("weft_control_handshake_errors_total 1"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("weft_control_handshake_errors_total 1"), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,10 +45,8 @@ impl ServiceAccountName {
     /// part is not a Kubernetes name: such a part could smuggle a dot into an identity.
     pub fn from_username(username: &str) -> Option<Self> {
         let (namespace, name) = username.strip_prefix(USER_PREFIX)?.split_once(':')?;
-        (is_label(namespace) && is_name(name)).then(|| Self {
-            namespace: namespace.to_string(),
-            name: name.to_string(),
-        })
+        (is_label(namespace) && is_name(name))
+            .then(|| Self { namespace: namespace.to_string(), name: name.to_string() })
     }
 }
 
@@ -61,9 +59,7 @@ impl fmt::Display for ServiceAccountName {
 /// An RFC 1123 label, as namespaces are.
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -126,11 +122,7 @@ pub fn create(
     now: WallTime,
     lifetime: Duration,
 ) -> Result<String, CryptoError> {
-    let header = Header {
-        alg: "ES256".to_string(),
-        typ: Some("JWT".to_string()),
-        crit: None,
-    };
+    let header = Header { alg: "ES256".to_string(), typ: Some("JWT".to_string()), crit: None };
     let claims = Claims {
         iss: ISSUER.to_string(),
         sub: account.to_string(),
@@ -142,11 +134,8 @@ pub fn create(
     let json = |value: Result<Vec<u8>, serde_json::Error>| {
         URL_SAFE_NO_PAD.encode(value.expect("plain strings and numbers serialize"))
     };
-    let signed = format!(
-        "{}.{}",
-        json(serde_json::to_vec(&header)),
-        json(serde_json::to_vec(&claims))
-    );
+    let signed =
+        format!("{}.{}", json(serde_json::to_vec(&header)), json(serde_json::to_vec(&claims)));
     let signature = signature::to_raw(&key.sign(signed.as_bytes())?)
         .ok_or_else(|| CryptoError("the key's signature is not ECDSA P-256".to_string()))?;
     Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
@@ -191,10 +180,7 @@ fn authentic_claims(
         return Err(TokenError::Malformed);
     }
     let token = token.trim_ascii();
-    let end = token
-        .iter()
-        .rposition(|byte| *byte == b'.')
-        .ok_or(TokenError::Malformed)?;
+    let end = token.iter().rposition(|byte| *byte == b'.').ok_or(TokenError::Malformed)?;
     let (signed, signature) = (&token[..end], &token[end + 1..]);
     let raw: [u8; 64] = URL_SAFE_NO_PAD
         .decode(signature)
@@ -216,8 +202,6 @@ fn authentic_claims(
 }
 
 fn from_part<T: for<'de> Deserialize<'de>>(part: &[u8]) -> Result<T, TokenError> {
-    let json = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| TokenError::Malformed)?;
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
     serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
 }

@@ -15,9 +15,7 @@ impl Labels {
 
     /// Names and values, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether there are none.
@@ -34,11 +32,7 @@ impl Labels {
             return more.clone();
         }
         let mut all = BTreeMap::clone(&self.0);
-        all.extend(
-            more.0
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
+        all.extend(more.0.iter().map(|(name, value)| (name.clone(), value.clone())));
         Self(Arc::new(all))
     }
 }
@@ -51,11 +45,6 @@ impl From<BTreeMap<String, String>> for Labels {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(labels: I) -> Self {
-        Self(Arc::new(
-            labels
-                .into_iter()
-                .map(|(n, v)| (n.into(), v.into()))
-                .collect(),
-        ))
+        Self(Arc::new(labels.into_iter().map(|(n, v)| (n.into(), v.into())).collect()))
     }
 }

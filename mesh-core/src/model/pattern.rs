@@ -21,10 +21,7 @@ impl Pattern {
     /// [`InvalidPattern`] where it is no regular expression or is too large.
     pub fn new(source: impl Into<String>) -> Result<Self, InvalidPattern> {
         let source = source.into();
-        let invalid = |reason: String| InvalidPattern {
-            pattern: source.clone(),
-            reason,
-        };
+        let invalid = |reason: String| InvalidPattern { pattern: source.clone(), reason };
         if source.len() > PATTERN_BYTES_MAX {
             return Err(invalid(format!("longer than {PATTERN_BYTES_MAX} bytes")));
         }

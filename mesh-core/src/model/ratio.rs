@@ -15,9 +15,7 @@ impl Ratio {
     /// The nearest ratio. `None` where `value` is negative, not a number or above 4,000.
     pub fn from_f64(value: f64) -> Option<Self> {
         let millionths = (value * 1e6).round();
-        (0.0..=4e9).contains(&millionths).then_some(Self {
-            millionths: millionths as u32,
-        })
+        (0.0..=4e9).contains(&millionths).then_some(Self { millionths: millionths as u32 })
     }
 
     /// As a float.

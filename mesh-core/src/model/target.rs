@@ -33,10 +33,7 @@ impl NameAddr {
     /// [`InvalidNameAddr`] where the host is empty, longer than 253 bytes or has other characters
     /// than names and addresses have, or where the port is 0.
     pub fn new(host: &str, port: u16) -> Result<Self, InvalidNameAddr> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let bare = bare.strip_suffix('.').unwrap_or(bare);
         let fits = (1..=253).contains(&bare.len())
             && (bare.parse::<IpAddr>().is_ok()
@@ -46,10 +43,7 @@ impl NameAddr {
         if !fits || port == 0 {
             return Err(InvalidNameAddr(format!("{host}:{port}")));
         }
-        Ok(Self {
-            host: bare.to_ascii_lowercase().into(),
-            port,
-        })
+        Ok(Self { host: bare.to_ascii_lowercase().into(), port })
     }
 
     /// Reads `host:port`, or `host` alone with `default_port`.
@@ -62,9 +56,7 @@ impl NameAddr {
         }
         match authority.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                let port = port
-                    .parse()
-                    .map_err(|_| InvalidNameAddr(authority.to_string()))?;
+                let port = port.parse().map_err(|_| InvalidNameAddr(authority.to_string()))?;
                 Self::new(host, port)
             }
             _ => Self::new(authority, default_port),
@@ -89,10 +81,7 @@ impl NameAddr {
 
 impl From<SocketAddr> for NameAddr {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            host: address.ip().to_string().into(),
-            port: address.port(),
-        }
+        Self { host: address.ip().to_string().into(), port: address.port() }
     }
 }
 

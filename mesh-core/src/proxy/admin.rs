@@ -66,9 +66,7 @@ pub struct Admin {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Admin").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -78,10 +76,7 @@ pub async fn serve_connection(admin: Arc<Admin>, connection: Connection, drain: 
     let Some((io, version)) = admin.open(connection.io).await else {
         return;
     };
-    let service = Arc::new(Client {
-        admin: admin.clone(),
-        peer,
-    });
+    let service = Arc::new(Client { admin: admin.clone(), peer });
     let options = ServerOptions::default();
     let served = server::serve(&admin.runtime, io, version, &options, service, drain).await;
     if let Err(error) = served {
@@ -108,13 +103,7 @@ impl Admin {
         match tls {
             Sniffed::Found(TlsFound::Sni(name)) if name == self.credentials.local().server_name => {
                 let accept = tls_server::accept(io, &self.credentials, &[]);
-                io = self
-                    .runtime
-                    .timeout(DETECT_TIMEOUT, accept)
-                    .await
-                    .ok()?
-                    .ok()?
-                    .io;
+                io = self.runtime.timeout(DETECT_TIMEOUT, accept).await.ok()?.ok()?.io;
             }
             Sniffed::Found(TlsFound::NotTls) => {}
             _ => return None,
@@ -165,10 +154,7 @@ impl Admin {
             false => Response::new(Body::wrap(Pieces(pieces))),
         };
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static(exposition::CONTENT_TYPE),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
         if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -183,10 +169,7 @@ impl Admin {
             Method::GET => text(StatusCode::OK, log.current() + "\n"),
             Method::PUT => {
                 let Ok(body) = request.into_body().read_to_end(LEVEL_BYTES_MAX).await else {
-                    return text(
-                        StatusCode::BAD_REQUEST,
-                        "give levels, such as warn,weft=info\n",
-                    );
+                    return text(StatusCode::BAD_REQUEST, "give levels, such as warn,weft=info\n");
                 };
                 match log.set(String::from_utf8_lossy(&body).trim()) {
                     Ok(()) => text(StatusCode::NO_CONTENT, ""),
@@ -232,8 +215,6 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
 
 fn not_allowed(allow: &'static str) -> Response {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }

@@ -103,10 +103,7 @@ impl Connector {
         if self.own_ips.contains(&ip) {
             return Err(NoTls::Loopback);
         }
-        endpoint
-            .tls
-            .as_ref()
-            .ok_or(NoTls::NotProvidedByServiceDiscovery)
+        endpoint.tls.as_ref().ok_or(NoTls::NotProvidedByServiceDiscovery)
     }
 
     /// Whether HTTP/1 requests to an endpoint travel over HTTP/2.
@@ -147,10 +144,7 @@ impl Connector {
             tls_client::connect(connection.io, &self.credentials, server, alpn).await?;
         if let Some(header) = header.filter(|_| client.alpn_agreed) {
             // Not flushed: the first bytes of the session go out in the same record's wake.
-            client
-                .io
-                .write_all(&transport_header::encode(&header))
-                .await?;
+            client.io.write_all(&transport_header::encode(&header)).await?;
         }
         Ok(client.io)
     }

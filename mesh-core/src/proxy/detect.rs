@@ -66,11 +66,7 @@ pub async fn http<S>(
 ) -> io::Result<Detected<Spoken, S>> {
     let dial = after_silence(runtime, dial);
     let raced = sniff::race_http(&*runtime.clock, client, dialed, dial, timeout).await?;
-    Ok(Detected {
-        found: spoken(raced.sniffed),
-        client: raced.client,
-        server: raced.server,
-    })
+    Ok(Detected { found: spoken(raced.sniffed), client: raced.client, server: raced.server })
 }
 
 /// Looks for TLS. `dial` is as for [`http`].
@@ -85,11 +81,7 @@ pub async fn tls<S>(
 ) -> io::Result<Detected<Secured, S>> {
     let dial = after_silence(runtime, dial);
     let raced = sniff::race_tls(&*runtime.clock, client, None, dial, timeout).await?;
-    Ok(Detected {
-        found: secured(raced.sniffed),
-        client: raced.client,
-        server: raced.server,
-    })
+    Ok(Detected { found: secured(raced.sniffed), client: raced.client, server: raced.server })
 }
 
 async fn after_silence<T>(runtime: &Runtime, dial: impl Future<Output = T>) -> T {

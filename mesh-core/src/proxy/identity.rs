@@ -75,9 +75,7 @@ pub async fn load_trust_anchors(
         TrustAnchors::Pem(pem) => pem.clone().into_bytes(),
         TrustAnchors::File(path) => read(&*runtime.files, path).await?,
     };
-    credentials
-        .set_roots(&pem)
-        .map_err(|error| unusable("trust anchors", error))
+    credentials.set_roots(&pem).map_err(|error| unusable("trust anchors", error))
 }
 
 /// Keeps the anchors of trust current as their file changes. Does not end.
@@ -88,10 +86,7 @@ pub async fn follow_trust_anchors(
 ) {
     let mut changes = runtime.files.watch(&file);
     let anchors = TrustAnchors::File(file);
-    while std::future::poll_fn(|cx| changes.as_mut().poll_next(cx))
-        .await
-        .is_some()
-    {
+    while std::future::poll_fn(|cx| changes.as_mut().poll_next(cx)).await.is_some() {
         match load_trust_anchors(&runtime, &anchors, &credentials).await {
             Ok(()) => tracing::info!("trust anchors read again"),
             Err(error) => tracing::warn!(%error, "trust anchors kept as they were"),
@@ -108,17 +103,11 @@ pub async fn request(runtime: &Runtime, config: &Identity) -> Result<Request, Id
         let key = read(&*runtime.files, &directory.join("key.p8")).await;
         let csr_der = read(&*runtime.files, &directory.join("csr.der")).await;
         if let (Ok(key), Ok(csr_der)) = (key, csr_der) {
-            let key = runtime
-                .crypto
-                .load_key(&key)
-                .map_err(|error| unusable("key.p8", error))?;
+            let key = runtime.crypto.load_key(&key).map_err(|error| unusable("key.p8", error))?;
             return Ok(Request { key, csr_der });
         }
     }
-    let key = runtime
-        .crypto
-        .generate_key()
-        .map_err(|error| unusable("key", error))?;
+    let key = runtime.crypto.generate_key().map_err(|error| unusable("key", error))?;
     let csr_der = csr::csr_der(&key, &config.local.identity)
         .map_err(|error| unusable("certificate request", error))?;
     Ok(Request { key, csr_der })
@@ -164,18 +153,11 @@ async fn certify(
     let token = token.trim_ascii().to_vec();
     let name = config.local.identity.as_str();
     let certificate = runtime
-        .timeout(
-            RETRY.max,
-            client.certify(name, token, request.csr_der.clone()),
-        )
+        .timeout(RETRY.max, client.certify(name, token, request.csr_der.clone()))
         .await
         .map_err(|_| ApiError::Unavailable("no answer in time".into()))??;
     credentials
-        .set_certificate(
-            certificate.leaf_der,
-            certificate.intermediates_der,
-            request.key.clone(),
-        )
+        .set_certificate(certificate.leaf_der, certificate.intermediates_der, request.key.clone())
         .map_err(|error| unusable("certificate", error))?;
     Ok(certificate.valid_until)
 }
@@ -183,25 +165,17 @@ async fn certify(
 /// The time from `now` to the renewal of a certificate that ends at `expires`.
 fn until_renewal(config: &Identity, now: WallTime, expires: WallTime) -> Duration {
     let life = expires.since(now);
-    (life / 100 * RENEW_AT_PERCENT).clamp(
-        config.min_refresh,
-        config.max_refresh.max(config.min_refresh),
-    )
+    (life / 100 * RENEW_AT_PERCENT)
+        .clamp(config.min_refresh, config.max_refresh.max(config.min_refresh))
 }
 
 async fn read(files: &dyn Files, path: &Path) -> Result<Vec<u8>, IdentityError> {
-    files
-        .read(path, FILE_BYTES_MAX)
-        .await
-        .map_err(|error| IdentityError::File {
-            file: path.display().to_string(),
-            reason: error.to_string(),
-        })
+    files.read(path, FILE_BYTES_MAX).await.map_err(|error| IdentityError::File {
+        file: path.display().to_string(),
+        reason: error.to_string(),
+    })
 }
 
 fn unusable(what: &'static str, reason: impl ToString) -> IdentityError {
-    IdentityError::Unusable {
-        what,
-        reason: reason.to_string(),
-    }
+    IdentityError::Unusable { what, reason: reason.to_string() }
 }

@@ -80,13 +80,7 @@ impl<K: Ord + Send + 'static, V: Send + Sync + 'static> IdleTable<K, V> {
             return Err(Full);
         }
         let value = make(&key);
-        entries.insert(
-            key,
-            Entry {
-                value: value.clone(),
-                last_used: now,
-            },
-        );
+        entries.insert(key, Entry { value: value.clone(), last_used: now });
         Ok(value)
     }
 

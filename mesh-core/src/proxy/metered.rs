@@ -14,10 +14,7 @@ use crate::wire::counted::Counted;
 /// Counts a stream as a connection of its kind.
 pub fn meter(io: BoxIo, metrics: &Arc<TransportMetrics>) -> BoxIo {
     let io = Counted::new(io, metrics.read_bytes(), metrics.write_bytes());
-    Box::new(Metered {
-        io,
-        open: metrics.opened(),
-    })
+    Box::new(Metered { io, open: metrics.opened() })
 }
 
 struct Metered {

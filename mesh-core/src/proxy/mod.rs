@@ -140,13 +140,7 @@ pub async fn run(
         () = credentials.ready() => {}
     }
     let (signal, inner_drain) = crate::wire::drain::channel();
-    let parts = Parts {
-        runtime: &runtime,
-        config: &config,
-        credentials,
-        telemetry,
-        process,
-    };
+    let parts = Parts { runtime: &runtime, config: &config, credentials, telemetry, process };
     parts.start(listeners.outbound, listeners.inbound, inner_drain);
     tracing::info!("ready");
     drain.draining().await;
@@ -228,13 +222,7 @@ impl Parts<'_> {
                 let serve = move |connection, drain| {
                     outbound::serve_connection(shared.clone(), connection, how.clone(), drain)
                 };
-                self.accept(
-                    "outbound-listener",
-                    "outbound-connection",
-                    listener,
-                    &drain,
-                    serve,
-                );
+                self.accept("outbound-listener", "outbound-connection", listener, &drain, serve);
             }
         }
         if let Some(config) = &self.config.inbound {
@@ -244,13 +232,7 @@ impl Parts<'_> {
                 let serve = move |connection, drain| {
                     inbound::serve_connection(shared.clone(), connection, forward, drain)
                 };
-                self.accept(
-                    "inbound-listener",
-                    "inbound-connection",
-                    listener,
-                    &drain,
-                    serve,
-                );
+                self.accept("inbound-listener", "inbound-connection", listener, &drain, serve);
             }
         }
     }
@@ -269,11 +251,7 @@ impl Parts<'_> {
     }
 
     fn outbound(&self, config: &config::Outbound, clients: Clients) -> Arc<outbound::Outbound> {
-        let own_ips = self
-            .config
-            .inbound
-            .as_ref()
-            .map_or(&[][..], |inbound| &inbound.own_ips);
+        let own_ips = self.config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.own_ips);
         let connector = Connector::new(self.runtime, &self.credentials, config.connect, own_ips);
         Arc::new(outbound::Outbound {
             runtime: self.runtime.clone(),
@@ -339,20 +317,13 @@ impl Listeners {
     async fn open(runtime: &Runtime, config: &Config) -> Result<Self, ProxyError> {
         let open = async |what, address, options| {
             let listening = runtime.net.listen(address, options).await;
-            listening.map_err(|error| ProxyError::Listen {
-                address,
-                what,
-                error,
-            })
+            listening.map_err(|error| ProxyError::Listen { address, what, error })
         };
         let mut outbound = Vec::new();
         for config in config.outbound.iter() {
             for listener in &config.listeners {
                 let transparent = listener.destination == config::OutboundDestination::Original;
-                let options = ListenOptions {
-                    transparent,
-                    ..config.accept
-                };
+                let options = ListenOptions { transparent, ..config.accept };
                 let opened = open("outbound", listener.at, options).await?;
                 outbound.push((opened, listener.destination.clone()));
             }
@@ -361,19 +332,12 @@ impl Listeners {
         for config in config.inbound.iter() {
             for listener in &config.listeners {
                 let transparent = listener.forward.is_none();
-                let options = ListenOptions {
-                    transparent,
-                    ..config.accept
-                };
+                let options = ListenOptions { transparent, ..config.accept };
                 let opened = open("inbound", listener.at, options).await?;
                 inbound.push((opened, listener.forward));
             }
         }
         let admin = open("admin", config.admin.listen, ListenOptions::default()).await?;
-        Ok(Self {
-            outbound,
-            inbound,
-            admin,
-        })
+        Ok(Self { outbound, inbound, admin })
     }
 }

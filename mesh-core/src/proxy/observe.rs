@@ -30,10 +30,7 @@ impl End {
     /// The class of the response that ended so; `head` is none where there was no response.
     pub fn class(&self, head: Option<Head>) -> Class {
         let of_head = head.map_or(Class::BROKEN, |head| head.end_with(self.grpc_status));
-        Class {
-            is_failure: of_head.is_failure || self.error.is_some(),
-            ..of_head
-        }
+        Class { is_failure: of_head.is_failure || self.error.is_some(), ..of_head }
     }
 }
 
@@ -53,20 +50,11 @@ pub fn observe<O: Observer>(
     observer: O,
 ) -> Body {
     if body.is_end_stream() {
-        observer.end(End {
-            at: clock.now(),
-            grpc_status: None,
-            error: None,
-        });
+        observer.end(End { at: clock.now(), grpc_status: None, error: None });
         return body;
     }
     let deadline = deadline.map(|at| clock.sleep_until(at));
-    Body::wrap(Observed {
-        body,
-        clock: clock.clone(),
-        deadline,
-        observer: Some(observer),
-    })
+    Body::wrap(Observed { body, clock: clock.clone(), deadline, observer: Some(observer) })
 }
 
 /// An observer whose body is still to come. Dropped before that, the observer is told of a cancel.
@@ -78,10 +66,7 @@ pub struct Awaiting<O: Observer> {
 impl<O: Observer> Awaiting<O> {
     /// Of an observer.
     pub fn new(observer: O, clock: &Arc<dyn Clock>) -> Self {
-        Self {
-            observer: Some(observer),
-            clock: clock.clone(),
-        }
+        Self { observer: Some(observer), clock: clock.clone() }
     }
 
     /// The observer, whose body has come, or will not.
@@ -152,11 +137,7 @@ struct Observed<O: Observer> {
 impl<O: Observer> Observed<O> {
     fn tell(&mut self, grpc_status: Option<u16>, error: Option<StreamError>) {
         if let Some(observer) = self.observer.take() {
-            observer.end(End {
-                at: self.clock.now(),
-                grpc_status,
-                error,
-            });
+            observer.end(End { at: self.clock.now(), grpc_status, error });
         }
     }
 }
@@ -191,10 +172,8 @@ impl<O: Observer> http_body::Body for Observed<O> {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let elapsed = this
-                    .deadline
-                    .as_mut()
-                    .is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+                let elapsed =
+                    this.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
                 if !elapsed {
                     return Poll::Pending;
                 }

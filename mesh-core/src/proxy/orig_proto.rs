@@ -60,11 +60,7 @@ pub fn restore(request: &mut Request) -> bool {
         return false;
     };
     let text = proto.to_str().unwrap_or_default();
-    let version = if text.starts_with("HTTP/1.0") {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
+    let version = if text.starts_with("HTTP/1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
     *request.version_mut() = version;
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str());
@@ -80,11 +76,7 @@ pub fn restore(request: &mut Request) -> bool {
 
 /// Marks the response to a request that was carried, for the other side to restore.
 pub fn mark_response(response: &mut Response) {
-    let version = if response.version() == Version::HTTP_10 {
-        "HTTP/1.0"
-    } else {
-        "HTTP/1.1"
-    };
+    let version = if response.version() == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" };
     let headers = response.headers_mut();
     strip_hop_by_hop(headers);
     headers.insert(L5D_ORIG_PROTO, HeaderValue::from_static(version));
@@ -95,11 +87,8 @@ pub fn mark_response(response: &mut Response) {
 pub fn restore_response(response: &mut Response, version: Version) {
     let proto = response.headers_mut().remove(L5D_ORIG_PROTO);
     let http10 = proto.is_some_and(|proto| proto.as_bytes().starts_with(b"HTTP/1.0"));
-    *response.version_mut() = if http10 || version == Version::HTTP_10 {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
+    *response.version_mut() =
+        if http10 || version == Version::HTTP_10 { Version::HTTP_10 } else { Version::HTTP_11 };
 }
 
 /// The host a request is for: of its target, else of its Host header, else what `fallback` makes.
@@ -125,19 +114,14 @@ pub fn set_absolute(request: &mut Request, authority: Authority) {
     let mut parts = uri.into_parts();
     parts.scheme.get_or_insert(Scheme::HTTP);
     parts.authority = Some(authority);
-    parts
-        .path_and_query
-        .get_or_insert(PathAndQuery::from_static("/"));
+    parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path are there");
 }
 
 /// Leaves path and query of the target alone, as HTTP/1 servers want them.
 pub fn set_origin_form(request: &mut Request) {
     let uri = std::mem::take(request.uri_mut());
-    let path = uri
-        .into_parts()
-        .path_and_query
-        .unwrap_or(PathAndQuery::from_static("/"));
+    let path = uri.into_parts().path_and_query.unwrap_or(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
 }
 
@@ -151,9 +135,7 @@ mod tests {
         *request.uri_mut() = uri.parse().unwrap();
         *request.version_mut() = version;
         if let Some(host) = host {
-            request
-                .headers_mut()
-                .insert(header::HOST, host.parse().unwrap());
+            request.headers_mut().insert(header::HOST, host.parse().unwrap());
         }
         request
     }
@@ -190,9 +172,7 @@ mod tests {
     fn upgrades_and_connect_are_not_carried() {
         let mut upgrade = request(Version::HTTP_11, "/", Some("web"));
         assert!(can_carry(&upgrade));
-        upgrade
-            .headers_mut()
-            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        upgrade.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         assert!(!can_carry(&upgrade));
         let mut connect = request(Version::HTTP_11, "web:80", None);
         *connect.method_mut() = Method::CONNECT;
@@ -203,9 +183,7 @@ mod tests {
     #[test]
     fn a_response_is_marked_and_restored() {
         let mut response = Response::new(Body::empty());
-        response
-            .headers_mut()
-            .insert(header::TRANSFER_ENCODING, "chunked".parse().unwrap());
+        response.headers_mut().insert(header::TRANSFER_ENCODING, "chunked".parse().unwrap());
         mark_response(&mut response);
         assert_eq!(response.headers()[L5D_ORIG_PROTO], "HTTP/1.1");
         assert!(!response.headers().contains_key(header::TRANSFER_ENCODING));

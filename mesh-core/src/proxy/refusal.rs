@@ -158,10 +158,7 @@ impl Refusal {
             .unwrap_or(HeaderValue::from_static("unexpected error"));
         let headers = response.headers_mut();
         if asked.grpc {
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/grpc"),
-            );
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert("grpc-status", HeaderValue::from(self.grpc_code()));
             headers.insert("grpc-message", text.clone());
         }
@@ -173,9 +170,7 @@ impl Refusal {
         }
         if !asked.grpc {
             *response.status_mut() = self.status();
-            response
-                .headers_mut()
-                .insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
         }
         *response.version_mut() = asked.version;
         response
@@ -194,10 +189,7 @@ pub struct Asked {
 impl Asked {
     /// Of a request.
     pub fn of<B>(request: &http::Request<B>) -> Self {
-        Self {
-            grpc: is_grpc(request.headers()),
-            version: request.version(),
-        }
+        Self { grpc: is_grpc(request.headers()), version: request.version() }
     }
 }
 
@@ -220,46 +212,25 @@ mod tests {
 
     #[test]
     fn grpc_errors_are_trailers_only_with_status_200() {
-        let asked = Asked {
-            grpc: true,
-            version: Version::HTTP_2,
-        };
+        let asked = Asked { grpc: true, version: Version::HTTP_2 };
         let response = Refusal::FailFast.response(&asked, true, false);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "14");
-        assert_eq!(
-            response.headers()["l5d-proxy-error"],
-            "service in fail-fast"
-        );
+        assert_eq!(response.headers()["l5d-proxy-error"], "service in fail-fast");
     }
 
     #[test]
     fn a_reset_is_passed_on_to_http2_clients_alone() {
         let refusal = Refusal::of(&Error::reset(Reset::ENHANCE_YOUR_CALM));
-        let to = |version| {
-            refusal.response(
-                &Asked {
-                    grpc: false,
-                    version,
-                },
-                false,
-                false,
-            )
-        };
-        let reset = to(Version::HTTP_2)
-            .extensions()
-            .get::<Reset>()
-            .map(Reset::code);
+        let to = |version| refusal.response(&Asked { grpc: false, version }, false, false);
+        let reset = to(Version::HTTP_2).extensions().get::<Reset>().map(Reset::code);
         assert_eq!(reset, Some(Reset::ENHANCE_YOUR_CALM));
         assert_eq!(to(Version::HTTP_11).status(), 502);
     }
 
     #[test]
     fn http_errors_have_linkerds_statuses() {
-        let asked = Asked {
-            grpc: false,
-            version: Version::HTTP_11,
-        };
+        let asked = Asked { grpc: false, version: Version::HTTP_11 };
         let status = |refusal: Refusal| refusal.response(&asked, false, true).status().as_u16();
         assert_eq!(status(Refusal::LoadShed), 503);
         assert_eq!(status(Refusal::FailFast), 504);

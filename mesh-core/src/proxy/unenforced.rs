@@ -18,28 +18,16 @@ pub fn report_client(policy: &ClientPolicy, telemetry: &Telemetry) {
         ClientProtocol::Detect { http1, http2, .. } => {
             for routes in [http1, http2] {
                 breaker(routes.breaker.is_some());
-                routes
-                    .routes
-                    .iter()
-                    .flat_map(|r| &r.rules)
-                    .for_each(|r| rule(r, telemetry));
+                routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
             }
         }
         ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => {
             breaker(routes.breaker.is_some());
-            routes
-                .routes
-                .iter()
-                .flat_map(|r| &r.rules)
-                .for_each(|r| rule(r, telemetry));
+            routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Grpc(routes) => {
             breaker(routes.breaker.is_some());
-            routes
-                .routes
-                .iter()
-                .flat_map(|r| &r.rules)
-                .for_each(|r| rule(r, telemetry));
+            routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {}
     }
@@ -58,9 +46,7 @@ pub fn report_profile(profile: &Profile, telemetry: &Telemetry) {
 /// Of a server's policy.
 pub fn report_server(policy: &ServerPolicy, telemetry: &Telemetry) {
     match &policy.protocol {
-        ServerProtocol::Detect {
-            routes, rate_limit, ..
-        } => {
+        ServerProtocol::Detect { routes, rate_limit, .. } => {
             limits(rate_limit.as_ref(), telemetry);
             filters_of(routes, telemetry);
         }
@@ -104,9 +90,7 @@ fn filters_of<M, F: Filter>(routes: &[ServerRoute<M, F>], telemetry: &Telemetry)
 
 fn filters<F: Filter>(list: &[F], telemetry: &Telemetry) {
     if let Ok(ignored) = filter::apply(list) {
-        ignored
-            .iter()
-            .for_each(|kind| telemetry.record_unenforced(kind.name()));
+        ignored.iter().for_each(|kind| telemetry.record_unenforced(kind.name()));
     }
 }
 

@@ -69,9 +69,7 @@ pub fn is_name(text: &str) -> bool {
 
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -80,11 +78,7 @@ struct Faults(Vec<Fault>);
 
 impl Faults {
     fn add(&mut self, field: impl Into<String>, fault: impl Into<String>, remedy: &'static str) {
-        self.0.push(Fault {
-            field: field.into(),
-            fault: fault.into(),
-            remedy,
-        });
+        self.0.push(Fault { field: field.into(), fault: fault.into(), remedy });
     }
 
     fn require(&mut self, good: bool, field: &str, value: &str, remedy: &'static str) {
@@ -152,12 +146,9 @@ fn check_port(field: &str, port: i32, faults: &mut Faults) {
 fn check_port_or_name(field: &str, port: &IntOrString, faults: &mut Faults) {
     match port {
         IntOrString::Int(port) => check_port(field, *port, faults),
-        IntOrString::String(name) => faults.require(
-            is_port_name(name),
-            field,
-            name,
-            "use a port's number or its name",
-        ),
+        IntOrString::String(name) => {
+            faults.require(is_port_name(name), field, name, "use a port's number or its name")
+        }
     }
 }
 
@@ -209,10 +200,7 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
         let field = format!("spec.addresses[{index}]");
         faults.require(address.parse::<IpAddr>().is_ok(), &field, address, IP);
     }
-    let names = [
-        ("spec.serviceAccount", &spec.service_account),
-        ("spec.service", &spec.service),
-    ];
+    let names = [("spec.serviceAccount", &spec.service_account), ("spec.service", &spec.service)];
     for (field, name) in names {
         if let Some(name) = name {
             faults.require(is_name(name), field, name, "use the object's name alone");
@@ -225,11 +213,7 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
         if port.name.is_some() && before.iter().any(|other| other.name == port.name) {
             let name = port.name.as_deref().unwrap_or_default();
             let fault = format!("{name:?} names two ports");
-            faults.add(
-                format!("spec.ports[{index}].name"),
-                fault,
-                "give each its own",
-            );
+            faults.add(format!("spec.ports[{index}].name"), fault, "give each its own");
         }
     }
     if let Some(proxy) = &spec.proxy {
@@ -245,12 +229,7 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
 
 fn check_server(spec: &ServerSpec, faults: &mut Faults) {
     let selectors = [&spec.pod_selector, &spec.external_workload_selector];
-    if selectors
-        .iter()
-        .filter(|selector| selector.is_some())
-        .count()
-        != 1
-    {
+    if selectors.iter().filter(|selector| selector.is_some()).count() != 1 {
         faults.add(
             "spec",
             "needs either podSelector or externalWorkloadSelector",
@@ -268,10 +247,7 @@ fn check_server(spec: &ServerSpec, faults: &mut Faults) {
 
 fn check_selector(selector: &LabelSelector, faults: &mut Faults) {
     for (index, rule) in selector.match_expressions.iter().flatten().enumerate() {
-        let has_values = rule
-            .values
-            .as_ref()
-            .is_some_and(|values| !values.is_empty());
+        let has_values = rule.values.as_ref().is_some_and(|values| !values.is_empty());
         let good = match rule.operator.as_str() {
             "In" | "NotIn" => has_values,
             "Exists" | "DoesNotExist" => !has_values,

@@ -36,11 +36,7 @@ pub struct ObjectRef {
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            namespace,
-            name,
-        } = self;
+        let Self { kind, namespace, name } = self;
         match namespace.as_str() {
             "" => write!(f, "{kind}/{name}"),
             _ => write!(f, "{kind}/{namespace}/{name}"),

@@ -15,9 +15,7 @@ pub struct InvalidPorts(pub String);
 impl PortSet {
     /// Whether a port is in it.
     pub fn contains(&self, port: u16) -> bool {
-        self.0
-            .iter()
-            .any(|&(low, high)| (low..=high).contains(&port))
+        self.0.iter().any(|&(low, high)| (low..=high).contains(&port))
     }
 
     /// Whether it has no port.
@@ -89,10 +87,7 @@ mod tests {
     #[test]
     fn ports_and_ranges_are_read_and_merged() {
         let read = |text: &str| text.parse::<PortSet>().map(|ports| ports.to_string());
-        assert_eq!(
-            read("443, 25,8080-8090,8085-8100,26").unwrap(),
-            "25-26,443,8080-8100"
-        );
+        assert_eq!(read("443, 25,8080-8090,8085-8100,26").unwrap(), "25-26,443,8080-8100");
         assert_eq!(read("").unwrap(), "");
         assert_eq!(read("65535,1-65535").unwrap(), "1-65535");
         for wrong in ["0", "a", "5-1", "70000", "1-", "-"] {

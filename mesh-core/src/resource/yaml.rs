@@ -44,15 +44,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            document,
-            line,
-            column,
-            field,
-            fault,
-            remedy,
-        } = self;
+        let Self { file, document, line, column, field, fault, remedy } = self;
         write!(f, "{file}:{line}:{column}: document {document}: ")?;
         if !field.is_empty() {
             write!(f, "{field}: ")?;
@@ -70,12 +62,7 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     for (index, (first_line, text)) in documents(text).into_iter().enumerate() {
-        let document = Document {
-            file,
-            number: index + 1,
-            first_line,
-            text,
-        };
+        let document = Document { file, number: index + 1, first_line, text };
         match document.read(&mut manifest) {
             Ok(objects) => {
                 problems.extend(document.faults(&objects, &mut seen));
@@ -85,11 +72,7 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Vec<Problem>> {
             Err(problem) => problems.push(problem),
         }
     }
-    if problems.is_empty() {
-        Ok(manifest)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(manifest) } else { Err(problems) }
 }
 
 /// Splits a text at its `---` lines: the line, from 0, that each document starts at, and its text.
@@ -192,9 +175,7 @@ impl Document<'_> {
                 "nothing needs to be done".to_string(),
             ),
         };
-        manifest
-            .notices
-            .push(self.problem(format!("{path}kind"), fault, remedy));
+        manifest.notices.push(self.problem(format!("{path}kind"), fault, remedy));
         Ok(None)
     }
 
@@ -227,17 +208,12 @@ impl Document<'_> {
     /// The parser's own error. Its place is exact; its path is in its text.
     fn yaml_problem(&self, error: &serde_yaml_ng::Error) -> Problem {
         let text = error.to_string();
-        let (line, column) = error
-            .location()
-            .map_or((1, 1), |place| (place.line(), place.column()));
-        let text = text
-            .rsplit_once(" at line ")
-            .map_or(text.as_str(), |(text, _)| text);
+        let (line, column) =
+            error.location().map_or((1, 1), |place| (place.line(), place.column()));
+        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         let is_path = |text: &str| !text.contains([' ', '`']);
-        let (field, fault) = text
-            .split_once(": ")
-            .filter(|(path, _)| is_path(path))
-            .unwrap_or(("", text));
+        let (field, fault) =
+            text.split_once(": ").filter(|(path, _)| is_path(path)).unwrap_or(("", text));
         Problem {
             file: self.file.to_string(),
             document: self.number,
@@ -416,11 +392,9 @@ mod tests {
             lines.join("\n")
         };
         match read("mesh.yaml", text) {
-            Ok(manifest) => format!(
-                "{} objects\n{}",
-                manifest.objects.len(),
-                lines(&manifest.notices)
-            ),
+            Ok(manifest) => {
+                format!("{} objects\n{}", manifest.objects.len(), lines(&manifest.notices))
+            }
             Err(problems) => lines(&problems),
         }
     }
@@ -456,19 +430,9 @@ items:
 ",
         )
         .unwrap();
-        let names: Vec<_> = manifest
-            .objects
-            .iter()
-            .map(|object| object.object_ref().to_string())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "Service/shop/web",
-                "Workload/default/web-1",
-                "Server/shop/web"
-            ]
-        );
+        let names: Vec<_> =
+            manifest.objects.iter().map(|object| object.object_ref().to_string()).collect();
+        assert_eq!(names, ["Service/shop/web", "Workload/default/web-1", "Server/shop/web"]);
         insta::assert_snapshot!(manifest.notices[0], @"mesh.yaml:13:3: document 2: items[0].kind: v1 ConfigMap is not an object of the mesh: ignored; nothing needs to be done");
     }
 

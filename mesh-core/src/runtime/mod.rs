@@ -89,10 +89,7 @@ impl Runtime {
     /// # Errors
     /// [`Elapsed`] where the deadline came first.
     pub fn deadline<F: Future>(&self, deadline: Timestamp, future: F) -> Timed<F> {
-        Timed {
-            future,
-            sleep: self.clock.sleep_until(deadline),
-        }
+        Timed { future, sleep: self.clock.sleep_until(deadline) }
     }
 
     /// Starts a background task that ends by itself.

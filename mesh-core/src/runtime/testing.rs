@@ -36,9 +36,7 @@ use crate::time::{Timestamp, WallTime};
 /// used, inside a tokio test. Replace a door by assigning its field.
 pub(crate) fn runtime() -> Runtime {
     Runtime {
-        clock: Arc::new(TestClock {
-            start: Instant::now(),
-        }),
+        clock: Arc::new(TestClock { start: Instant::now() }),
         net: Arc::new(Closed),
         tasks: Arc::new(TestTasks),
         entropy: Arc::new(SplitMix(AtomicU64::new(0))),
@@ -117,10 +115,7 @@ impl Entropy for SplitMix {
 
     fn next_u64(&self) -> u64 {
         const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self
-            .0
-            .fetch_add(GAMMA, Ordering::Relaxed)
-            .wrapping_add(GAMMA);
+        let mut z = self.0.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -131,10 +126,7 @@ impl Entropy for SplitMix {
 struct Closed;
 
 fn unsupported() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "the testing runtime has no outside",
-    )
+    io::Error::new(io::ErrorKind::Unsupported, "the testing runtime has no outside")
 }
 
 impl Net for Closed {

@@ -160,9 +160,7 @@ impl AccessLog {
 
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLog")
-            .field("format", &self.format)
-            .finish_non_exhaustive()
+        f.debug_struct("AccessLog").field("format", &self.format).finish_non_exhaustive()
     }
 }
 
@@ -271,10 +269,7 @@ mod tests {
             .header("set-cookie", "secret")
             .body(())
             .unwrap();
-        let (total, processing) = (
-            Duration::from_nanos(14_441_135),
-            Duration::from_nanos(39_826),
-        );
+        let (total, processing) = (Duration::from_nanos(14_441_135), Duration::from_nanos(39_826));
         let response = AccessResponse::new(&response, total, processing);
         AccessLog::new(format, sink).write(&entry, &response);
         written.lock().unwrap().join("\n")

@@ -40,24 +40,16 @@ impl Control {
     pub fn certificate_refreshed(&self, now: WallTime, expires: WallTime) {
         self.expiration.resolve(&Named([])).set(expires);
         self.refreshed_at.resolve(&Named([])).set(now);
-        self.refreshes
-            .resolve(&Named([("result", "ok")]))
-            .increment();
+        self.refreshes.resolve(&Named([("result", "ok")])).increment();
     }
 
     /// A certificate was asked for and did not come.
     pub fn certificate_failed(&self) {
-        self.refreshes
-            .resolve(&Named([("result", "error")]))
-            .increment();
+        self.refreshes.resolve(&Named([("result", "error")])).increment();
     }
 
     pub(super) fn reports(&self) -> Vec<Arc<dyn Report>> {
-        vec![
-            self.expiration.clone(),
-            self.refreshed_at.clone(),
-            self.refreshes.clone(),
-        ]
+        vec![self.expiration.clone(), self.refreshed_at.clone(), self.refreshes.clone()]
     }
 }
 

@@ -31,17 +31,12 @@ struct PrintedGroup {
 
 impl Exposition {
     pub(super) fn new(reports: Vec<Arc<dyn Report>>) -> Self {
-        Self {
-            reports: reports.into_iter(),
-            group: None,
-        }
+        Self { reports: reports.into_iter(), group: None }
     }
 
     /// The whole text at once: for tests and small readers.
     pub fn into_text(self) -> String {
-        self.fold(String::new(), |text, piece| {
-            text + &String::from_utf8_lossy(&piece)
-        })
+        self.fold(String::new(), |text, piece| text + &String::from_utf8_lossy(&piece))
     }
 
     /// The same text compressed.
@@ -58,12 +53,7 @@ impl Exposition {
             let report = self.reports.next()?;
             let sets = report.snapshot();
             if !sets.is_empty() {
-                return Some(PrintedGroup {
-                    families: report.families(),
-                    sets,
-                    family: 0,
-                    set: 0,
-                });
+                return Some(PrintedGroup { families: report.families(), sets, family: 0, set: 0 });
             }
         }
     }
@@ -94,11 +84,7 @@ impl PrintedGroup {
                 family.write_head(text);
             }
             while let Some((labels, metrics)) = self.sets.get(self.set) {
-                let mut lines = Lines {
-                    out: text,
-                    family,
-                    labels,
-                };
+                let mut lines = Lines { out: text, family, labels };
                 metrics.write(self.family, &mut lines);
                 self.set += 1;
                 if text.len() >= PIECE_BYTES {

@@ -106,12 +106,8 @@ impl Telemetry {
             |name, families| Arc::new(Group::new(name, families, sets_max, HttpMetrics::default));
         let endpoints = http("request", &ENDPOINT_HTTP);
         let control_endpoints = http("control_request", &CONTROL_HTTP);
-        let transports = Arc::new(Group::new(
-            "tcp",
-            &TRANSPORT,
-            sets_max,
-            TransportMetrics::default,
-        ));
+        let transports =
+            Arc::new(Group::new("tcp", &TRANSPORT, sets_max, TransportMetrics::default));
         let inbound = Inbound::new(endpoints.clone(), transports.clone(), sets_max);
         let outbound = Outbound::new(endpoints.clone(), transports.clone(), sets_max);
         let control = Control::new(control_endpoints.clone());
@@ -147,10 +143,7 @@ impl Telemetry {
     pub fn record_unenforced(&self, feature: &'static str) {
         let counter = self.unenforced.resolve(&Named([("feature", feature)]));
         if counter.increment() == 0 {
-            tracing::warn!(
-                feature,
-                "policy asks for something that is not enforced yet"
-            );
+            tracing::warn!(feature, "policy asks for something that is not enforced yet");
         }
     }
 
@@ -178,11 +171,7 @@ impl Telemetry {
             (labels, set)
         };
         let used = self.reports.iter().filter(|report| report.usage().0 > 0);
-        Reading {
-            name: "weft_metrics",
-            families: &USAGE,
-            sets: used.map(usage).collect(),
-        }
+        Reading { name: "weft_metrics", families: &USAGE, sets: used.map(usage).collect() }
     }
 }
 

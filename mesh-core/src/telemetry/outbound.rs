@@ -110,16 +110,8 @@ impl Outbound {
             transports,
             http_errors: few(&HTTP_ERRORS),
             tcp_errors: few(&TCP_ERRORS),
-            http_routes: routes(
-                "outbound_http_route",
-                &OUTBOUND_HTTP_ROUTE,
-                RouteMetrics::http,
-            ),
-            grpc_routes: routes(
-                "outbound_grpc_route",
-                &OUTBOUND_GRPC_ROUTE,
-                RouteMetrics::grpc,
-            ),
+            http_routes: routes("outbound_http_route", &OUTBOUND_HTTP_ROUTE, RouteMetrics::http),
+            grpc_routes: routes("outbound_grpc_route", &OUTBOUND_GRPC_ROUTE, RouteMetrics::grpc),
             http_backends: backends(
                 "outbound_http_route_backend",
                 &OUTBOUND_HTTP_BACKEND,

@@ -104,17 +104,10 @@ impl Process {
 
     pub(super) fn reports(&self, now: Timestamp) -> Vec<Arc<dyn Report>> {
         let one = |name, families, labels: &Arc<str>, set: Arc<dyn MetricSet>| -> Arc<dyn Report> {
-            Arc::new(Reading {
-                name,
-                families,
-                sets: vec![(labels.clone(), set)],
-            })
+            Arc::new(Reading { name, families, sets: vec![(labels.clone(), set)] })
         };
         let none: Arc<str> = "".into();
-        let times = Times {
-            started: self.started,
-            uptime: now.since(Timestamp::ZERO),
-        };
+        let times = Times { started: self.started, uptime: now.since(Timestamp::ZERO) };
         let mut reports = vec![one("process", &PROCESS_TIMES, &none, Arc::new(times))];
         if let Some(sample) = self.sample() {
             reports.push(one("process", &PROCESS, &none, Arc::new(sample)));
@@ -206,35 +199,12 @@ static PROCESS: [Family; 6] = [
         "process_cpu_seconds_total",
         "Total user and system CPU time spent in seconds.",
     ),
-    Family::legacy(
-        Kind::Gauge,
-        "process_virtual_memory_bytes",
-        "Virtual memory size in bytes.",
-    ),
-    Family::legacy(
-        Kind::Gauge,
-        "process_resident_memory_bytes",
-        "Resident memory size in bytes.",
-    ),
-    Family::legacy(
-        Kind::Gauge,
-        "process_open_fds",
-        "Number of open file descriptors.",
-    ),
-    Family::legacy(
-        Kind::Gauge,
-        "process_max_fds",
-        "Maximum number of open file descriptors.",
-    ),
-    Family::legacy(
-        Kind::Gauge,
-        "process_threads",
-        "Number of OS threads in the process.",
-    ),
+    Family::legacy(Kind::Gauge, "process_virtual_memory_bytes", "Virtual memory size in bytes."),
+    Family::legacy(Kind::Gauge, "process_resident_memory_bytes", "Resident memory size in bytes."),
+    Family::legacy(Kind::Gauge, "process_open_fds", "Number of open file descriptors."),
+    Family::legacy(Kind::Gauge, "process_max_fds", "Maximum number of open file descriptors."),
+    Family::legacy(Kind::Gauge, "process_threads", "Number of OS threads in the process."),
 ];
-static BUILD_INFO: [Family; 1] = [Family::legacy(
-    Kind::Gauge,
-    "proxy_build_info",
-    "Proxy build info",
-)];
+static BUILD_INFO: [Family; 1] =
+    [Family::legacy(Kind::Gauge, "proxy_build_info", "Proxy build info")];
 static RUSTLS_INFO: [Family; 1] = [Family::open(Kind::Gauge, "rustls_info", "Proxy TLS info")];

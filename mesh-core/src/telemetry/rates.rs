@@ -66,10 +66,7 @@ impl HistogramSnapshot {
             return self.clone();
         }
         let difference = |&(bound, count): &(f64, f64)| (bound, count - before(bound));
-        Self {
-            buckets: self.buckets.iter().map(difference).collect(),
-            sum: self.sum - earlier.sum,
-        }
+        Self { buckets: self.buckets.iter().map(difference).collect(), sum: self.sum - earlier.sum }
     }
 
     /// The value that a share `q` (0 to 1) of observations does not exceed, in the histogram's
@@ -119,11 +116,7 @@ pub struct Quantiles {
 
 /// How much a counter grew from `earlier` to `later`; all of `later` where it began anew.
 pub fn increase(earlier: f64, later: f64) -> f64 {
-    if later < earlier {
-        later
-    } else {
-        later - earlier
-    }
+    if later < earlier { later } else { later - earlier }
 }
 
 /// The same per second; 0 where no time passed.

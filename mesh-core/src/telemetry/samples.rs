@@ -39,9 +39,7 @@ impl Sample {
 
     /// Whether it has all these labels.
     pub fn has(&self, labels: &[(&str, &str)]) -> bool {
-        labels
-            .iter()
-            .all(|(name, value)| self.label(name) == Some(*value))
+        labels.iter().all(|(name, value)| self.label(name) == Some(*value))
     }
 }
 
@@ -62,15 +60,9 @@ pub fn parse(text: &str) -> Result<Vec<Sample>, ParseError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let sample = parse_line(line).map_err(|fault| ParseError {
-            line: index + 1,
-            fault,
-        })?;
+        let sample = parse_line(line).map_err(|fault| ParseError { line: index + 1, fault })?;
         if samples.len() == SAMPLES_MAX {
-            return Err(ParseError {
-                line: index + 1,
-                fault: "there are too many samples",
-            });
+            return Err(ParseError { line: index + 1, fault: "there are too many samples" });
         }
         samples.push(sample);
     }
@@ -127,11 +119,7 @@ fn parse_line(line: &str) -> Result<Sample, &'static str> {
     if words.next().is_some_and(|at| at.parse::<i64>().is_err()) || words.next().is_some() {
         return Err("something follows its value");
     }
-    Ok(Sample {
-        name: name.to_string(),
-        labels,
-        value,
-    })
+    Ok(Sample { name: name.to_string(), labels, value })
 }
 
 fn is_name(c: char) -> bool {
@@ -197,11 +185,7 @@ mod tests {
         ];
         let text = prop_oneof![".*", "[\\\\\"\n{},= n]*"];
         let labels = proptest::collection::vec(("[a-zA-Z_][a-zA-Z0-9_]{0,8}", text), 0..4);
-        (name, labels, value).prop_map(|(name, labels, value)| Sample {
-            name,
-            labels,
-            value,
-        })
+        (name, labels, value).prop_map(|(name, labels, value)| Sample { name, labels, value })
     }
 
     proptest! {

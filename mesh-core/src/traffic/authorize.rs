@@ -87,10 +87,7 @@ fn check(authorization: &Authorization, client: Client<'_>) -> Result<(), Denied
         (Authentication::TlsUnauthenticated, _) => Ok(()),
         (Authentication::TlsAuthenticated { .. }, ClientTls::NoIdentity) => Err(Denied::NoIdentity),
         (
-            Authentication::TlsAuthenticated {
-                identities,
-                suffixes,
-            },
+            Authentication::TlsAuthenticated { identities, suffixes },
             ClientTls::Identity(identity),
         ) => {
             let allowed = identities.contains(identity)
@@ -103,10 +100,7 @@ fn check(authorization: &Authorization, client: Client<'_>) -> Result<(), Denied
 /// Whether a canonical address is in a network and in none of its exceptions.
 fn in_network(network: &Network, ip: IpAddr) -> bool {
     canonical(network.net).contains(&ip)
-        && !network
-            .except
-            .iter()
-            .any(|except| canonical(*except).contains(&ip))
+        && !network.except.iter().any(|except| canonical(*except).contains(&ip))
 }
 
 /// A network of IPv4-mapped addresses as one of IPv4 addresses. A dual-stack socket shows IPv4
@@ -128,11 +122,7 @@ fn has_suffix(identity: &Identity, suffix: &IdentitySuffix) -> bool {
         return true;
     }
     let mut labels = name.as_str().rsplit('.');
-    let same = |part: &String| {
-        labels
-            .next()
-            .is_some_and(|label| label.eq_ignore_ascii_case(part))
-    };
+    let same = |part: &String| labels.next().is_some_and(|label| label.eq_ignore_ascii_case(part));
     // At least one label must stand where `*` stood.
     suffix.parts.iter().rev().all(same) && labels.next().is_some()
 }
@@ -147,9 +137,7 @@ mod tests {
 
     fn suffix(text: &str) -> IdentitySuffix {
         let parts = text.split('.').filter(|p| !p.is_empty()).map(String::from);
-        IdentitySuffix {
-            parts: parts.collect(),
-        }
+        IdentitySuffix { parts: parts.collect() }
     }
 
     fn allow(nets: &[&str], except: &[&str], authentication: Authentication) -> Authorization {
@@ -158,10 +146,7 @@ mod tests {
             metadata: Metadata::new_default("test"),
             networks: nets
                 .iter()
-                .map(|net| Network {
-                    net: parse(net),
-                    except: except.iter().map(parse).collect(),
-                })
+                .map(|net| Network { net: parse(net), except: except.iter().map(parse).collect() })
                 .collect(),
             authentication,
             labels: Labels::default(),
@@ -170,19 +155,13 @@ mod tests {
 
     fn authenticated(identities: &[&str], suffixes: &[&str]) -> Authentication {
         Authentication::TlsAuthenticated {
-            identities: identities
-                .iter()
-                .map(|i| Identity::new(i).unwrap())
-                .collect(),
+            identities: identities.iter().map(|i| Identity::new(i).unwrap()).collect(),
             suffixes: suffixes.iter().map(|s| suffix(s)).collect(),
         }
     }
 
     fn client<'c>(ip: &str, tls: ClientTls<'c>) -> Client<'c> {
-        Client {
-            ip: ip.parse().unwrap(),
-            tls,
-        }
+        Client { ip: ip.parse().unwrap(), tls }
     }
 
     const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
@@ -193,13 +172,7 @@ mod tests {
 
     #[test]
     fn networks_count_without_their_exceptions() {
-        let nets = || {
-            allow(
-                &["10.0.0.0/8"],
-                &["10.1.0.0/16"],
-                Authentication::Unauthenticated,
-            )
-        };
+        let nets = || allow(&["10.0.0.0/8"], &["10.1.0.0/16"], Authentication::Unauthenticated);
         let from = |ip| denied(nets(), client(ip, ClientTls::None));
         assert_eq!(from("10.2.0.1"), None);
         assert_eq!(from("::ffff:10.2.0.1"), None);
@@ -211,13 +184,7 @@ mod tests {
 
     #[test]
     fn mapped_networks_are_of_ipv4() {
-        let mapped = || {
-            allow(
-                &["::ffff:10.0.0.0/104"],
-                &[],
-                Authentication::Unauthenticated,
-            )
-        };
+        let mapped = || allow(&["::ffff:10.0.0.0/104"], &[], Authentication::Unauthenticated);
         for ip in ["10.2.0.1", "::ffff:10.2.0.1"] {
             assert_eq!(denied(mapped(), client(ip, ClientTls::None)), None);
         }
@@ -236,21 +203,12 @@ mod tests {
         assert_eq!(with(anyone(), ClientTls::NoIdentity), None);
         let named = || authenticated(&["web.ns.example"], &[]);
         assert_eq!(with(named(), ClientTls::None), Some(Denied::NoTls));
-        assert_eq!(
-            with(named(), ClientTls::NoIdentity),
-            Some(Denied::NoIdentity)
-        );
+        assert_eq!(with(named(), ClientTls::NoIdentity), Some(Denied::NoIdentity));
         assert_eq!(with(named(), ClientTls::Identity(&web)), None);
         let other = authenticated(&["other.ns.example"], &[]);
-        assert_eq!(
-            with(other, ClientTls::Identity(&web)),
-            Some(Denied::Identity)
-        );
+        assert_eq!(with(other, ClientTls::Identity(&web)), Some(Denied::Identity));
         let nobody = authenticated(&[], &[]);
-        assert_eq!(
-            with(nobody, ClientTls::Identity(&web)),
-            Some(Denied::Identity)
-        );
+        assert_eq!(with(nobody, ClientTls::Identity(&web)), Some(Denied::Identity));
     }
 
     #[test]
@@ -273,10 +231,7 @@ mod tests {
     fn a_uri_is_named_whole() {
         let web = Identity::new("spiffe://root/web").unwrap();
         let named = allow(&ALL, &[], authenticated(&["spiffe://root/web"], &[]));
-        assert_eq!(
-            denied(named, client("::1", ClientTls::Identity(&web))),
-            None
-        );
+        assert_eq!(denied(named, client("::1", ClientTls::Identity(&web))), None);
     }
 
     #[test]
@@ -285,20 +240,14 @@ mod tests {
         let (server, route) = ([anyone.clone()], [anyone]);
         let allowed = authorize(&server, &route, client("::1", ClientTls::None)).unwrap();
         assert!(std::ptr::eq(allowed, &route[0]));
-        assert_eq!(
-            authorize(&[], &[], client("::1", ClientTls::None)),
-            Err(Denied::Nobody)
-        );
+        assert_eq!(authorize(&[], &[], client("::1", ClientTls::None)), Err(Denied::Nobody));
     }
 
     #[test]
     fn loopback_is_recognised() {
-        for (ip, loopback) in [
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("::ffff:127.1.2.3", true),
-            ("10.0.0.1", false),
-        ] {
+        for (ip, loopback) in
+            [("127.0.0.1", true), ("::1", true), ("::ffff:127.1.2.3", true), ("10.0.0.1", false)]
+        {
             assert_eq!(client(ip, ClientTls::None).is_loopback(), loopback, "{ip}");
         }
     }

@@ -18,10 +18,7 @@ pub struct Backoff {
 impl Backoff {
     /// Before the first failure.
     pub const fn new(policy: client_policy::Backoff) -> Self {
-        Self {
-            policy,
-            failures: 0,
-        }
+        Self { policy, failures: 0 }
     }
 
     /// How long to wait after one more failure. `random` is uniform over all of `u64`.
@@ -45,10 +42,8 @@ impl Backoff {
 /// How long to wait after a failure that `failures` others preceded.
 pub fn delay(policy: &client_policy::Backoff, failures: u32, random: u64) -> Duration {
     let max = policy.max.max(policy.min);
-    let doubled = 2u32
-        .checked_pow(failures)
-        .and_then(|factor| policy.min.checked_mul(factor))
-        .unwrap_or(max);
+    let doubled =
+        2u32.checked_pow(failures).and_then(|factor| policy.min.checked_mul(factor)).unwrap_or(max);
     let base = doubled.min(max);
     // 53 bits are as many as a float holds exactly.
     let share = (random >> 11) as f64 / (1u64 << 53) as f64;
@@ -77,10 +72,7 @@ mod tests {
     fn waits_double_up_to_the_longest_and_start_over_after_a_success() {
         let mut backoff = Backoff::new(policy(100, 1_000, 0.0));
         let mut millis = || backoff.failed(u64::MAX).as_millis();
-        assert_eq!(
-            [millis(), millis(), millis(), millis(), millis()],
-            [100, 200, 400, 800, 1_000]
-        );
+        assert_eq!([millis(), millis(), millis(), millis(), millis()], [100, 200, 400, 800, 1_000]);
         backoff.succeeded();
         assert_eq!(backoff.failed(0).as_millis(), 100);
         assert_eq!(backoff.failures(), 1);

@@ -21,18 +21,13 @@ pub struct Class {
 
 impl Class {
     /// A response that broke off, or never came.
-    pub const BROKEN: Self = Self {
-        is_failure: true,
-        grpc_status: None,
-    };
+    pub const BROKEN: Self = Self { is_failure: true, grpc_status: None };
 }
 
 /// Whether a request is gRPC, by its content type: `application/grpc`, `application/grpc+proto`,
 /// `application/grpc;...`, but not `application/grpc-web`.
 pub fn is_grpc(request_headers: &HeaderMap) -> bool {
-    let content_type = request_headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
+    let content_type = request_headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
     content_type
         .and_then(|value| value.strip_prefix("application/grpc"))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';', ' ']))
@@ -69,15 +64,8 @@ impl Head {
                 grpc_status: Some(code),
             });
         }
-        let class = Class {
-            is_failure: status.is_server_error(),
-            grpc_status: None,
-        };
-        if class.is_failure && !request_is_grpc {
-            Self::Settled(class)
-        } else {
-            Self::Open(class)
-        }
+        let class = Class { is_failure: status.is_server_error(), grpc_status: None };
+        if class.is_failure && !request_is_grpc { Self::Settled(class) } else { Self::Open(class) }
     }
 
     /// The class once the response has ended, with or without trailers.
@@ -130,11 +118,7 @@ mod tests {
     fn class(grpc: bool, status: u16, head: &HeaderMap, trailers: Option<&HeaderMap>) -> String {
         let status = StatusCode::from_u16(status).unwrap();
         let class = Head::of(grpc, &[], status, head).end(trailers);
-        let result = if class.is_failure {
-            "failure"
-        } else {
-            "success"
-        };
+        let result = if class.is_failure { "failure" } else { "success" };
         format!("{result} {:?}", class.grpc_status)
     }
 
@@ -145,10 +129,7 @@ mod tests {
         assert_eq!(class(false, 404, &none, None), "success None");
         assert_eq!(class(false, 429, &none, None), "success None");
         assert_eq!(class(false, 500, &none, None), "failure None");
-        assert_eq!(
-            class(false, 503, &none, Some(&headers("grpc-status", "0"))),
-            "failure None"
-        );
+        assert_eq!(class(false, 503, &none, Some(&headers("grpc-status", "0"))), "failure None");
     }
 
     #[test]
@@ -170,16 +151,10 @@ mod tests {
             }
         }
         assert_eq!(failures, [2, 4, 7, 13, 14, 15]);
-        assert_eq!(
-            class(true, 503, &none, Some(&headers("grpc-status", "0"))),
-            "success Some(0)"
-        );
+        assert_eq!(class(true, 503, &none, Some(&headers("grpc-status", "0"))), "success Some(0)");
         assert_eq!(class(true, 503, &none, None), "failure None");
         assert_eq!(class(true, 200, &none, None), "success None");
-        assert_eq!(
-            class(true, 200, &headers("grpc-status", "x"), None),
-            "success None"
-        );
+        assert_eq!(class(true, 200, &headers("grpc-status", "x"), None), "success None");
     }
 
     #[test]
@@ -194,14 +169,9 @@ mod tests {
         let classes = [class(404, 404, true), class(400, 599, false)];
         let of = |status| {
             let status = StatusCode::from_u16(status).unwrap();
-            Head::of(false, &classes, status, &HeaderMap::new())
-                .end(None)
-                .is_failure
+            Head::of(false, &classes, status, &HeaderMap::new()).end(None).is_failure
         };
-        assert_eq!(
-            [of(404), of(500), of(599), of(200)],
-            [true, false, true, false]
-        );
+        assert_eq!([of(404), of(500), of(599), of(200)], [true, false, true, false]);
     }
 
     #[test]

@@ -22,10 +22,9 @@ pub fn choose<F>(
 ) -> Option<&RouteBackend<F>> {
     match distribution {
         Distribution::Empty => None,
-        Distribution::FirstAvailable(backends) => backends
-            .iter()
-            .find(|backend| available(&backend.backend))
-            .or(backends.first()),
+        Distribution::FirstAvailable(backends) => {
+            backends.iter().find(|backend| available(&backend.backend)).or(backends.first())
+        }
         Distribution::RandomAvailable(backends) => {
             let weighted = || backends.iter().map(|b| (b.weight, &b.backend));
             if let [only] = backends.as_slice() {
@@ -72,10 +71,7 @@ mod tests {
         RouteBackend {
             backend: Arc::new(Backend {
                 metadata: Metadata::new_default(name),
-                queue: Queue {
-                    capacity: 1,
-                    failfast_timeout: Duration::from_secs(3),
-                },
+                queue: Queue { capacity: 1, failfast_timeout: Duration::from_secs(3) },
                 dispatcher: Dispatcher::Fail,
             }),
             filters: vec![],
@@ -99,10 +95,7 @@ mod tests {
     fn the_first_available_is_used_or_else_the_first() {
         let backends = Distribution::FirstAvailable(vec![backend("0"), backend("1")]);
         assert_eq!(name(choose(&backends, 0, |_| true)), Some(0));
-        assert_eq!(
-            name(choose(&backends, 0, |b| b.metadata.name() == "1")),
-            Some(1)
-        );
+        assert_eq!(name(choose(&backends, 0, |b| b.metadata.name() == "1")), Some(1));
         assert_eq!(name(choose(&backends, 0, |_| false)), Some(0));
         assert_eq!(name(choose(&Distribution::Empty, 0, |_| true)), None);
     }

@@ -75,16 +75,12 @@ impl NotYetEnforced {
 
     /// These and `more`: of a rule and of its backend.
     pub const fn union(self, more: Self) -> Self {
-        Self {
-            bits: self.bits | more.bits,
-        }
+        Self { bits: self.bits | more.bits }
     }
 
     /// The kinds, each once.
     pub fn iter(self) -> impl Iterator<Item = FilterKind> {
-        FilterKind::ALL
-            .into_iter()
-            .filter(move |kind| self.bits & 1 << *kind as u8 != 0)
+        FilterKind::ALL.into_iter().filter(move |kind| self.bits & 1 << *kind as u8 != 0)
     }
 
     fn add(&mut self, kind: FilterKind) {
@@ -182,31 +178,19 @@ mod tests {
 
     #[test]
     fn the_first_refusal_decides() {
-        let filters = [
-            ConnectionFilter::Invalid("no such backend".into()),
-            ConnectionFilter::Forbidden,
-        ];
+        let filters =
+            [ConnectionFilter::Invalid("no such backend".into()), ConnectionFilter::Forbidden];
         assert_eq!(apply(&filters), Err(Refused::Invalid("no such backend")));
         assert_eq!(apply(&filters[1..]), Err(Refused::Forbidden));
-        assert_eq!(
-            apply::<ConnectionFilter>(&[]),
-            Ok(NotYetEnforced::default())
-        );
-        let unknown = [
-            HttpFilter::Redirect(Redirect::default()),
-            HttpFilter::Unknown,
-        ];
+        assert_eq!(apply::<ConnectionFilter>(&[]), Ok(NotYetEnforced::default()));
+        let unknown = [HttpFilter::Redirect(Redirect::default()), HttpFilter::Unknown];
         assert_eq!(apply(&unknown), Err(Refused::Unknown));
     }
 
     #[test]
     fn what_is_not_enforced_is_named_once() {
         let headers = || HttpFilter::RequestHeaders(HeaderModifier::default());
-        let filters = [
-            headers(),
-            HttpFilter::Redirect(Redirect::default()),
-            headers(),
-        ];
+        let filters = [headers(), HttpFilter::Redirect(Redirect::default()), headers()];
         let ignored = apply(&filters).unwrap();
         let names: Vec<_> = ignored.iter().map(FilterKind::name).collect();
         assert_eq!(names, ["RequestHeaderModifier", "RequestRedirect"]);

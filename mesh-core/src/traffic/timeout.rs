@@ -23,11 +23,7 @@ pub fn deadline(
     backend: Option<Duration>,
 ) -> Option<Timestamp> {
     let limits = [timeouts.request, backend];
-    let shortest = limits
-        .into_iter()
-        .flatten()
-        .filter(|limit| !limit.is_zero())
-        .min()?;
+    let shortest = limits.into_iter().flatten().filter(|limit| !limit.is_zero()).min()?;
     Some(now + shortest)
 }
 
@@ -91,17 +87,7 @@ mod tests {
         assert_eq!(millis("1h"), Ok(3_600_000));
         assert_eq!(millis("1d"), Ok(86_400_000));
         assert_eq!(millis("0"), Ok(0));
-        for wrong in [
-            "",
-            "5",
-            "s",
-            "1.5s",
-            "-1s",
-            "1 s",
-            "1us",
-            "1ms2",
-            "99999999999999999999d",
-        ] {
+        for wrong in ["", "5", "s", "1.5s", "-1s", "1 s", "1us", "1ms2", "99999999999999999999d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
         assert!(parse_duration(&format!("{}d", u64::MAX)).is_err());
@@ -111,10 +97,7 @@ mod tests {
     fn the_earlier_limit_is_the_deadline_and_zero_is_none() {
         let at = Timestamp::from_millis(1_000);
         let with = |request, backend| {
-            let timeouts = Timeouts {
-                request,
-                ..Timeouts::default()
-            };
+            let timeouts = Timeouts { request, ..Timeouts::default() };
             deadline(at, &timeouts, backend).map(|t| t.as_nanos() / 1_000_000)
         };
         assert_eq!(with(None, None), None);
@@ -127,22 +110,12 @@ mod tests {
 
     #[test]
     fn a_clients_wishes_replace_the_routes_limits() {
-        let route = Timeouts {
-            response: secs(1),
-            request: secs(2),
-            idle: secs(3),
-        };
+        let route = Timeouts { response: secs(1), request: secs(2), idle: secs(3) };
         let mut headers = HeaderMap::new();
         assert_eq!(overridden(&route, &headers), route);
         headers.insert(L5D_TIMEOUT, "7s".parse().unwrap());
         headers.insert(L5D_RESPONSE_TIMEOUT, "soon".parse().unwrap());
-        assert_eq!(
-            overridden(&route, &headers),
-            Timeouts {
-                request: secs(7),
-                ..route
-            }
-        );
+        assert_eq!(overridden(&route, &headers), Timeouts { request: secs(7), ..route });
         headers.insert(L5D_REQUEST_TIMEOUT, "8s".parse().unwrap());
         assert_eq!(overridden(&route, &headers).request, secs(8));
     }

@@ -20,11 +20,7 @@ pub struct Counted<T> {
 impl<T: Io> Counted<T> {
     /// Counts what is read from `io` and what is written to it.
     pub fn new(io: T, read_bytes: Arc<AtomicU64>, written_bytes: Arc<AtomicU64>) -> Self {
-        Self {
-            io,
-            read_bytes,
-            written_bytes,
-        }
+        Self { io, read_bytes, written_bytes }
     }
 }
 
@@ -49,8 +45,7 @@ impl<T: Io> AsyncWrite for Counted<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.written_bytes
-            .fetch_add(written as u64, Ordering::Relaxed);
+        self.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 
@@ -60,8 +55,7 @@ impl<T: Io> AsyncWrite for Counted<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.written_bytes
-            .fetch_add(written as u64, Ordering::Relaxed);
+        self.written_bytes.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 

@@ -321,9 +321,7 @@ mod tests {
         drop(server);
         let mut client = client;
         client.write_all(b"to nobody").await.unwrap();
-        let error = copy_bidirectional(Box::new(first), Box::new(second))
-            .await
-            .unwrap_err();
+        let error = copy_bidirectional(Box::new(first), Box::new(second)).await.unwrap_err();
         assert_eq!((error.side, error.from_first_bytes), (Side::Second, 0));
     }
 

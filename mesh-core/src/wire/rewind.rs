@@ -28,11 +28,7 @@ impl<T: Io> Rewind<T> {
 /// Puts `before` in front of what `io` still yields; `io` itself where there is nothing to put.
 pub fn rewind(before: impl Into<Bytes>, io: BoxIo) -> BoxIo {
     let before = before.into();
-    if before.is_empty() {
-        io
-    } else {
-        Box::new(Rewind::new(before, io))
-    }
+    if before.is_empty() { io } else { Box::new(Rewind::new(before, io)) }
 }
 
 impl<T: Io> AsyncRead for Rewind<T> {

@@ -203,11 +203,7 @@ async fn race<D: Detector, S>(
         None if server.is_some() => Sniffed::Found(sniff.detector.end()),
         None => return Err(io::ErrorKind::UnexpectedEof.into()),
     };
-    Ok(Raced {
-        sniffed,
-        client: rewind(sniff.seen, client),
-        server,
-    })
+    Ok(Raced { sniffed, client: rewind(sniff.seen, client), server })
 }
 
 /// The server of a race.
@@ -231,11 +227,7 @@ struct Sniff<D> {
 
 impl<D: Detector> Sniff<D> {
     fn new(detector: D, clock: &dyn Clock, timeout: Duration) -> Self {
-        Self {
-            detector,
-            seen: Vec::new(),
-            timeout: clock.sleep_until(clock.now() + timeout),
-        }
+        Self { detector, seen: Vec::new(), timeout: clock.sleep_until(clock.now() + timeout) }
     }
 
     /// `None`: the stream ended without a byte.
@@ -327,17 +319,13 @@ mod tests {
         let (mut client, client_io) = pipe();
         let (mut server, server_io) = pipe();
         server.write_all(b"220 mail ready\r\n").await.unwrap();
-        let raced = race_http(&*clock, client_io, Some((server_io, ())), never(), SECOND)
-            .await
-            .unwrap();
+        let raced =
+            race_http(&*clock, client_io, Some((server_io, ())), never(), SECOND).await.unwrap();
         assert_eq!(raced.sniffed, Sniffed::ServerFirst);
         client.write_all(b"EHLO weft\r\n").await.unwrap();
         drop((client, server));
         assert_eq!(read_all(raced.client).await, b"EHLO weft\r\n");
-        assert_eq!(
-            read_all(raced.server.unwrap().0).await,
-            b"220 mail ready\r\n"
-        );
+        assert_eq!(read_all(raced.server.unwrap().0).await, b"220 mail ready\r\n");
     }
 
     #[tokio::test(start_paused = true)]
@@ -345,19 +333,12 @@ mod tests {
         let clock = testing::runtime().clock;
         let (mut client, client_io) = pipe();
         let (server, server_io) = pipe();
-        client
-            .write_all(b"GET / HTTP/1.1\r\nhost: weft\r\n")
-            .await
-            .unwrap();
-        let raced = race_http(&*clock, client_io, Some((server_io, ())), never(), SECOND)
-            .await
-            .unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: weft\r\n").await.unwrap();
+        let raced =
+            race_http(&*clock, client_io, Some((server_io, ())), never(), SECOND).await.unwrap();
         assert_eq!(raced.sniffed, Sniffed::Found(HttpFound::Http1));
         drop((client, server));
-        assert_eq!(
-            read_all(raced.client).await,
-            b"GET / HTTP/1.1\r\nhost: weft\r\n"
-        );
+        assert_eq!(read_all(raced.client).await, b"GET / HTTP/1.1\r\nhost: weft\r\n");
         assert_eq!(read_all(raced.server.unwrap().0).await, b"");
     }
 
@@ -371,9 +352,8 @@ mod tests {
         let (client, client_io) = pipe();
         let (_server, server_io) = pipe();
         drop(client);
-        let raced = race_tls(&*clock, client_io, Some((server_io, ())), never(), SECOND)
-            .await
-            .unwrap();
+        let raced =
+            race_tls(&*clock, client_io, Some((server_io, ())), never(), SECOND).await.unwrap();
         assert_eq!(raced.sniffed, Sniffed::Found(TlsFound::NotTls));
     }
 

@@ -134,11 +134,7 @@ fn decode(mut message: &[u8]) -> Result<TransportHeader, TransportHeaderError> {
         .ok_or(TransportHeaderError::InvalidPort(port))?;
     let name = std::str::from_utf8(name).map_err(|_| Malformed("the name is not UTF-8"))?;
     let name = (!name.is_empty()).then(|| DnsName::new(name)).transpose()?;
-    Ok(TransportHeader {
-        port,
-        name,
-        protocol,
-    })
+    Ok(TransportHeader { port, name, protocol })
 }
 
 fn decode_protocol(mut message: &[u8]) -> Result<Option<HttpVersion>, TransportHeaderError> {
@@ -184,9 +180,8 @@ fn field<'a>(message: &mut &'a [u8]) -> Result<(u64, Value<'a>), TransportHeader
 
 fn take<'a>(message: &mut &'a [u8], length: u64) -> Result<&'a [u8], TransportHeaderError> {
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let (taken, rest) = message
-        .split_at_checked(length)
-        .ok_or(Malformed("a field is longer than the message"))?;
+    let (taken, rest) =
+        message.split_at_checked(length).ok_or(Malformed("a field is longer than the message"))?;
     *message = rest;
     Ok(taken)
 }
@@ -234,9 +229,7 @@ mod tests {
 
     fn read_all(bytes: &[u8]) -> Result<(TransportHeader, Vec<u8>), TransportHeaderError> {
         let mut rest = bytes;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let header = runtime.block_on(read(&mut rest))?;
         Ok((header, rest.to_vec()))
     }
@@ -258,10 +251,7 @@ mod tests {
     fn every_fault_is_told_apart() {
         use TransportHeaderError as E;
         let error = |message: &[u8]| read_all(&framed(message)).unwrap_err();
-        assert!(matches!(
-            read_all(b"GET / HTTP/1.1\r\nhost: weft\r\n\r\n"),
-            Err(E::NotAHeader)
-        ));
+        assert!(matches!(read_all(b"GET / HTTP/1.1\r\nhost: weft\r\n\r\n"), Err(E::NotAHeader)));
         assert!(matches!(read_all(&PREFACE[..9]), Err(E::Io(_))));
         assert!(matches!(
             read_all(b"transport.l5d.io/v1\r\n\r\n\xff\xff\xff\xff"),
@@ -272,20 +262,14 @@ mod tests {
         assert!(matches!(error(b"\x0a\x01a"), E::Malformed(_)));
         assert!(matches!(error(b"\x08"), E::Malformed(_)));
         assert!(matches!(error(b"\x12\x09web"), E::Malformed(_)));
-        assert!(matches!(
-            error(b"\x08\x01\x12\x02\xff\xff"),
-            E::Malformed(_)
-        ));
+        assert!(matches!(error(b"\x08\x01\x12\x02\xff\xff"), E::Malformed(_)));
         assert!(matches!(error(b"\x08\x01\x12\x02.."), E::InvalidName(_)));
     }
 
     #[test]
     fn unknown_fields_are_skipped() {
         let message = b"\x20\x01\x29\0\0\0\0\0\0\0\0\x32\x02hi\x3d\0\0\0\0\x08\x50";
-        assert_eq!(
-            read_all(&framed(message)).unwrap().0,
-            header(80, None, None)
-        );
+        assert_eq!(read_all(&framed(message)).unwrap().0, header(80, None, None));
     }
 
     #[tokio::test]

@@ -16,45 +16,25 @@ use source::Source;
 
 #[test]
 fn the_layers_have_no_cycle() {
-    assert_eq!(
-        rules().cycle(),
-        Vec::<String>::new(),
-        "these modules import each other"
-    );
+    assert_eq!(rules().cycle(), Vec::<String>::new(), "these modules import each other");
 }
 
 #[test]
 fn every_module_of_the_crate_has_its_layer() {
     let rules = rules();
-    let modules: Vec<String> = sources()
-        .iter()
-        .filter_map(|source| source.module.first().cloned())
-        .collect();
-    let homeless: Vec<&String> = modules
-        .iter()
-        .filter(|module| !rules.layers.contains_key(*module))
-        .collect();
+    let modules: Vec<String> =
+        sources().iter().filter_map(|source| source.module.first().cloned()).collect();
+    let homeless: Vec<&String> =
+        modules.iter().filter(|module| !rules.layers.contains_key(*module)).collect();
     assert!(homeless.is_empty(), "not in ```layers: {homeless:?}");
-    let gone: Vec<&String> = rules
-        .layers
-        .keys()
-        .filter(|layer| !modules.contains(layer))
-        .collect();
-    assert!(
-        gone.is_empty(),
-        "in ```layers, but not in the crate: {gone:?}"
-    );
+    let gone: Vec<&String> = rules.layers.keys().filter(|layer| !modules.contains(layer)).collect();
+    assert!(gone.is_empty(), "in ```layers, but not in the crate: {gone:?}");
 }
 
 #[test]
 fn the_code_keeps_the_layers_and_the_doors() {
     let rules = rules();
-    assert_none(
-        sources()
-            .iter()
-            .flat_map(|source| rules.violations(source))
-            .collect(),
-    );
+    assert_none(sources().iter().flat_map(|source| rules.violations(source)).collect());
 }
 
 #[test]
@@ -65,21 +45,10 @@ fn every_select_is_biased() {
 #[test]
 fn every_file_opens_with_what_it_is() {
     let root = workspace();
-    let crates = [
-        "mesh-core",
-        "runtime-real",
-        "runtime-sim",
-        "cli",
-        "fuzz",
-        "benches",
-    ];
+    let crates = ["mesh-core", "runtime-real", "runtime-sim", "cli", "fuzz", "benches"];
     let files = crates.iter().flat_map(|name| rust_files(&root.join(name)));
     let untitled = files.filter(|file| !read(file).starts_with("//! "));
-    assert_none(
-        untitled
-            .map(|file| format!("{}: no //! on line 1", file.display()))
-            .collect(),
-    );
+    assert_none(untitled.map(|file| format!("{}: no //! on line 1", file.display())).collect());
 }
 
 #[test]
@@ -90,19 +59,13 @@ fn a_module_that_reaches_above_itself_is_reported() {
 
 #[test]
 fn a_relative_path_cannot_hide_a_violation() {
-    let told = violations(
-        "model::route",
-        "fn f() {\n    super::super::proxy::serve();\n}",
-    );
+    let told = violations("model::route", "fn f() {\n    super::super::proxy::serve();\n}");
     insta::assert_snapshot!(told, @"planted.rs:2: `model::route` may not use `crate::proxy::serve`: `proxy` is not below `model` in ```layers");
 }
 
 #[test]
 fn strangers_of_one_layer_are_reported() {
-    let told = violations(
-        "proxy::outbound::http",
-        "use crate::proxy::inbound::http::handle;",
-    );
+    let told = violations("proxy::outbound::http", "use crate::proxy::inbound::http::handle;");
     insta::assert_snapshot!(told, @"planted.rs:1: `proxy::outbound::http` may not use `crate::proxy::inbound::http::handle`: `proxy::outbound` and `proxy::inbound` do not know each other");
 }
 
@@ -124,10 +87,7 @@ fn what_lives_behind_a_door_is_reported_elsewhere() {
 #[test]
 fn one_of_several_owners_may_use_its_door() {
     assert_eq!(violations("wire::tls", "use rustls::ServerConfig;"), "");
-    assert_eq!(
-        violations("runtime::crypto", "use rustls::crypto::CryptoProvider;"),
-        ""
-    );
+    assert_eq!(violations("runtime::crypto", "use rustls::crypto::CryptoProvider;"), "");
     assert_ne!(violations("runtime::net", "use rustls::ServerConfig;"), "");
 }
 
@@ -145,53 +105,30 @@ fn comments_strings_and_tests_may_say_anything() {
     "##;
     assert_eq!(violations("traffic", text), "");
     let after = format!("{text}\nuse std::fs::File;");
-    assert_ne!(
-        violations("traffic", &after),
-        "",
-        "what follows the tests counts again"
-    );
+    assert_ne!(violations("traffic", &after), "", "what follows the tests counts again");
 }
 
 #[test]
 fn an_unbiased_select_is_reported() {
     let source = Source::planted("proxy", "tokio::select! {\n    () = a => {}\n}");
-    assert_eq!(
-        unbiased_selects(&source),
-        ["planted.rs:1: select! without `biased;`"]
-    );
-    let source = Source::planted(
-        "proxy",
-        "tokio::select! {\n    biased;\n    () = a => {}\n}",
-    );
+    assert_eq!(unbiased_selects(&source), ["planted.rs:1: select! without `biased;`"]);
+    let source = Source::planted("proxy", "tokio::select! {\n    biased;\n    () = a => {}\n}");
     assert_eq!(unbiased_selects(&source), [""; 0]);
 }
 
 fn violations(module: &str, text: &str) -> String {
-    rules()
-        .violations(&Source::planted(module, text))
-        .join("\n")
+    rules().violations(&Source::planted(module, text)).join("\n")
 }
 
 /// Selects that leave the order of their branches to chance.
 fn unbiased_selects(source: &Source) -> Vec<String> {
-    let starts = source
-        .code
-        .match_indices("select!")
-        .map(|(at, name)| (at, at + name.len()));
+    let starts = source.code.match_indices("select!").map(|(at, name)| (at, at + name.len()));
     let unbiased = starts.filter(|(_, end)| {
-        let body = source.code[*end..]
-            .trim_start()
-            .trim_start_matches(['{', '(']);
+        let body = source.code[*end..].trim_start().trim_start_matches(['{', '(']);
         !body.trim_start().starts_with("biased;")
     });
     unbiased
-        .map(|(at, _)| {
-            format!(
-                "{}:{}: select! without `biased;`",
-                source.name,
-                source.line(at)
-            )
-        })
+        .map(|(at, _)| format!("{}:{}: select! without `biased;`", source.name, source.line(at)))
         .collect()
 }
 
@@ -202,14 +139,10 @@ fn rules() -> Rules {
 /// The crate's files that are part of a build without tests.
 fn sources() -> Vec<Source> {
     let root = workspace().join("mesh-core/src");
-    let all: Vec<Source> = rust_files(&root)
-        .iter()
-        .map(|file| Source::read(&root, file, &read(file)))
-        .collect();
-    let tests: Vec<Vec<String>> = all
-        .iter()
-        .flat_map(|source| source.test_modules.iter().cloned())
-        .collect();
+    let all: Vec<Source> =
+        rust_files(&root).iter().map(|file| Source::read(&root, file, &read(file))).collect();
+    let tests: Vec<Vec<String>> =
+        all.iter().flat_map(|source| source.test_modules.iter().cloned()).collect();
     let is_test = |source: &Source| tests.iter().any(|test| source.module.starts_with(test));
     all.into_iter().filter(|source| !is_test(source)).collect()
 }

@@ -16,33 +16,21 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn parse(document: &str) -> Self {
-        let mut rules = Self {
-            layers: BTreeMap::new(),
-            strangers: Vec::new(),
-            doors: Vec::new(),
-        };
+        let mut rules = Self { layers: BTreeMap::new(), strangers: Vec::new(), doors: Vec::new() };
         for line in block(document, "layers") {
             if let Some((from, to)) = line.split_once("->") {
                 rules.layers.insert(from.trim().to_string(), list(to));
             } else if let Some((from, to)) = line.split_once(" x ") {
-                rules
-                    .strangers
-                    .push((from.trim().to_string(), to.trim().to_string()));
+                rules.strangers.push((from.trim().to_string(), to.trim().to_string()));
             } else {
                 panic!("a layer reads `module -> modules` or `module x module`: {line}");
             }
         }
         for line in block(document, "doors") {
-            let (paths, owners) = line
-                .rsplit_once(" : ")
-                .expect("a door reads `paths : owners`");
-            let owners: Vec<String> = list(owners)
-                .into_iter()
-                .filter(|owner| owner != "-")
-                .collect();
-            rules
-                .doors
-                .extend(list(paths).into_iter().map(|path| (path, owners.clone())));
+            let (paths, owners) = line.rsplit_once(" : ").expect("a door reads `paths : owners`");
+            let owners: Vec<String> =
+                list(owners).into_iter().filter(|owner| owner != "-").collect();
+            rules.doors.extend(list(paths).into_iter().map(|path| (path, owners.clone())));
         }
         rules
     }
@@ -75,20 +63,14 @@ impl Rules {
                 Some(inside) => self.forbid_inside(layer, &here, inside),
                 None => self.forbid_outside(&here, &import),
             }?;
-            Some(format!(
-                "{}:{line}: `{here}` may not use `{import}`: {why}",
-                source.name
-            ))
+            Some(format!("{}:{line}: `{here}` may not use `{import}`: {why}", source.name))
         });
         told.collect()
     }
 
     fn forbid_inside(&self, layer: &str, here: &str, import: &str) -> Option<String> {
         let other = import.split("::").next().expect("split gives one");
-        let below = self
-            .layers
-            .get(layer)
-            .is_some_and(|to| to.iter().any(|name| name == other));
+        let below = self.layers.get(layer).is_some_and(|to| to.iter().any(|name| name == other));
         if other != layer && self.layers.contains_key(other) && !below {
             return Some(format!("`{other}` is not below `{layer}` in ```layers"));
         }
@@ -111,22 +93,16 @@ impl Rules {
 
 fn block<'a>(document: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let open = format!("```{name}\n");
-    let (_, body) = document
-        .split_once(open.as_str())
-        .expect("the block is there");
+    let (_, body) = document.split_once(open.as_str()).expect("the block is there");
     let (body, _) = body.split_once("```").expect("the block ends");
     body.lines().filter(|line| !line.trim().is_empty())
 }
 
 fn list(text: &str) -> Vec<String> {
-    text.split(',')
-        .map(|item| item.trim().to_string())
-        .filter(|item| !item.is_empty())
-        .collect()
+    text.split(',').map(|item| item.trim().to_string()).filter(|item| !item.is_empty()).collect()
 }
 
 /// Whether `path` is `prefix` or below it.
 fn within(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }

@@ -29,11 +29,7 @@ impl Source {
         if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {
             module.pop();
         }
-        Self::new(
-            format!("mesh-core/src/{}", relative.display()),
-            module,
-            text,
-        )
+        Self::new(format!("mesh-core/src/{}", relative.display()), module, text)
     }
 
     /// A file that only a test has seen.
@@ -47,12 +43,7 @@ impl Source {
         let declared = blank_tests(&mut code);
         let path = |declared: String| [module.as_slice(), &[declared]].concat();
         let test_modules = declared.into_iter().map(path).collect();
-        Self {
-            name,
-            module,
-            code,
-            test_modules,
-        }
+        Self { name, module, code, test_modules }
     }
 
     /// The line that the byte at `place` is on.
@@ -80,10 +71,7 @@ impl Source {
                 found.push((self.line(start), word.trim_start_matches("::").to_string()));
             }
         }
-        found
-            .into_iter()
-            .map(|(line, path)| (line, self.absolute(&path)))
-            .collect()
+        found.into_iter().map(|(line, path)| (line, self.absolute(&path))).collect()
     }
 
     /// Rewrites `super::` and `self::` to a path from the crate's root.
@@ -104,12 +92,7 @@ impl Source {
             return path.to_string();
         }
         let above = self.module[..at].iter().map(String::as_str);
-        ["crate"]
-            .into_iter()
-            .chain(above)
-            .chain([rest])
-            .collect::<Vec<_>>()
-            .join("::")
+        ["crate"].into_iter().chain(above).chain([rest]).collect::<Vec<_>>().join("::")
     }
 }
 
@@ -150,11 +133,7 @@ fn without_comments_and_texts(text: &str) -> String {
         let skipped = literal_or_comment(rest, code.chars().next_back());
         let length = skipped.unwrap_or(c.len_utf8());
         if skipped.is_some() {
-            code.extend(
-                rest[..length]
-                    .bytes()
-                    .map(|b| if b == b'\n' { '\n' } else { ' ' }),
-            );
+            code.extend(rest[..length].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }));
         } else {
             code.push(c);
         }
@@ -217,14 +196,10 @@ fn blank_tests(code: &mut String) -> Vec<String> {
     while let Some(start) = code.find(TEST) {
         let head = start + TEST.len();
         let end = head + item_length(&code[head..]);
-        let declared = code[head..end]
-            .strip_suffix(';')
-            .and_then(|item| item.split_once("mod "));
+        let declared = code[head..end].strip_suffix(';').and_then(|item| item.split_once("mod "));
         modules.extend(declared.map(|(_, name)| name.trim().to_string()));
-        let blank: String = code[start..end]
-            .chars()
-            .map(|c| if c == '\n' { c } else { ' ' })
-            .collect();
+        let blank: String =
+            code[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
         code.replace_range(start..end, &blank);
     }
     modules

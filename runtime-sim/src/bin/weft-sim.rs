@@ -69,20 +69,10 @@ fn main() -> ExitCode {
             let asked = !error.use_stderr();
             // Nobody is left to tell where even this cannot be printed.
             let _ = error.print();
-            return if asked {
-                ExitCode::SUCCESS
-            } else {
-                USAGE.into()
-            };
+            return if asked { ExitCode::SUCCESS } else { USAGE.into() };
         }
     };
-    let Command::Run {
-        path,
-        seed,
-        engine,
-        output,
-        trace,
-    } = cli.command;
+    let Command::Run { path, seed, engine, output, trace } = cli.command;
     let engine = match engine {
         Engine::Des => EngineKind::Des,
         Engine::Turmoil => EngineKind::Turmoil,
@@ -130,20 +120,13 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, (u8, String)> {
     let fail = |path: &Path, error: std::io::Error| {
         (NO_INPUT, format!("cannot read {}: {error}", path.display()))
     };
-    if path
-        .metadata()
-        .map_err(|error| fail(path, error))?
-        .is_file()
-    {
+    if path.metadata().map_err(|error| fail(path, error))?.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     let mut found = Vec::new();
     let mut directories = vec![path.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in directory
-            .read_dir()
-            .map_err(|error| fail(&directory, error))?
-        {
+        for entry in directory.read_dir().map_err(|error| fail(&directory, error))? {
             let path = entry.map_err(|error| fail(&directory, error))?.path();
             match path.extension() {
                 _ if path.is_dir() => directories.push(path),
@@ -176,11 +159,7 @@ fn print(report: &Report, file: &Path, output: Output) -> std::io::Result<()> {
     }
     let verdict = if report.passed { "pass" } else { "FAIL" };
     let (name, seed, engine) = (&report.scenario, report.seed, report.engine);
-    writeln!(
-        out,
-        "{verdict} {name} seed {seed} {engine:?} {}",
-        report.trace_hash
-    )?;
+    writeln!(out, "{verdict} {name} seed {seed} {engine:?} {}", report.trace_hash)?;
     for judged in &report.expectations {
         let mark = if judged.holds { "ok " } else { "NOT" };
         writeln!(out, "  {mark} {}: {}", judged.expected, judged.found)?;

@@ -16,24 +16,11 @@ pub(super) enum Event {
     /// A sleep ends.
     Wake(Waker),
     /// A segment reaches the other end, or is lost on the way.
-    Arrive {
-        connection: ConnectionId,
-        from: usize,
-        number: u64,
-        segment: Segment,
-    },
+    Arrive { connection: ConnectionId, from: usize, number: u64, segment: Segment },
     /// The kernel gives up on a segment that has waited since a moment.
-    GiveUp {
-        connection: ConnectionId,
-        from: usize,
-        since: Nanos,
-    },
+    GiveUp { connection: ConnectionId, from: usize, since: Nanos },
     /// A keepalive probe of one end.
-    Probe {
-        connection: ConnectionId,
-        end: usize,
-        silent_since: Nanos,
-    },
+    Probe { connection: ConnectionId, end: usize, silent_since: Nanos },
     /// An address that nobody has did not answer.
     Unreachable { connection: ConnectionId },
 }

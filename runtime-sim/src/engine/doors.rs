@@ -120,18 +120,9 @@ impl Net for Doors {
         let doors = self.clone();
         Box::pin(async move {
             let (connection, local) = doors.dial(to, options)?;
-            let io = Stream {
-                shared: doors.shared.clone(),
-                connection,
-                end: 0,
-            };
+            let io = Stream { shared: doors.shared.clone(), connection, end: 0 };
             poll_fn(|context| doors.poll_connected(connection, context)).await?;
-            Ok(Connection {
-                io: Box::new(io),
-                peer: to,
-                local,
-                original_dst: None,
-            })
+            Ok(Connection { io: Box::new(io), peer: to, local, original_dst: None })
         })
     }
 
@@ -173,26 +164,18 @@ impl Doors {
     fn dial(&self, to: SocketAddr, options: TcpOptions) -> io::Result<(ConnectionId, SocketAddr)> {
         let mut state = lock(&self.shared.state);
         let here = state.hosts[self.host].ip;
-        let State {
-            topology, random, ..
-        } = &mut *state;
+        let State { topology, random, .. } = &mut *state;
         let route = topology.route(here, self.role, to, |bound| random.below(bound));
         let (to_host, target, original_dst) = match route {
-            Route::To {
-                host,
-                target,
-                original_dst,
-            } => (Some(state.hosts_by_ip[&host]), target, original_dst),
+            Route::To { host, target, original_dst } => {
+                (Some(state.hosts_by_ip[&host]), target, original_dst)
+            }
             Route::Nowhere => (None, to, None),
             Route::Refused => return Err(ErrorKind::ConnectionRefused.into()),
         };
         let here = &mut state.hosts[self.host];
         // Redirected to loopback, the source address has been chosen already, as on Linux.
-        let local_ip = if to.ip().is_loopback() {
-            to.ip()
-        } else {
-            here.ip
-        };
+        let local_ip = if to.ip().is_loopback() { to.ip() } else { here.ip };
         let local = SocketAddr::new(local_ip, here.free_port());
         let end = |host: HostId, boot, address, held| End {
             host,

@@ -48,11 +48,7 @@ struct Slot {
 
 impl Executor {
     pub(super) fn new(draw: Random) -> Self {
-        Self {
-            tasks: Mutex::default(),
-            ready: Arc::default(),
-            draw: Mutex::new(draw),
-        }
+        Self { tasks: Mutex::default(), ready: Arc::default(), draw: Mutex::new(draw) }
     }
 
     pub(super) fn spawn(
@@ -65,18 +61,9 @@ impl Executor {
         let mut tasks = lock(&self.tasks);
         let id = tasks.next;
         tasks.next += 1;
-        let waker = Arc::new(TaskWaker {
-            id,
-            queued: AtomicBool::new(true),
-            ready: self.ready.clone(),
-        });
-        let slot = Slot {
-            host,
-            process,
-            name,
-            future: Some(future),
-            waker,
-        };
+        let waker =
+            Arc::new(TaskWaker { id, queued: AtomicBool::new(true), ready: self.ready.clone() });
+        let slot = Slot { host, process, name, future: Some(future), waker };
         tasks.slots.insert(id, slot);
         lock(&self.ready).push(id);
     }
@@ -95,10 +82,7 @@ impl Executor {
             assert!(
                 polls < POLLS_PER_MOMENT_MAX,
                 "tasks wake each other without end; one of them is `{}`",
-                lock(&self.tasks)
-                    .slots
-                    .get(&id)
-                    .map_or("", |slot| slot.name),
+                lock(&self.tasks).slots.get(&id).map_or("", |slot| slot.name),
             );
             waker.queued.store(false, Ordering::Relaxed);
             let std_waker = Waker::from(waker);
@@ -182,9 +166,7 @@ impl Executor {
             .filter(|(_, slot)| ended(slot.host, slot.process))
             .map(|(id, _)| *id)
             .collect();
-        ids.iter()
-            .filter_map(|id| tasks.slots.remove(id)?.future)
-            .collect()
+        ids.iter().filter_map(|id| tasks.slots.remove(id)?.future).collect()
     }
 
     /// Lets a paused host's ready tasks run.

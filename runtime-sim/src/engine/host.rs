@@ -65,9 +65,7 @@ impl Host {
     pub(super) fn listener_for(&mut self, at: SocketAddr) -> Option<&mut Listening> {
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
         let any_v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), at.port());
-        let key = [at, any, any_v6]
-            .into_iter()
-            .find(|key| self.listeners.contains_key(key))?;
+        let key = [at, any, any_v6].into_iter().find(|key| self.listeners.contains_key(key))?;
         self.listeners.get_mut(&key)
     }
 

@@ -72,12 +72,7 @@ impl Engine {
             executor: Executor::new(Random::new(seed, "", "schedule")),
             start: START,
         };
-        Self {
-            shared: Arc::new(shared),
-            outfits: Vec::new(),
-            api,
-            seed,
-        }
+        Self { shared: Arc::new(shared), outfits: Vec::new(), api, seed }
     }
 
     /// Adds a host. Nothing runs on it yet.
@@ -99,12 +94,7 @@ impl Engine {
         state.hosts[host].processes.insert(process, name.to_owned());
         state.event(host, format_args!("start {name}"));
         drop(state);
-        let doors = Arc::new(Doors {
-            shared: self.shared.clone(),
-            host,
-            process,
-            role,
-        });
+        let doors = Arc::new(Doors { shared: self.shared.clone(), host, process, role });
         let outfit = &self.outfits[host];
         Runtime {
             clock: doors.clone(),
@@ -136,9 +126,7 @@ impl Engine {
     pub fn run_while(&self, until: Timestamp, mut go_on: impl FnMut() -> bool) -> bool {
         loop {
             let shared = &self.shared;
-            shared
-                .executor
-                .run_ready(|host| lock(&shared.state).hosts[host].paused);
+            shared.executor.run_ready(|host| lock(&shared.state).hosts[host].paused);
             if !go_on() {
                 return true;
             }
@@ -174,11 +162,7 @@ impl Engine {
         });
         let mut panicked = None;
         self.run_while(until, || {
-            panicked = self
-                .panics()
-                .into_iter()
-                .skip(panics)
-                .find(|p| p.task == "block_on");
+            panicked = self.panics().into_iter().skip(panics).find(|p| p.task == "block_on");
             panicked.is_none() && lock(&result).is_none()
         });
         if let Some(Panicked { message, .. }) = panicked {
@@ -324,8 +308,6 @@ impl Drop for Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("now", &self.now())
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("now", &self.now()).finish_non_exhaustive()
     }
 }

@@ -89,22 +89,13 @@ impl State {
     pub(super) fn fire(&mut self, event: Event) {
         match event {
             Event::Wake(waker) => waker.wake(),
-            Event::Arrive {
-                connection,
-                from,
-                number,
-                segment,
-            } => self.arrive(connection, from, number, segment),
-            Event::GiveUp {
-                connection,
-                from,
-                since,
-            } => self.give_up(connection, from, since),
-            Event::Probe {
-                connection,
-                end,
-                silent_since,
-            } => self.probe(connection, end, silent_since),
+            Event::Arrive { connection, from, number, segment } => {
+                self.arrive(connection, from, number, segment)
+            }
+            Event::GiveUp { connection, from, since } => self.give_up(connection, from, since),
+            Event::Probe { connection, end, silent_since } => {
+                self.probe(connection, end, silent_since)
+            }
             Event::Unreachable { connection } => {
                 self.fail(connection, 0, std::io::ErrorKind::HostUnreachable);
                 // Who connected may have given up before.
@@ -114,10 +105,7 @@ impl State {
     }
 
     pub(super) fn link(&self, a: HostId, b: HostId) -> Link {
-        self.links
-            .get(&(a, b))
-            .copied()
-            .unwrap_or(self.default_link)
+        self.links.get(&(a, b)).copied().unwrap_or(self.default_link)
     }
 
     /// Whether what `a` sends to `b` now is lost.

@@ -180,17 +180,8 @@ impl Listener for Socket {
             };
             let [peer, local] = [connection.ends[0].address, connection.ends[1].address];
             let original_dst = connection.original_dst.filter(|_| self.transparent);
-            let io = Stream {
-                shared: self.shared.clone(),
-                connection: id,
-                end: 1,
-            };
-            Poll::Ready(Ok(Connection {
-                io: Box::new(io),
-                peer,
-                local,
-                original_dst,
-            }))
+            let io = Stream { shared: self.shared.clone(), connection: id, end: 1 };
+            Poll::Ready(Ok(Connection { io: Box::new(io), peer, local, original_dst }))
         }))
     }
 
@@ -203,9 +194,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         let listeners = &mut state.hosts[self.host].listeners;
-        if listeners
-            .get(&self.at)
-            .is_some_and(|listener| listener.id == self.id)
+        if listeners.get(&self.at).is_some_and(|listener| listener.id == self.id)
             && let Some(listener) = listeners.remove(&self.at)
         {
             state.reset_pending(listener.pending);

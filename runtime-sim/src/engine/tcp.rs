@@ -157,11 +157,7 @@ impl State {
         self.next_connection += 1;
         let id = self.next_connection;
         let now = self.agenda.now();
-        let give_up = Event::GiveUp {
-            connection: id,
-            from: 0,
-            since: now,
-        };
+        let give_up = Event::GiveUp { connection: id, from: 0, since: now };
         let syn_timer = Some(self.agenda.plan(now + SYN_TIMEOUT, give_up));
         let connection = Connection {
             ends,
@@ -204,12 +200,7 @@ impl State {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.pipes[from].travelling += 1;
         }
-        let event = Event::Arrive {
-            connection: id,
-            from,
-            number,
-            segment,
-        };
+        let event = Event::Arrive { connection: id, from, number, segment };
         self.agenda.plan(at, event);
     }
 
@@ -235,11 +226,7 @@ impl State {
             Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(SEND_TIMEOUT),
             None => SEND_TIMEOUT,
         };
-        let event = Event::GiveUp {
-            connection: id,
-            from,
-            since: now,
-        };
+        let event = Event::GiveUp { connection: id, from, since: now };
         self.agenda.plan(now + patience, event);
     }
 
@@ -491,13 +478,8 @@ impl State {
             return;
         };
         let interval = u64::try_from(interval.as_nanos()).unwrap_or(SEND_TIMEOUT);
-        let event = Event::Probe {
-            connection: id,
-            end,
-            silent_since,
-        };
-        self.agenda
-            .plan(self.agenda.now() + interval.max(MILLISECOND), event);
+        let event = Event::Probe { connection: id, end, silent_since };
+        self.agenda.plan(self.agenda.now() + interval.max(MILLISECOND), event);
     }
 
     /// A program lets go of an end, or its process died.

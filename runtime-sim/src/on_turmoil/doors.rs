@@ -127,11 +127,9 @@ impl Doors {
             topology.route(self.host.ip, self.role, to, |bound| draw.below(bound))
         };
         let (target, original_dst) = match route {
-            Route::To {
-                host,
-                target,
-                original_dst,
-            } => (self.own_loopback(host, target), original_dst),
+            Route::To { host, target, original_dst } => {
+                (self.own_loopback(host, target), original_dst)
+            }
             Route::Refused => return Err(ErrorKind::ConnectionRefused.into()),
             Route::Nowhere => {
                 tokio::time::sleep(UNREACHABLE_AFTER).await;
@@ -208,10 +206,7 @@ impl Doors {
                 }
             }),
         );
-        Ok(Box::new(Socket {
-            accepting: tokio::sync::Mutex::new(accepting),
-            local,
-        }))
+        Ok(Box::new(Socket { accepting: tokio::sync::Mutex::new(accepting), local }))
     }
 
     /// Waits for the other end to tell where it was going.

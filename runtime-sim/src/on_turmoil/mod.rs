@@ -118,13 +118,7 @@ impl Turmoil {
             announcement: Notify::new(),
             elapsed_nanos: AtomicU64::new(0),
         };
-        Self {
-            sim,
-            shared: Arc::new(shared),
-            hosts: Vec::new(),
-            api,
-            seed,
-        }
+        Self { sim, shared: Arc::new(shared), hosts: Vec::new(), api, seed }
     }
 
     /// Adds a host and returns its number. Nothing runs on it yet.
@@ -132,10 +126,7 @@ impl Turmoil {
     /// # Panics
     /// At more than [`HOSTS_MAX`] hosts.
     pub fn add_host(&mut self, spec: HostSpec) -> usize {
-        assert!(
-            self.hosts.len() < HOSTS_MAX,
-            "turmoil takes {HOSTS_MAX} hosts"
-        );
+        assert!(self.hosts.len() < HOSTS_MAX, "turmoil takes {HOSTS_MAX} hosts");
         lock(&self.shared.topology).add_host(&spec);
         let host = Arc::new(Host {
             name: spec.name.as_str().into(),
@@ -165,19 +156,12 @@ impl Turmoil {
         let mut work = lock(&here.work);
         work.next_process += 1;
         let process = work.next_process;
-        let started = Process {
-            name: name.to_owned(),
-            tasks: Vec::new(),
-        };
+        let started = Process { name: name.to_owned(), tasks: Vec::new() };
         work.processes.insert(process, started);
         drop(work);
         self.note(host, format_args!("start {name}"));
-        let doors = Arc::new(Doors {
-            shared: self.shared.clone(),
-            host: here.clone(),
-            process,
-            role,
-        });
+        let doors =
+            Arc::new(Doors { shared: self.shared.clone(), host: here.clone(), process, role });
         Runtime {
             clock: doors.clone(),
             net: doors.clone(),
@@ -238,10 +222,7 @@ impl Turmoil {
         let before = lock(&shared.panics).len();
         let panicked = || {
             let panics = lock(&shared.panics);
-            let ours = panics
-                .iter()
-                .skip(before)
-                .find(|panic| panic.task == "block_on");
+            let ours = panics.iter().skip(before).find(|panic| panic.task == "block_on");
             ours.cloned()
         };
         runtime.spawn("block_on", {
@@ -270,10 +251,8 @@ impl Turmoil {
         }
         let mut work = lock(&self.hosts[host].work);
         let chosen = |known: &str| crash == Crash::Power || process.is_none_or(|p| p == known);
-        let ended: BTreeMap<_, _> = work
-            .processes
-            .extract_if(.., |_, process| chosen(&process.name))
-            .collect();
+        let ended: BTreeMap<_, _> =
+            work.processes.extract_if(.., |_, process| chosen(&process.name)).collect();
         let (dropped, kept) = work
             .queue
             .drain(..)
@@ -340,18 +319,12 @@ impl Host {
     /// Starts what is queued. Called where turmoil knows that this host runs.
     fn start_tasks(&self, shared: &Arc<Shared>) {
         let mut work = lock(&self.work);
-        let Work {
-            queue, processes, ..
-        } = &mut *work;
+        let Work { queue, processes, .. } = &mut *work;
         for (process, name, future) in queue.drain(..) {
             let Some(process) = processes.get_mut(&process) else {
                 continue;
             };
-            let guarded = Guarded {
-                name,
-                future: Some(future),
-                shared: shared.clone(),
-            };
+            let guarded = Guarded { name, future: Some(future), shared: shared.clone() };
             process.tasks.retain(|task| !task.is_finished());
             process.tasks.push(tokio::spawn(guarded).abort_handle());
         }
@@ -393,8 +366,6 @@ impl Future for Guarded {
 
 impl std::fmt::Debug for Turmoil {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Turmoil")
-            .field("now", &self.now())
-            .finish_non_exhaustive()
+        f.debug_struct("Turmoil").field("now", &self.now()).finish_non_exhaustive()
     }
 }

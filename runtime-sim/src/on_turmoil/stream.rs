@@ -36,9 +36,7 @@ impl AsyncRead for Stream {
         let bytes = &buffer.filled()[before..];
         if polled.is_ready() && !bytes.is_empty() {
             let shared = &self.shared;
-            shared
-                .trace
-                .bytes(now(shared), &self.host, self.number, 0, bytes);
+            shared.trace.bytes(now(shared), &self.host, self.number, 0, bytes);
             let tap = lock(&shared.tap).clone();
             if let Some(tap) = tap {
                 tap(&self.host, self.between_hosts, bytes);

@@ -52,11 +52,7 @@ pub(super) struct PodPlan {
 pub(super) fn plan(deployments: &[Deployment], objects: &[Object]) -> Result<Vec<PodPlan>, String> {
     let mut pods = Vec::new();
     for deployment in deployments {
-        let replicas = deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1);
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         for index in 0..replicas {
             let number = pods.len() as u32 + 1;
             let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 1, 0, 0)) + number);
@@ -76,15 +72,9 @@ fn plan_pod(
     let fault = |what: &str| format!("deployment {name}: {what}");
     let template = deployment.spec.as_ref().map(|spec| &spec.template);
     let template = template.ok_or_else(|| fault("has no spec"))?;
-    let spec = template
-        .spec
-        .as_ref()
-        .ok_or_else(|| fault("its template has no spec"))?;
+    let spec = template.spec.as_ref().ok_or_else(|| fault("its template has no spec"))?;
     let meta = template.metadata.clone().unwrap_or_default();
-    let container = spec
-        .containers
-        .first()
-        .ok_or_else(|| fault("has no container"))?;
+    let container = spec.containers.first().ok_or_else(|| fault("has no container"))?;
     let image = container.image.as_deref().unwrap_or_default();
     let program = Program::of_image(image).ok_or_else(|| {
         fault(&format!(
@@ -96,34 +86,23 @@ fn plan_pod(
     let port = port.and_then(|port| u16::try_from(port.container_port).ok());
     let variable = |name: &str| {
         let variables = container.env.iter().flatten();
-        variables
-            .filter(|v| v.name == name)
-            .find_map(|v| v.value.as_deref())
+        variables.filter(|v| v.name == name).find_map(|v| v.value.as_deref())
     };
     let latency = variable("LATENCY").map(Span::read).transpose();
     let namespace = deployment.metadata.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let annotations = meta.annotations.unwrap_or_default();
-    let pre_stop = container
-        .lifecycle
-        .as_ref()
-        .and_then(|l| l.pre_stop.as_ref()?.sleep.as_ref());
+    let pre_stop = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()?.sleep.as_ref());
     let pre_stop = pre_stop.and_then(|sleep| u64::try_from(sleep.seconds).ok());
     Ok(PodPlan {
         pre_stop: Duration::from_secs(pre_stop.unwrap_or(0)),
         name: format!("{name}-{index}").into(),
         ip,
-        account: spec
-            .service_account_name
-            .clone()
-            .unwrap_or_else(|| "default".to_owned()),
+        account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
         meshed: is_injected(&annotations, &namespace, objects),
         program,
         port: port.unwrap_or(80),
-        latency: latency
-            .map_err(|error| fault(&error))?
-            .unwrap_or_default()
-            .0,
+        latency: latency.map_err(|error| fault(&error))?.unwrap_or_default().0,
         deployment: name,
         labels: meta.labels.unwrap_or_default(),
         annotations,
@@ -175,9 +154,7 @@ impl PodPlan {
         let status = PodStatus {
             phase: Some("Running".to_owned()),
             pod_ip: Some(self.ip.to_string()),
-            pod_ips: Some(vec![PodIP {
-                ip: self.ip.to_string(),
-            }]),
+            pod_ips: Some(vec![PodIP { ip: self.ip.to_string() }]),
             conditions: Some(vec![ready]),
             ..PodStatus::default()
         };
@@ -200,10 +177,7 @@ impl PodPlan {
     }
 
     fn is_selected(&self, service: &Service) -> bool {
-        let selector = service
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.selector.as_ref());
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         selector.is_some_and(|selector| {
             let has = |(key, value): (&String, &String)| self.labels.get(key) == Some(value);
             service.metadata.namespace.as_ref() == Some(&self.namespace)
@@ -214,11 +188,7 @@ impl PodPlan {
 
     /// The port that a service's port means here.
     fn target(&self, port: &ServicePort) -> Option<u16> {
-        let declared = || {
-            self.containers
-                .iter()
-                .flat_map(|c| c.ports.iter().flatten())
-        };
+        let declared = || self.containers.iter().flat_map(|c| c.ports.iter().flatten());
         let number = match &port.target_port {
             None => port.port,
             Some(IntOrString::Int(number)) => *number,
@@ -277,16 +247,10 @@ pub(super) fn sync_endpoints<'a>(
         let Object::Service(service) = object else {
             continue;
         };
-        let selected: Vec<_> = pods
-            .clone()
-            .filter(|pod| pod.is_selected(&service))
-            .collect();
+        let selected: Vec<_> = pods.clone().filter(|pod| pod.is_selected(&service)).collect();
         api.apply(endpoint_slice(&service, &selected));
         let spec = service.spec.clone().unwrap_or_default();
-        let address = spec
-            .cluster_ip
-            .as_deref()
-            .and_then(|ip| ip.parse::<IpAddr>().ok());
+        let address = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
         let (name, namespace) = names(&service);
         let answer = match address {
             Some(address) => vec![address],

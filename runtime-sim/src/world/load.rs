@@ -62,8 +62,7 @@ impl Load {
                     }
                     self.runtime.clock.sleep_until(at).await;
                     let load = self.clone();
-                    self.runtime
-                        .spawn("request", async move { load.request().await });
+                    self.runtime.spawn("request", async move { load.request().await });
                     at = at + interval;
                 }
             }),
@@ -75,9 +74,7 @@ impl Load {
                         load.runtime.clock.sleep_until(start).await;
                         while load.runtime.now() < stop && take_one(&left) {
                             load.request().await;
-                            load.runtime
-                                .sleep(think.0.max(Duration::from_millis(1)))
-                                .await;
+                            load.runtime.sleep(think.0.max(Duration::from_millis(1))).await;
                         }
                     });
                 }
@@ -87,11 +84,7 @@ impl Load {
 
     async fn request(&self) {
         let number = self.record.begin(&self.name, self.runtime.now());
-        let result = match self
-            .runtime
-            .timeout(self.timeout, self.exchange(number))
-            .await
-        {
+        let result = match self.runtime.timeout(self.timeout, self.exchange(number)).await {
             Ok(result) => result,
             Err(_) => Err("timed out".to_owned()),
         };
@@ -110,12 +103,7 @@ impl Load {
     async fn connect(&self) -> Result<BoxIo, String> {
         let fail = |error: std::io::Error| format!("connect: {error}");
         let authority: Authority = self.to.parse().map_err(|error| format!("{error}"))?;
-        let addresses = self
-            .runtime
-            .net
-            .resolve(authority.host())
-            .await
-            .map_err(fail)?;
+        let addresses = self.runtime.net.resolve(authority.host()).await.map_err(fail)?;
         let port = authority.port_u16().unwrap_or(80);
         let at = SocketAddr::new(addresses[0], port);
         let connecting = self.runtime.net.connect(at, TcpOptions::default());
@@ -127,16 +115,12 @@ impl Load {
             http::Version::HTTP_2 => format!("http://{}/work", self.to),
             _ => "/work".to_owned(),
         };
-        let mut request = http::Request::post(uri)
-            .version(version)
-            .header(NUMBER_HEADER, number);
+        let mut request = http::Request::post(uri).version(version).header(NUMBER_HEADER, number);
         if version != http::Version::HTTP_2 {
             request = request.header(http::header::HOST, &*self.to);
         }
         let body = Body::from(format!("{MARKER} {number}"));
-        request
-            .body(body)
-            .expect("the parts are valid: a scenario's `to` was parsed")
+        request.body(body).expect("the parts are valid: a scenario's `to` was parsed")
     }
 
     async fn http1(&self, number: u64) -> Result<u16, String> {

@@ -78,19 +78,10 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
     let services = [("DESTINATION", 8086), ("POLICY", 8090), ("IDENTITY", 8080)];
     for (service, port) in services {
         let account = format!("linkerd-{}", service.to_ascii_lowercase());
-        set(
-            &format!("{service}_SVC_ADDR"),
-            format!("{CONTROLLER_IP}:{port}"),
-        );
-        set(
-            &format!("{service}_SVC_NAME"),
-            identity(&account, CONTROL_NAMESPACE),
-        );
+        set(&format!("{service}_SVC_ADDR"), format!("{CONTROLLER_IP}:{port}"));
+        set(&format!("{service}_SVC_NAME"), identity(&account, CONTROL_NAMESPACE));
     }
-    set(
-        "IDENTITY_LOCAL_NAME",
-        identity(&pod.account, &pod.namespace),
-    );
+    set("IDENTITY_LOCAL_NAME", identity(&pod.account, &pod.namespace));
     set("IDENTITY_TRUST_ANCHORS", trust_anchors.to_owned());
     set("IDENTITY_TOKEN_FILE", TOKEN_FILE.to_owned());
     set("DESTINATION_CONTEXT", workload.clone());

@@ -118,13 +118,12 @@ impl<S: Simulator> World<S> {
 
     fn watch_for_plaintext(&self) {
         let record = self.record.clone();
-        self.simulator
-            .set_tap(Arc::new(move |_host, between_hosts, bytes| {
-                let marker = programs::MARKER.as_bytes();
-                if between_hosts && bytes.windows(marker.len()).any(|window| window == marker) {
-                    record.saw_plaintext();
-                }
-            }));
+        self.simulator.set_tap(Arc::new(move |_host, between_hosts, bytes| {
+            let marker = programs::MARKER.as_bytes();
+            if between_hosts && bytes.windows(marker.len()).any(|window| window == marker) {
+                record.saw_plaintext();
+            }
+        }));
     }
 
     fn sync_endpoints(&self) {
@@ -133,9 +132,7 @@ impl<S: Simulator> World<S> {
     }
 
     fn start_controller(&mut self) {
-        let runtime = self
-            .simulator
-            .start(self.controller, mesh::CONTROLLER, Role::Proxy);
+        let runtime = self.simulator.start(self.controller, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
         self.controller_drain = Some(signal);
         mesh::start_controller(&runtime, watch);
@@ -192,26 +189,18 @@ impl<S: Simulator> World<S> {
     /// Does what a fault does. Tells when a deleted pod is to be stopped.
     fn begin(&mut self, action: &Action) -> Result<Option<(Arc<str>, Timestamp)>, String> {
         match action {
-            Action::Crash {
-                target,
-                how,
-                process,
-            } => self.crash(target, *how, process.as_deref()),
+            Action::Crash { target, how, process } => self.crash(target, *how, process.as_deref()),
             Action::Restart { target } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, true)?,
             Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true),
             Action::Slow { target, by } => self.behave(target, |b| b.set_slow(by.0)),
-            Action::Errors {
-                target,
-                status,
-                rate,
-            } => self.behave(target, |b| b.set_errors(Some((*status, *rate)))),
+            Action::Errors { target, status, rate } => {
+                self.behave(target, |b| b.set_errors(Some((*status, *rate))))
+            }
             Action::Apply { manifest } => self.apply(manifest)?,
-            Action::Delete {
-                object,
-                name,
-                namespace,
-            } => return self.delete(object, name, namespace),
+            Action::Delete { object, name, namespace } => {
+                return self.delete(object, name, namespace);
+            }
         }
         Ok(None)
     }
@@ -230,9 +219,7 @@ impl<S: Simulator> World<S> {
     }
 
     fn host(&self, target: &str) -> usize {
-        self.pods
-            .get(target)
-            .map_or(self.controller, |pod| pod.host)
+        self.pods.get(target).map_or(self.controller, |pod| pod.host)
     }
 
     fn crash(&mut self, target: &str, how: CrashKind, process: Option<&str>) {
@@ -302,11 +289,7 @@ impl<S: Simulator> World<S> {
             Some(pod) => pod.plan.namespace.clone(),
             None => namespace.to_owned(),
         };
-        let name_of = ObjectRef {
-            kind,
-            namespace,
-            name: name.to_owned(),
-        };
+        let name_of = ObjectRef { kind, namespace, name: name.to_owned() };
         let Some(pod) = self.pods.get_mut(name).filter(|_| kind == Kind::Pod) else {
             return match self.api.delete(&name_of) {
                 true => Ok(None),
@@ -314,10 +297,7 @@ impl<S: Simulator> World<S> {
             };
         };
         pod.listed = false;
-        let stops = (
-            pod.plan.name.clone(),
-            self.simulator.now() + pod.plan.pre_stop,
-        );
+        let stops = (pod.plan.name.clone(), self.simulator.now() + pod.plan.pre_stop);
         self.sync_endpoints();
         self.api.delete(&name_of);
         Ok(Some(stops))

@@ -28,36 +28,22 @@ pub fn judge(expectation: &Expectation, entries: &Entries) -> Judgement {
                 .count() as u64;
             (answered >= *at_least, format!("{answered}"))
         }
-        Expectation::SuccessRate {
-            workload,
-            at_least,
-            window,
-        } => success_rate(entries, workload, *at_least, *window),
-        Expectation::Failures {
-            workload,
-            at_most,
-            window,
-        } => failures(entries, workload, *at_most, *window),
-        Expectation::Conserved {
-            workload,
-            executions_at_most,
-        } => conserved(entries, workload, *executions_at_most),
-        Expectation::LoadShare {
-            workload,
-            pod,
-            at_least,
-            at_most,
-            window,
-        } => {
+        Expectation::SuccessRate { workload, at_least, window } => {
+            success_rate(entries, workload, *at_least, *window)
+        }
+        Expectation::Failures { workload, at_most, window } => {
+            failures(entries, workload, *at_most, *window)
+        }
+        Expectation::Conserved { workload, executions_at_most } => {
+            conserved(entries, workload, *executions_at_most)
+        }
+        Expectation::LoadShare { workload, pod, at_least, at_most, window } => {
             let bounds = (at_least.unwrap_or(0.0), at_most.unwrap_or(1.0));
             load_share(entries, workload, pod, bounds, *window)
         }
-        Expectation::Latency {
-            workload,
-            quantile,
-            at_most,
-            window,
-        } => latency(entries, workload, *quantile, at_most.0, *window),
+        Expectation::Latency { workload, quantile, at_most, window } => {
+            latency(entries, workload, *quantile, at_most.0, *window)
+        }
         Expectation::NoPlaintext {} => {
             let seen = entries.plaintext;
             (seen == 0, format!("{seen} deliveries with the marker"))
@@ -75,11 +61,7 @@ pub fn judge(expectation: &Expectation, entries: &Entries) -> Judgement {
             (count == 0, found)
         }
     };
-    Judgement {
-        expected: expectation.to_string(),
-        holds,
-        found,
-    }
+    Judgement { expected: expectation.to_string(), holds, found }
 }
 
 fn of<'a>(
@@ -103,9 +85,7 @@ fn success_rate(
     window: Window,
 ) -> (bool, String) {
     let total = of(entries, workload, window).count();
-    let succeeded = of(entries, workload, window)
-        .filter(|r| r.succeeded())
-        .count();
+    let succeeded = of(entries, workload, window).filter(|r| r.succeeded()).count();
     let rate = succeeded as f64 / total.max(1) as f64;
     // A window without requests shows nothing.
     let holds = total > 0 && rate >= at_least;
@@ -115,14 +95,9 @@ fn success_rate(
 
 fn failures(entries: &Entries, workload: &str, at_most: u64, window: Window) -> (bool, String) {
     let total = of(entries, workload, window).count();
-    let failed = of(entries, workload, window)
-        .filter(|r| !r.succeeded())
-        .count() as u64;
+    let failed = of(entries, workload, window).filter(|r| !r.succeeded()).count() as u64;
     let causes = causes(entries, workload, window);
-    (
-        total > 0 && failed <= at_most,
-        format!("{failed} of {total}{causes}"),
-    )
+    (total > 0 && failed <= at_most, format!("{failed} of {total}{causes}"))
 }
 
 /// What went wrong, most frequent first.
@@ -138,10 +113,7 @@ fn causes(entries: &Entries, workload: &str, window: Window) -> String {
     }
     let mut causes: Vec<_> = causes.into_iter().collect();
     causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let texts = causes
-        .iter()
-        .take(3)
-        .map(|(cause, count)| format!("{count}x {cause}"));
+    let texts = causes.iter().take(3).map(|(cause, count)| format!("{count}x {cause}"));
     match causes.is_empty() {
         true => String::new(),
         false => format!(": {}", texts.collect::<Vec<_>>().join(", ")),
@@ -155,10 +127,7 @@ fn conserved(entries: &Entries, workload: &str, executions_at_most: u64) -> (boo
     }
     let executed = |number: &u64| executed.get(number).copied().unwrap_or(0);
     let (mut open, mut often, mut never) = (0, 0, 0);
-    let ours = entries
-        .requests
-        .iter()
-        .filter(|(_, r)| *r.workload == *workload);
+    let ours = entries.requests.iter().filter(|(_, r)| *r.workload == *workload);
     for (number, request) in ours {
         open += u64::from(request.end.is_none());
         often += u64::from(executed(number) > executions_at_most);
@@ -184,12 +153,7 @@ fn load_share(
         contains(window, e.at) && request.is_some_and(|r| *r.workload == *workload)
     };
     let all = entries.executions.iter().filter(ours).count();
-    let here = entries
-        .executions
-        .iter()
-        .filter(ours)
-        .filter(|e| *e.pod == *pod)
-        .count();
+    let here = entries.executions.iter().filter(ours).filter(|e| *e.pod == *pod).count();
     let share = here as f64 / all.max(1) as f64;
     let holds = all > 0 && (at_least..=at_most).contains(&share);
     (holds, format!("{share:.4} ({here} of {all})"))
@@ -227,10 +191,7 @@ mod tests {
     }
 
     fn conserved() -> Expectation {
-        Expectation::Conserved {
-            workload: "w".to_owned(),
-            executions_at_most: 1,
-        }
+        Expectation::Conserved { workload: "w".to_owned(), executions_at_most: 1 }
     }
 
     #[test]

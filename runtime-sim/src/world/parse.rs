@@ -107,22 +107,13 @@ pub fn read(file: &str, text: &str) -> Result<Scenario, Vec<Problem>> {
     };
     let Some(document) = scenario else {
         if problems.is_empty() {
-            let part = Part {
-                file,
-                number: 1,
-                first_line: 0,
-                text,
-            };
+            let part = Part { file, number: 1, first_line: 0, text };
             problems.push(part.problem("no Scenario in this file"));
         }
         return Err(problems);
     };
-    let scenario = Scenario {
-        name: document.metadata.name,
-        spec: document.spec,
-        objects,
-        deployments,
-    };
+    let scenario =
+        Scenario { name: document.metadata.name, spec: document.spec, objects, deployments };
     problems.extend(check(file, text, &scenario));
     match problems.is_empty() {
         true => Ok(scenario),
@@ -174,9 +165,7 @@ impl Part<'_> {
                 let leaf = path.rsplit('.').next().unwrap_or_default();
                 let mut problem = self.problem("is not a field of a Deployment");
                 let line = self.text.lines().position(|line| {
-                    line.trim_start()
-                        .trim_start_matches("- ")
-                        .starts_with(&format!("{leaf}:"))
+                    line.trim_start().trim_start_matches("- ").starts_with(&format!("{leaf}:"))
                 });
                 problem.line = self.first_line + line.unwrap_or(0) + 1;
                 problem.field = path.replace(".?", "");
@@ -188,9 +177,7 @@ impl Part<'_> {
 
     fn yaml(&self, error: &serde_yaml_ng::Error) -> Problem {
         let text = error.to_string();
-        let text = text
-            .rsplit_once(" at line ")
-            .map_or(text.as_str(), |(text, _)| text);
+        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         let is_path = |text: &str| !text.is_empty() && !text.contains([' ', '`']);
         let (field, fault) = match text.split_once(": ") {
             Some((field, fault)) if is_path(field) => (field, fault),
@@ -226,21 +213,14 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Vec<Problem> {
     let mut deployments = BTreeSet::new();
     for deployment in &scenario.deployments {
         let name = deployment.metadata.name.clone().unwrap_or_default();
-        let replicas = deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1);
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         pods.extend((0..replicas).map(|index| format!("{name}-{index}")));
         deployments.insert(name);
     }
     let workloads: BTreeSet<_> = spec.workloads.iter().map(|w| w.name.clone()).collect();
     let mut ask = |known: &BTreeSet<String>, name: &str, field: String, what: &str| {
         if !known.contains(name) {
-            let line = text
-                .lines()
-                .position(|line| line.contains(name))
-                .unwrap_or(0);
+            let line = text.lines().position(|line| line.contains(name)).unwrap_or(0);
             let known: Vec<_> = known.iter().map(String::as_str).collect();
             problems.push(Problem {
                 file: file.to_owned(),
@@ -304,8 +284,5 @@ fn subjects(expectation: &Expectation) -> (Option<&str>, Option<&str>) {
 
 /// The kind of a name, such as `Server`.
 pub(super) fn kind(name: &str) -> Option<Kind> {
-    Kind::ALL
-        .iter()
-        .copied()
-        .find(|kind| kind.to_string() == name)
+    Kind::ALL.iter().copied().find(|kind| kind.to_string() == name)
 }

@@ -69,12 +69,7 @@ struct Conduct {
 
 impl Behaviour {
     pub(super) fn new(latency: Duration, draw: Random) -> Self {
-        Self(Arc::new(Mutex::new(Conduct {
-            latency,
-            slow: Duration::ZERO,
-            errors: None,
-            draw,
-        })))
+        Self(Arc::new(Mutex::new(Conduct { latency, slow: Duration::ZERO, errors: None, draw })))
     }
 
     pub(super) fn set_slow(&self, by: Duration) {
@@ -163,9 +158,7 @@ impl Server {
     async fn serve_lines(self, connection: Connection, greets: bool) -> std::io::Result<()> {
         let (read, mut write) = tokio::io::split(connection.io);
         if greets {
-            write
-                .write_all(format!("hello {MARKER}\n").as_bytes())
-                .await?;
+            write.write_all(format!("hello {MARKER}\n").as_bytes()).await?;
         }
         let mut lines = BufReader::new(read.take(LINE_BYTES_MAX));
         let mut line = String::new();
@@ -177,9 +170,7 @@ impl Server {
             if status != 200 {
                 break;
             }
-            write
-                .write_all(format!("{} {line}", self.pod).as_bytes())
-                .await?;
+            write.write_all(format!("{} {line}", self.pod).as_bytes()).await?;
             line.clear();
             lines.get_mut().set_limit(LINE_BYTES_MAX);
         }
@@ -193,9 +184,7 @@ impl Service for Server {
         Box::pin(async move {
             let number = request.headers().get(NUMBER_HEADER);
             let number = number.and_then(|value| value.to_str().ok()?.parse().ok());
-            server
-                .record
-                .execute(server.runtime.now(), &server.pod, number);
+            server.record.execute(server.runtime.now(), &server.pod, number);
             let body = request.into_body().read_to_end(BODY_BYTES_MAX).await;
             let (mut status, latency) = server.behaviour.next();
             server.runtime.sleep(latency).await;

@@ -64,11 +64,7 @@ impl Record {
     pub fn begin(&self, workload: &Arc<str>, now: Timestamp) -> u64 {
         let mut entries = lock(&self.0);
         let number = entries.requests.len() as u64 + 1;
-        let request = Request {
-            workload: workload.clone(),
-            began: now,
-            end: None,
-        };
+        let request = Request { workload: workload.clone(), began: now, end: None };
         entries.requests.insert(number, request);
         number
     }
@@ -96,11 +92,7 @@ impl Record {
     /// Requests that have not ended.
     pub fn under_way(&self) -> usize {
         let entries = lock(&self.0);
-        entries
-            .requests
-            .values()
-            .filter(|request| request.end.is_none())
-            .count()
+        entries.requests.values().filter(|request| request.end.is_none()).count()
     }
 
     /// What is recorded so far.

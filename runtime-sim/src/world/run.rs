@@ -106,10 +106,7 @@ pub fn run(
     REHEARSED.call_once(rehearse);
     let run = || run_here(scenario, seed, engine, keep_lines);
     let (report, draws) = system_random::seeded(seed, run);
-    report.map(|report| Report {
-        system_draws: draws,
-        ..report
-    })
+    report.map(|report| Report { system_draws: draws, ..report })
 }
 
 /// Makes what a process makes once. Some dependencies (x509-parser) build tables on first use, whose
@@ -135,23 +132,11 @@ fn run_here(
     match engine {
         EngineKind::Des => {
             let simulator = Engine::new(seed, trace.clone(), api.clone());
-            play(
-                scenario,
-                seed,
-                engine,
-                World::new(scenario, seed, simulator, api)?,
-                &trace,
-            )
+            play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
         }
         EngineKind::Turmoil => {
             let simulator = Turmoil::new(seed, trace.clone(), api.clone());
-            play(
-                scenario,
-                seed,
-                engine,
-                World::new(scenario, seed, simulator, api)?,
-                &trace,
-            )
+            play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
         }
     }
 }
@@ -218,9 +203,7 @@ fn play<S: Simulator>(
     world.simulator.run_while(end, &mut || true);
     let record = world.record.clone();
     let linger = end + LINGER;
-    world
-        .simulator
-        .run_while(linger, &mut || record.under_way() > 0);
+    world.simulator.run_while(linger, &mut || record.under_way() > 0);
     let panics = world.simulator.panics().into_iter();
     troubles.extend(panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message)));
     Ok(report(scenario, seed, engine, &world, trace, troubles))
@@ -272,10 +255,7 @@ fn report<S: Simulator>(
 }
 
 fn figures(entries: &Entries, workload: &str) -> WorkloadFigures {
-    let requests = entries
-        .requests
-        .values()
-        .filter(|r| *r.workload == *workload);
+    let requests = entries.requests.values().filter(|r| *r.workload == *workload);
     let successes = requests.clone().filter(|request| request.succeeded());
     let mut times: Vec<_> = successes.filter_map(Request::latency).collect();
     times.sort_unstable();

@@ -312,9 +312,7 @@ impl Span {
             "h" => 3_600.0,
             _ => return Err(format!("`{text}` has no unit of us, ms, s, m or h")),
         };
-        let number: f64 = number
-            .parse()
-            .map_err(|_| format!("`{text}` is no duration"))?;
+        let number: f64 = number.parse().map_err(|_| format!("`{text}` is no duration"))?;
         Duration::try_from_secs_f64(number * seconds)
             .map(Self)
             .map_err(|_| format!("`{text}` is no duration"))
@@ -357,26 +355,16 @@ impl fmt::Display for Expectation {
             Self::Requests { workload, at_least } => {
                 write!(f, "{workload}: at least {at_least} answered requests")
             }
-            Self::SuccessRate {
-                workload,
-                at_least,
-                window,
-            } => write!(f, "{workload}: success rate at least {at_least}{window}"),
-            Self::Failures {
-                workload,
-                at_most,
-                window,
-            } => write!(f, "{workload}: at most {at_most} failed requests{window}"),
+            Self::SuccessRate { workload, at_least, window } => {
+                write!(f, "{workload}: success rate at least {at_least}{window}")
+            }
+            Self::Failures { workload, at_most, window } => {
+                write!(f, "{workload}: at most {at_most} failed requests{window}")
+            }
             Self::Conserved { workload, .. } => {
                 write!(f, "{workload}: every request accounted for exactly once")
             }
-            Self::LoadShare {
-                workload,
-                pod,
-                at_least,
-                at_most,
-                window,
-            } => {
+            Self::LoadShare { workload, pod, at_least, at_most, window } => {
                 write!(f, "{workload}: load share of {pod}")?;
                 if let Some(at_least) = at_least {
                     write!(f, " at least {at_least}")?;
@@ -386,15 +374,9 @@ impl fmt::Display for Expectation {
                 }
                 write!(f, "{window}")
             }
-            Self::Latency {
-                workload,
-                quantile,
-                at_most,
-                window,
-            } => write!(
-                f,
-                "{workload}: latency quantile {quantile} at most {at_most}{window}"
-            ),
+            Self::Latency { workload, quantile, at_most, window } => {
+                write!(f, "{workload}: latency quantile {quantile} at most {at_most}{window}")
+            }
             Self::NoPlaintext {} => f.write_str("no plaintext between hosts"),
             Self::NoTraffic { pod, after } => write!(f, "no traffic to {pod} after {after}"),
         }

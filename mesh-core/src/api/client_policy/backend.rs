@@ -54,18 +54,11 @@ impl Codec for Arc<Backend> {
 }
 
 fn decode_balancer(balancer: proto::backend::BalanceP2c) -> Decoded<Dispatcher> {
-    let path = required(
-        "discovery",
-        balancer.discovery,
-        |discovery| match discovery.kind {
-            Some(discoveries::Kind::Dst(get)) => Ok(get.path),
-            None => Err(DecodeError::new("is a discovery this proxy does not know")),
-        },
-    )?;
-    Ok(Dispatcher::Balance {
-        path,
-        load: required("load", balancer.load, decode_load)?,
-    })
+    let path = required("discovery", balancer.discovery, |discovery| match discovery.kind {
+        Some(discoveries::Kind::Dst(get)) => Ok(get.path),
+        None => Err(DecodeError::new("is a discovery this proxy does not know")),
+    })?;
+    Ok(Dispatcher::Balance { path, load: required("load", balancer.load, decode_load)? })
 }
 
 fn encode_load(load: &Load) -> loads::Load {
@@ -75,19 +68,15 @@ fn encode_load(load: &Load) -> loads::Load {
             default_rtt: encode(default_rtt),
             decay: encode(decay),
         }),
-        Load::PenaltyPeakEwma {
-            default_rtt,
-            decay,
-            penalty,
-            max_retry_after,
-            penalty_decay,
-        } => loads::Load::PenaltyPeakEwma(loads::PenaltyPeakEwma {
-            default_rtt: encode(default_rtt),
-            decay: encode(decay),
-            penalty: encode(penalty),
-            max_retry_after: encode(max_retry_after),
-            penalty_decay: encode(penalty_decay),
-        }),
+        Load::PenaltyPeakEwma { default_rtt, decay, penalty, max_retry_after, penalty_decay } => {
+            loads::Load::PenaltyPeakEwma(loads::PenaltyPeakEwma {
+                default_rtt: encode(default_rtt),
+                decay: encode(decay),
+                penalty: encode(penalty),
+                max_retry_after: encode(max_retry_after),
+                penalty_decay: encode(penalty_decay),
+            })
+        }
     }
 }
 

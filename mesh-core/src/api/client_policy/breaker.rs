@@ -17,13 +17,8 @@ impl Codec for FailureAccrual {
     fn encode(&self) -> Self::Proto {
         let ejection = self
             .min_ready_endpoints
-            .map(|min_ready_endpoints| proto::EjectionConfig {
-                min_ready_endpoints,
-            });
-        proto::FailureAccrual {
-            ejection,
-            kind: self.trip.as_ref().map(encode_trip),
-        }
+            .map(|min_ready_endpoints| proto::EjectionConfig { min_ready_endpoints });
+        proto::FailureAccrual { ejection, kind: self.trip.as_ref().map(encode_trip) }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -44,13 +39,12 @@ impl Codec for FailureAccrual {
 
 fn encode_trip(trip: &Trip) -> trips::Kind {
     match trip {
-        Trip::Consecutive {
-            max_failures,
-            backoff,
-        } => trips::Kind::ConsecutiveFailures(trips::ConsecutiveFailures {
-            max_failures: *max_failures,
-            backoff: Some(backoff.encode()),
-        }),
+        Trip::Consecutive { max_failures, backoff } => {
+            trips::Kind::ConsecutiveFailures(trips::ConsecutiveFailures {
+                max_failures: *max_failures,
+                backoff: Some(backoff.encode()),
+            })
+        }
         Trip::Unified {
             success_rate_threshold,
             decay,
@@ -75,14 +69,15 @@ fn decode_consecutive(trip: trips::ConsecutiveFailures) -> Decoded<Trip> {
 }
 
 fn decode_unified(trip: trips::Unified) -> Decoded<Trip> {
-    let threshold = field(
-        "success_rate_threshold",
-        trip.success_rate_threshold,
-        |threshold| match threshold {
-            0.0..=1.0 => decode_ratio(threshold),
-            _ => Err(DecodeError::new(format!("{threshold} is not from 0 to 1"))),
-        },
-    )?;
+    let threshold =
+        field(
+            "success_rate_threshold",
+            trip.success_rate_threshold,
+            |threshold| match threshold {
+                0.0..=1.0 => decode_ratio(threshold),
+                _ => Err(DecodeError::new(format!("{threshold} is not from 0 to 1"))),
+            },
+        )?;
     let decay = optional("decay", trip.decay, decode_duration)?;
     if decay.is_none() && threshold.as_f64() > 0.0 {
         return Err(DecodeError::new("required").at("decay"));

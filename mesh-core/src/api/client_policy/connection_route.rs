@@ -72,13 +72,11 @@ impl Codec for TlsRoute {
 fn encode_sni(name: &HostMatch) -> sni::SniMatch {
     let name = match name {
         HostMatch::Exact(name) => sni::sni_match::Match::Exact(name.clone()),
-        HostMatch::Suffix(labels) => sni::sni_match::Match::Suffix(sni::sni_match::Suffix {
-            reverse_labels: labels.clone(),
-        }),
+        HostMatch::Suffix(labels) => {
+            sni::sni_match::Match::Suffix(sni::sni_match::Suffix { reverse_labels: labels.clone() })
+        }
     };
-    sni::SniMatch {
-        r#match: Some(name),
-    }
+    sni::SniMatch { r#match: Some(name) }
 }
 
 fn decode_sni(name: sni::SniMatch) -> Decoded<HostMatch> {
@@ -92,9 +90,9 @@ fn decode_sni(name: sni::SniMatch) -> Decoded<HostMatch> {
 pub(super) fn encode_opaque_filter(filter: &ConnectionFilter) -> proto::opaque_route::Filter {
     use proto::opaque_route::filter::Kind;
     let kind = match filter {
-        ConnectionFilter::Invalid(message) => Some(Kind::Invalid(Invalid {
-            message: message.clone(),
-        })),
+        ConnectionFilter::Invalid(message) => {
+            Some(Kind::Invalid(Invalid { message: message.clone() }))
+        }
         ConnectionFilter::Forbidden => Some(Kind::Forbidden(Forbidden {})),
         ConnectionFilter::Unknown => None,
     };
@@ -115,9 +113,9 @@ pub(super) fn decode_opaque_filter(
 pub(super) fn encode_tls_filter(filter: &ConnectionFilter) -> proto::tls_route::Filter {
     use proto::tls_route::filter::Kind;
     let kind = match filter {
-        ConnectionFilter::Invalid(message) => Some(Kind::Invalid(Invalid {
-            message: message.clone(),
-        })),
+        ConnectionFilter::Invalid(message) => {
+            Some(Kind::Invalid(Invalid { message: message.clone() }))
+        }
         ConnectionFilter::Forbidden => Some(Kind::Forbidden(Forbidden {})),
         ConnectionFilter::Unknown => None,
     };

@@ -65,10 +65,7 @@ macro_rules! request_route {
                     matches: each("matches", proto.matches, Codec::decode)?,
                     filters: each("filters", proto.filters, Codec::decode)?,
                     backends: required("backends", proto.backends, distribution::$name::decode)?,
-                    timeouts: Timeouts {
-                        request: timeouts.request.or(old),
-                        ..timeouts
-                    },
+                    timeouts: Timeouts { request: timeouts.request.or(old), ..timeouts },
                     retry: optional("retry", proto.retry, Codec::decode)?,
                     allow_l5d_request_headers: proto.allow_l5d_request_headers,
                 })
@@ -101,20 +98,8 @@ macro_rules! request_route {
     };
 }
 
-request_route!(
-    http_route,
-    HttpRoute,
-    HttpMatch,
-    HttpFilter,
-    HttpRetryConditions
-);
-request_route!(
-    grpc_route,
-    GrpcRoute,
-    GrpcMatch,
-    GrpcFilter,
-    GrpcRetryConditions
-);
+request_route!(http_route, HttpRoute, HttpMatch, HttpFilter, HttpRetryConditions);
+request_route!(grpc_route, GrpcRoute, GrpcMatch, GrpcFilter, GrpcRetryConditions);
 
 impl Codec for HttpRetryConditions {
     type Proto = proto::http_route::retry::Conditions;
@@ -125,9 +110,7 @@ impl Codec for HttpRetryConditions {
                 start: u32::from(start),
                 end: u32::from(end),
             };
-        Self::Proto {
-            status_ranges: self.statuses.iter().map(encode_range).collect(),
-        }
+        Self::Proto { status_ranges: self.statuses.iter().map(encode_range).collect() }
     }
 
     fn decode(proto: Self::Proto) -> Decoded<Self> {
@@ -176,9 +159,9 @@ impl Codec for HttpFilter {
             Self::Failure(failure) => Some(Kind::FailureInjector(failure.encode())),
             Self::RequestHeaders(modifier) => Some(Kind::RequestHeaderModifier(modifier.encode())),
             Self::Redirect(redirect) => Some(Kind::Redirect(redirect.encode())),
-            Self::ResponseHeaders(modifier) => Some(Kind::ResponseHeaderModifier(
-                encode_response_modifier(modifier),
-            )),
+            Self::ResponseHeaders(modifier) => {
+                Some(Kind::ResponseHeaderModifier(encode_response_modifier(modifier)))
+            }
             Self::Unknown => None,
         };
         Self::Proto { kind }

@@ -24,11 +24,8 @@ fn backoff() -> impl Strategy<Value = Backoff> {
 }
 
 fn failure_accrual() -> impl Strategy<Value = FailureAccrual> {
-    let consecutive =
-        (any::<u32>(), backoff()).prop_map(|(max_failures, backoff)| Trip::Consecutive {
-            max_failures,
-            backoff,
-        });
+    let consecutive = (any::<u32>(), backoff())
+        .prop_map(|(max_failures, backoff)| Trip::Consecutive { max_failures, backoff });
     let threshold = (0_u32..=1_000_000).prop_map(Ratio::from_millionths);
     let unified = (threshold, duration(), any::<(u32, u32)>(), backoff()).prop_map(
         |(threshold, decay, (requests, failures), backoff)| Trip::Unified {
@@ -39,27 +36,18 @@ fn failure_accrual() -> impl Strategy<Value = FailureAccrual> {
             backoff,
         },
     );
-    (of(prop_oneof![consecutive, unified]), of(1_u32..)).prop_map(|(trip, min_ready_endpoints)| {
-        FailureAccrual {
-            trip,
-            min_ready_endpoints,
-        }
-    })
+    (of(prop_oneof![consecutive, unified]), of(1_u32..))
+        .prop_map(|(trip, min_ready_endpoints)| FailureAccrual { trip, min_ready_endpoints })
 }
 
 fn backend() -> impl Strategy<Value = Arc<Backend>> {
     let peak = (duration(), duration())
         .prop_map(|(default_rtt, decay)| Load::PeakEwma { default_rtt, decay });
     let times = (duration(), duration(), duration(), duration(), duration());
-    let penalty = times.prop_map(
-        |(default_rtt, decay, penalty, max_retry_after, penalty_decay)| Load::PenaltyPeakEwma {
-            default_rtt,
-            decay,
-            penalty,
-            max_retry_after,
-            penalty_decay,
-        },
-    );
+    let penalty =
+        times.prop_map(|(default_rtt, decay, penalty, max_retry_after, penalty_decay)| {
+            Load::PenaltyPeakEwma { default_rtt, decay, penalty, max_retry_after, penalty_decay }
+        });
     let dispatcher = prop_oneof![
         endpoint().prop_map(Dispatcher::Forward),
         (".{0,12}", prop_oneof![peak, penalty])
@@ -68,14 +56,7 @@ fn backend() -> impl Strategy<Value = Arc<Backend>> {
     ];
     (metadata(), any::<u32>(), duration(), dispatcher).prop_map(
         |(metadata, capacity, failfast_timeout, dispatcher)| {
-            Arc::new(Backend {
-                metadata,
-                queue: Queue {
-                    capacity,
-                    failfast_timeout,
-                },
-                dispatcher,
-            })
+            Arc::new(Backend { metadata, queue: Queue { capacity, failfast_timeout }, dispatcher })
         },
     )
 }
@@ -112,14 +93,8 @@ where
     F: Clone + std::fmt::Debug + 'static,
     C: Clone + std::fmt::Debug + 'static,
 {
-    let timeouts =
-        (of(duration()), of(duration()), of(duration())).prop_map(|(response, request, idle)| {
-            Timeouts {
-                response,
-                request,
-                idle,
-            }
-        });
+    let timeouts = (of(duration()), of(duration()), of(duration()))
+        .prop_map(|(response, request, idle)| Timeouts { response, request, idle });
     let limits = (any::<u16>(), any::<u32>(), of(duration()), of(backoff()));
     let retry = (limits, conditions).prop_map(
         |((max_retries, max_request_bytes, timeout, backoff), conditions)| Retry {
@@ -148,17 +123,9 @@ where
 fn http_routes() -> BoxedStrategy<HttpRoutes> {
     let range = any::<(u16, u16)>().prop_map(|(a, b)| (a.min(b), a.max(b)));
     let conditions = few(range).prop_map(|statuses| HttpRetryConditions { statuses });
-    let rules = rules(
-        http_match().boxed(),
-        http_filter().boxed(),
-        conditions.boxed(),
-    );
-    let route =
-        (metadata(), few(host_match()), rules).prop_map(|(metadata, hosts, rules)| HttpRoute {
-            metadata,
-            hosts,
-            rules,
-        });
+    let rules = rules(http_match().boxed(), http_filter().boxed(), conditions.boxed());
+    let route = (metadata(), few(host_match()), rules)
+        .prop_map(|(metadata, hosts, rules)| HttpRoute { metadata, hosts, rules });
     (few(route), of(failure_accrual()))
         .prop_map(|(routes, breaker)| HttpRoutes { routes, breaker })
         .boxed()
@@ -172,17 +139,9 @@ fn grpc_routes() -> BoxedStrategy<GrpcRoutes> {
         internal: on[3],
         unavailable: on[4],
     });
-    let rules = rules(
-        grpc_match().boxed(),
-        grpc_filter().boxed(),
-        conditions.boxed(),
-    );
-    let route =
-        (metadata(), few(host_match()), rules).prop_map(|(metadata, hosts, rules)| GrpcRoute {
-            metadata,
-            hosts,
-            rules,
-        });
+    let rules = rules(grpc_match().boxed(), grpc_filter().boxed(), conditions.boxed());
+    let route = (metadata(), few(host_match()), rules)
+        .prop_map(|(metadata, hosts, rules)| GrpcRoute { metadata, hosts, rules });
     (few(route), of(failure_accrual()))
         .prop_map(|(routes, breaker)| GrpcRoutes { routes, breaker })
         .boxed()
@@ -198,32 +157,19 @@ fn connection_rules() -> BoxedStrategy<Vec<ConnectionRule>> {
 fn opaque_routes() -> BoxedStrategy<OpaqueRoutes> {
     let route = (metadata(), connection_rules())
         .prop_map(|(metadata, rules)| OpaqueRoute { metadata, rules });
-    few(route)
-        .prop_map(|routes| OpaqueRoutes { routes })
-        .boxed()
+    few(route).prop_map(|routes| OpaqueRoutes { routes }).boxed()
 }
 
 fn tls_routes() -> BoxedStrategy<TlsRoutes> {
-    let route =
-        (metadata(), few(host_match()), connection_rules()).prop_map(|(metadata, snis, rules)| {
-            TlsRoute {
-                metadata,
-                snis,
-                rules,
-            }
-        });
+    let route = (metadata(), few(host_match()), connection_rules())
+        .prop_map(|(metadata, snis, rules)| TlsRoute { metadata, snis, rules });
     few(route).prop_map(|routes| TlsRoutes { routes }).boxed()
 }
 
 /// What `OutboundPolicies.Watch` yields.
 pub(in crate::api) fn client_policy() -> impl Strategy<Value = ClientPolicy> {
     let detect = (duration(), http_routes(), http_routes(), opaque_routes()).prop_map(
-        |(timeout, http1, http2, opaque)| ClientProtocol::Detect {
-            timeout,
-            http1,
-            http2,
-            opaque,
-        },
+        |(timeout, http1, http2, opaque)| ClientProtocol::Detect { timeout, http1, http2, opaque },
     );
     let protocol = prop_oneof![
         detect,

@@ -64,14 +64,7 @@ fn metadata() -> impl Strategy<Value = Metadata> {
     prop_oneof![
         ".{0,9}".prop_map(|name| Metadata::new_default(&name)),
         resource.prop_map(|((group, kind, name), (namespace, section, port))| {
-            Metadata::new_resource(ResourceRef {
-                group,
-                kind,
-                name,
-                namespace,
-                section,
-                port,
-            })
+            Metadata::new_resource(ResourceRef { group, kind, name, namespace, section, port })
         }),
     ]
 }
@@ -102,10 +95,7 @@ fn identity() -> impl Strategy<Value = Identity> {
 }
 
 fn server_tls() -> impl Strategy<Value = ServerTls> {
-    (identity(), dns_name()).prop_map(|(identity, server_name)| ServerTls {
-        identity,
-        server_name,
-    })
+    (identity(), dns_name()).prop_map(|(identity, server_name)| ServerTls { identity, server_name })
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {
@@ -127,10 +117,7 @@ fn header_value() -> impl Strategy<Value = HeaderValue> {
 }
 
 fn host_match() -> impl Strategy<Value = HostMatch> {
-    prop_oneof![
-        ".{0,12}".prop_map(HostMatch::Exact),
-        few("[a-z]{1,5}").prop_map(HostMatch::Suffix),
-    ]
+    prop_oneof![".{0,12}".prop_map(HostMatch::Exact), few("[a-z]{1,5}").prop_map(HostMatch::Suffix),]
 }
 
 fn header_match() -> impl Strategy<Value = HeaderMatch> {
@@ -151,31 +138,19 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
         (".{0,5}", pattern()).prop_map(|(n, p)| QueryParamMatch::Regex(n, p)),
     ];
     (of(path), few(header_match()), few(query), of(method())).prop_map(
-        |(path, headers, query_params, method)| HttpMatch {
-            path,
-            headers,
-            query_params,
-            method,
-        },
+        |(path, headers, query_params, method)| HttpMatch { path, headers, query_params, method },
     )
 }
 
 fn grpc_match() -> impl Strategy<Value = GrpcMatch> {
-    (of(".{1,9}"), of(".{1,9}"), few(header_match())).prop_map(|(service, method, headers)| {
-        GrpcMatch {
-            service,
-            method,
-            headers,
-        }
-    })
+    (of(".{1,9}"), of(".{1,9}"), few(header_match()))
+        .prop_map(|(service, method, headers)| GrpcMatch { service, method, headers })
 }
 
 fn share() -> impl Strategy<Value = Share> {
     let some = (1_u32..).prop_flat_map(|d| (0..=d, Just(d)));
-    prop_oneof![Just((0, 0)), some].prop_map(|(numerator, denominator)| Share {
-        numerator,
-        denominator,
-    })
+    prop_oneof![Just((0, 0)), some]
+        .prop_map(|(numerator, denominator)| Share { numerator, denominator })
 }
 
 fn status() -> impl Strategy<Value = StatusCode> {
@@ -215,13 +190,7 @@ fn redirect() -> impl Strategy<Value = Redirect> {
     ];
     let port = any::<NonZeroU16>();
     (of(scheme), of(".{1,9}"), of(path), of(port), of(status())).prop_map(
-        |(scheme, host, path, port, status)| Redirect {
-            scheme,
-            host,
-            path,
-            port,
-            status,
-        },
+        |(scheme, host, path, port, status)| Redirect { scheme, host, path, port, status },
     )
 }
 
@@ -231,25 +200,15 @@ fn http2_params() -> impl Strategy<Value = Http2Params> {
         initial_stream_window_bytes: stream,
         adaptive,
     });
-    let keep_alive =
-        (of(duration()), of(duration()), any::<bool>()).prop_map(|(interval, timeout, idle)| {
-            KeepAlive {
-                interval,
-                timeout,
-                while_idle: idle,
-            }
-        });
+    let keep_alive = (of(duration()), of(duration()), any::<bool>())
+        .prop_map(|(interval, timeout, idle)| KeepAlive { interval, timeout, while_idle: idle });
     let internals = any::<(u32, u32, u32)>().prop_map(|(resets, frame, buffer)| Http2Internals {
         max_concurrent_reset_streams: resets,
         max_frame_bytes: frame,
         max_send_buffer_bytes: buffer,
     });
     (of(flow), of(keep_alive), of(internals)).prop_map(|(flow_control, keep_alive, internals)| {
-        Http2Params {
-            flow_control,
-            keep_alive,
-            internals,
-        }
+        Http2Params { flow_control, keep_alive, internals }
     })
 }
 

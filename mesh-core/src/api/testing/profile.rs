@@ -34,40 +34,23 @@ fn response_match() -> impl Strategy<Value = ResponseMatch> {
 
 /// What `Destination.GetProfile` yields.
 pub(in crate::api) fn profile() -> impl Strategy<Value = Profile> {
-    let class =
-        (response_match(), any::<bool>()).prop_map(|(condition, is_failure)| ResponseClass {
+    let class = (response_match(), any::<bool>())
+        .prop_map(|(condition, is_failure)| ResponseClass { condition, is_failure });
+    let route = (request_match(), few(class), labels(), any::<bool>(), of(duration())).prop_map(
+        |(condition, response_classes, labels, retryable, timeout)| ProfileRoute {
             condition,
-            is_failure,
-        });
-    let route = (
-        request_match(),
-        few(class),
-        labels(),
-        any::<bool>(),
-        of(duration()),
-    )
-        .prop_map(
-            |(condition, response_classes, labels, retryable, timeout)| ProfileRoute {
-                condition,
-                response_classes,
-                labels,
-                retryable,
-                timeout,
-            },
-        );
-    let budget =
-        (ratio(), any::<u32>(), duration()).prop_map(|(retry_ratio, min, ttl)| RetryBudget {
-            retry_ratio,
-            min_retries_per_second: min,
-            ttl,
-        });
+            response_classes,
+            labels,
+            retryable,
+            timeout,
+        },
+    );
+    let budget = (ratio(), any::<u32>(), duration()).prop_map(|(retry_ratio, min, ttl)| {
+        RetryBudget { retry_ratio, min_retries_per_second: min, ttl }
+    });
     let split =
         (name_addr(), any::<u32>(), of(metadata())).prop_map(|(authority, weight, backend)| {
-            WeightedDestination {
-                authority,
-                weight,
-                backend,
-            }
+            WeightedDestination { authority, weight, backend }
         });
     let routes = (few(route), of(budget), few(split));
     let origin = (of(endpoint()), of(metadata()), of(metadata()));

@@ -21,10 +21,7 @@ fn authorization() -> impl Strategy<Value = Authorization> {
         Just(Authentication::Unauthenticated),
         Just(Authentication::TlsUnauthenticated),
         (few(identity()), few(suffix)).prop_map(|(identities, suffixes)| {
-            Authentication::TlsAuthenticated {
-                identities,
-                suffixes,
-            }
+            Authentication::TlsAuthenticated { identities, suffixes }
         }),
     ];
     (metadata(), networks, authentication, labels()).prop_map(
@@ -47,26 +44,20 @@ where
 {
     let rule =
         (few(matches), few(filter)).prop_map(|(matches, filters)| ServerRule { matches, filters });
-    let route = (
-        metadata(),
-        few(host_match()),
-        few(authorization()),
-        few(rule),
-    )
-        .prop_map(|(metadata, hosts, authorizations, rules)| ServerRoute {
+    let route = (metadata(), few(host_match()), few(authorization()), few(rule)).prop_map(
+        |(metadata, hosts, authorizations, rules)| ServerRoute {
             metadata,
             hosts,
             authorizations,
             rules,
-        });
+        },
+    );
     few(route).boxed()
 }
 
 fn rate_limit() -> impl Strategy<Value = RateLimit> {
-    let other = (any::<u32>(), few(identity())).prop_map(|(rate, clients)| RateLimitOverride {
-        requests_per_second: rate,
-        clients,
-    });
+    let other = (any::<u32>(), few(identity()))
+        .prop_map(|(rate, clients)| RateLimitOverride { requests_per_second: rate, clients });
     (metadata(), any::<(Option<u32>, Option<u32>)>(), few(other)).prop_map(
         |(metadata, (total, identity), overrides)| RateLimit {
             metadata,
@@ -97,11 +88,7 @@ pub(in crate::api) fn server_policy() -> impl Strategy<Value = ServerPolicy> {
         .boxed();
     let detect =
         (duration(), http_routes, of(rate_limit())).prop_map(|(timeout, routes, rate_limit)| {
-            ServerProtocol::Detect {
-                timeout,
-                routes,
-                rate_limit,
-            }
+            ServerProtocol::Detect { timeout, routes, rate_limit }
         });
     let protocol = prop_oneof![
         detect,
@@ -127,12 +114,7 @@ fn labelled_metadata() -> impl Strategy<Value = Metadata> {
     prop_oneof![
         ".{0,9}".prop_map(|name| Metadata::new_default(&name)),
         ("[a-z.]{0,9}", "[A-Z][a-z]{0,9}", "[a-z:-]{0,9}").prop_map(|(group, kind, name)| {
-            Metadata::new_resource(ResourceRef {
-                group,
-                kind,
-                name,
-                ..ResourceRef::default()
-            })
+            Metadata::new_resource(ResourceRef { group, kind, name, ..ResourceRef::default() })
         }),
     ]
 }

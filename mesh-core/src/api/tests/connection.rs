@@ -20,10 +20,7 @@ async fn streams_end_with_their_connection_and_the_next_question_makes_another()
     assert_eq!(profiles.next().await, Some(Ok(profile("a"))));
 
     drop(server);
-    assert!(matches!(
-        profiles.next().await,
-        Some(Err(ApiError::Unavailable(_)))
-    ));
+    assert!(matches!(profiles.next().await, Some(Err(ApiError::Unavailable(_)))));
     assert_eq!(profiles.next().await, None);
     let refused = client.watch_profile("web.ns", "").await;
     assert!(matches!(refused, Err(ApiError::Unavailable(_))));
@@ -82,9 +79,7 @@ async fn every_address_of_a_name_is_tried() {
 #[tokio::test(start_paused = true)]
 async fn nothing_goes_in_plaintext_to_another_host() {
     let world = World::new();
-    world
-        .net
-        .set_name("dst.test", &["10.0.0.1".parse().unwrap()]);
+    world.net.set_name("dst.test", &["10.0.0.1".parse().unwrap()]);
     for authority in ["10.0.0.1:8086", "dst.test:8086"] {
         let refused = world.client(authority).watch_profile("web.ns", "").await;
         let error = refused.unwrap_err().to_string();
@@ -96,9 +91,7 @@ async fn nothing_goes_in_plaintext_to_another_host() {
 #[tokio::test(start_paused = true)]
 async fn other_hosts_are_asked_over_mutual_tls_and_must_prove_who_they_are() {
     let (world, fake) = (World::new(), Fake::new());
-    world
-        .net
-        .set_name("dst.test", &["10.0.0.1".parse().unwrap()]);
+    world.net.set_name("dst.test", &["10.0.0.1".parse().unwrap()]);
     let service = grpc_service(fake.clone(), None);
     let credentials = world.authority.credentials(&world.runtime, "dst.id.test");
     let at = "10.0.0.1:8086";
@@ -139,11 +132,7 @@ async fn an_address_that_does_not_answer_delays_the_next_by_three_seconds() {
     let credentials = world.authority.credentials(&world.runtime, "dst.id.test");
     let _server = world.serve("10.0.0.2:1", service, Some(credentials)).await;
     let silent = "10.0.0.1:1".parse().unwrap();
-    let _silent = world
-        .runtime
-        .net
-        .listen(silent, ListenOptions::default())
-        .await;
+    let _silent = world.runtime.net.listen(silent, ListenOptions::default()).await;
     let addresses = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
     world.net.set_name("dst.test", &addresses);
     let mut delays = std::collections::BTreeSet::new();
@@ -164,9 +153,7 @@ async fn failures_are_shared_and_followed_by_growing_waits() {
     let mut asked = Vec::new();
     for _ in 0..100 {
         let client = client.clone();
-        asked.push(tokio::spawn(async move {
-            client.watch_profile("web.ns", "").await.map(drop)
-        }));
+        asked.push(tokio::spawn(async move { client.watch_profile("web.ns", "").await.map(drop) }));
     }
     for asked in asked {
         let refused = asked.await.unwrap();

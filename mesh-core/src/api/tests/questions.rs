@@ -68,10 +68,7 @@ async fn all_five_questions_are_answered_and_followed() {
     let certified = client.certify("web", b"token".to_vec(), b"csr".to_vec());
     let certificate = certified.await.unwrap();
     assert_eq!(certificate.leaf_der, b"csr");
-    assert_eq!(
-        certificate.valid_until,
-        WallTime::from_unix_secs(1_800_000_000)
-    );
+    assert_eq!(certificate.valid_until, WallTime::from_unix_secs(1_800_000_000));
 
     assert_eq!(
         *fake.asked.lock().unwrap(),
@@ -101,19 +98,13 @@ async fn those_who_do_not_watch_get_the_state_now() {
         .get(encode_traffic(WORKLOAD, &target))
         .await
         .unwrap();
-    assert_eq!(
-        ClientPolicy::decode(policy.into_inner()),
-        Ok(client_policy("a"))
-    );
+    assert_eq!(ClientPolicy::decode(policy.into_inner()), Ok(client_policy("a")));
 
     let mut ports = InboundServerPoliciesClient::with_origin(channel, origin);
     let tell = fake.server_policies.tell();
     tell.send(server_policy("a")).await.unwrap();
     let policy = ports.get_port(encode_port(WORKLOAD, 80)).await.unwrap();
-    assert_eq!(
-        ServerPolicy::decode(policy.into_inner()),
-        Ok(server_policy("a"))
-    );
+    assert_eq!(ServerPolicy::decode(policy.into_inner()), Ok(server_policy("a")));
 
     drop(fake.server_policies.tell());
     let ended = ports.get_port(encode_port(WORKLOAD, 80)).await.unwrap_err();
@@ -126,16 +117,10 @@ async fn refusals_keep_their_meaning() {
     let _server = world.serve_fake(&fake).await;
     let client = world.client(HERE);
     let text = || "why".to_string();
-    let internal = ApiError::Other {
-        code: "Internal".into(),
-        message: text(),
-    };
+    let internal = ApiError::Other { code: "Internal".into(), message: text() };
     for (refusal, error) in [
         (Refusal::NotFound(text()), ApiError::NotFound(text())),
-        (
-            Refusal::InvalidArgument(text()),
-            ApiError::InvalidArgument(text()),
-        ),
+        (Refusal::InvalidArgument(text()), ApiError::InvalidArgument(text())),
         (Refusal::Denied(text()), ApiError::Denied(text())),
         (Refusal::Unavailable(text()), ApiError::Unavailable(text())),
         (Refusal::Internal(text()), internal),
@@ -145,10 +130,7 @@ async fn refusals_keep_their_meaning() {
         assert_eq!(refused.unwrap_err(), error);
     }
     let denied = client.certify("web", b"stolen".to_vec(), Vec::new()).await;
-    assert_eq!(
-        denied.unwrap_err(),
-        ApiError::Denied("web: wrong token".into())
-    );
+    assert_eq!(denied.unwrap_err(), ApiError::Denied("web: wrong token".into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,10 +182,7 @@ async fn an_answer_that_cannot_be_read_is_told_and_does_not_end_the_stream() {
         protocol: ClientProtocol::Http1(HttpRoutes {
             routes: Vec::new(),
             breaker: Some(FailureAccrual {
-                trip: Some(Trip::Consecutive {
-                    max_failures: 7,
-                    backoff: backwards,
-                }),
+                trip: Some(Trip::Consecutive { max_failures: 7, backoff: backwards }),
                 min_ready_endpoints: None,
             }),
         }),

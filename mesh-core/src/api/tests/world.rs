@@ -164,11 +164,7 @@ impl World {
         let net = MemoryNet::default();
         let mut runtime = runtime_with_tls();
         runtime.net = Arc::new(net.clone());
-        Self {
-            runtime,
-            net,
-            authority: Authority::new("root"),
-        }
+        Self { runtime, net, authority: Authority::new("root") }
     }
 
     pub(super) fn client(&self, authority: &str) -> ControlClient {
@@ -176,10 +172,8 @@ impl World {
     }
 
     pub(super) fn tls_client(&self, authority: &str, server: Option<&str>) -> ControlClient {
-        let address = ControlAddress {
-            authority: authority.parse().unwrap(),
-            tls: server.map(server_tls),
-        };
+        let address =
+            ControlAddress { authority: authority.parse().unwrap(), tls: server.map(server_tls) };
         let credentials = self.authority.credentials(&self.runtime, "web.test");
         ControlClient::new(&self.runtime, address, credentials)
     }
@@ -191,8 +185,7 @@ impl World {
         service: Arc<dyn Service>,
         credentials: Option<Credentials>,
     ) -> TaskGuard {
-        self.serve_until(at, service, credentials, DrainWatch::never())
-            .await
+        self.serve_until(at, service, credentials, DrainWatch::never()).await
     }
 
     pub(super) async fn serve_until(
@@ -238,8 +231,7 @@ impl World {
     }
 
     pub(super) async fn serve_fake(&self, fake: &Arc<Fake>) -> TaskGuard {
-        self.serve(HERE, grpc_service(fake.clone(), Some(fake.clone())), None)
-            .await
+        self.serve(HERE, grpc_service(fake.clone(), Some(fake.clone())), None).await
     }
 }
 
@@ -260,10 +252,7 @@ pub(super) fn server_policy(name: &str) -> ServerPolicy {
 }
 
 pub(super) fn profile(name: &str) -> Profile {
-    Profile {
-        fully_qualified_name: Some(name.to_string()),
-        ..Profile::default()
-    }
+    Profile { fully_qualified_name: Some(name.to_string()), ..Profile::default() }
 }
 
 pub(super) fn add(ports: impl IntoIterator<Item = u16>) -> EndpointUpdate {

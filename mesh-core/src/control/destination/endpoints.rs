@@ -54,16 +54,11 @@ impl EndpointSet {
         let endpoints: Vec<_> = news.map(|(_, endpoint)| endpoint.clone()).collect();
         // First those that come, so that a client never has fewer than both sets share.
         if !endpoints.is_empty() {
-            updates.push(EndpointUpdate::Add {
-                endpoints,
-                labels: self.labels.clone(),
-            });
+            updates.push(EndpointUpdate::Add { endpoints, labels: self.labels.clone() });
         }
         let gone = before.endpoints.keys();
-        let gone: Vec<_> = gone
-            .filter(|address| !self.endpoints.contains_key(address))
-            .copied()
-            .collect();
+        let gone: Vec<_> =
+            gone.filter(|address| !self.endpoints.contains_key(address)).copied().collect();
         if !gone.is_empty() {
             updates.push(EndpointUpdate::Remove(gone));
         }
@@ -90,28 +85,16 @@ pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointS
         return Ok(EndpointSet::default());
     };
     let spec = found.spec.as_ref();
-    let mut ports = spec
-        .into_iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
+    let mut ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten());
     let port = ports.find(|port| port.port == i32::from(path.port()));
     let mut set = EndpointSet {
-        labels: [
-            ("namespace", service.namespace.as_str()),
-            ("service", service.name.as_str()),
-        ]
-        .into_iter()
-        .collect(),
+        labels: [("namespace", service.namespace.as_str()), ("service", service.name.as_str())]
+            .into_iter()
+            .collect(),
         endpoints: BTreeMap::new(),
         exists: true,
     };
-    let reader = Reader {
-        view,
-        service,
-        path,
-        port,
-        instance: instance.as_deref(),
-        zone,
-    };
+    let reader = Reader { view, service, path, port, instance: instance.as_deref(), zone };
     reader.read_slices(&mut set);
     reader.read_workloads(&mut set);
     Ok(set)
@@ -157,10 +140,7 @@ impl Reader<'_, '_> {
             let Some(port) = self.slice_port(slice) else {
                 continue;
             };
-            let endpoints = slice
-                .endpoints
-                .iter()
-                .filter(|endpoint| takes_traffic(endpoint));
+            let endpoints = slice.endpoints.iter().filter(|endpoint| takes_traffic(endpoint));
             for endpoint in endpoints.filter(|endpoint| self.is_wanted(endpoint)) {
                 for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()) {
                     let address = SocketAddr::new(ip, port);
@@ -182,8 +162,7 @@ impl Reader<'_, '_> {
     }
 
     fn is_wanted(&self, endpoint: &SliceEndpoint) -> bool {
-        self.instance
-            .is_none_or(|instance| endpoint.hostname.as_deref() == Some(instance))
+        self.instance.is_none_or(|instance| endpoint.hostname.as_deref() == Some(instance))
     }
 
     fn of_slice(
@@ -203,10 +182,7 @@ impl Reader<'_, '_> {
         });
         let mut compiled = match instance {
             Some(instance) => of_instance(self.view, instance, address),
-            None => Endpoint {
-                weight: WEIGHT,
-                ..Endpoint::new(address)
-            },
+            None => Endpoint { weight: WEIGHT, ..Endpoint::new(address) },
         };
         if let Some(zone) = endpoint.zone.as_deref() {
             let locality = match self.zone {
@@ -214,9 +190,7 @@ impl Reader<'_, '_> {
                 own if own == zone => "local",
                 _ => "remote",
             };
-            let zones = [("zone", zone), ("zone_locality", locality)]
-                .into_iter()
-                .collect();
+            let zones = [("zone", zone), ("zone_locality", locality)].into_iter().collect();
             compiled.labels = compiled.labels.extended(&zones);
         }
         compiled
@@ -293,14 +267,11 @@ pub fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr)
 }
 
 fn identity(view: &View<'_>, instance: Instance<'_>) -> Option<ServerTls> {
-    let name = view
-        .mesh
-        .identity(instance.namespace(), instance.service_account());
+    let name = view.mesh.identity(instance.namespace(), instance.service_account());
     match name.ok()? {
-        Identity::Dns(name) => Some(ServerTls {
-            server_name: name.clone(),
-            identity: Identity::Dns(name),
-        }),
+        Identity::Dns(name) => {
+            Some(ServerTls { server_name: name.clone(), identity: Identity::Dns(name) })
+        }
         Identity::Uri(_) => None,
     }
 }

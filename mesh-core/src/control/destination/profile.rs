@@ -68,10 +68,7 @@ fn of_address(view: &View<'_>, address: SocketAddr) -> Profile {
 fn of_service(view: &View<'_>, service: &Service, port: u16) -> Profile {
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
-    let mut ports = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
+    let mut ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let opaque = match ports.find(|found| found.port == i32::from(port)) {
         Some(port) => protocol::of_service_port(view, service, port) == PortProtocol::Opaque,
         None => false,

@@ -97,31 +97,22 @@ fn with_view<T>(read: impl FnOnce(&View<'_>) -> T) -> T {
 }
 
 fn print(endpoint: &Endpoint) -> String {
-    let labels: Vec<_> = endpoint
-        .labels
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let labels: Vec<_> =
+        endpoint.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let tls = endpoint.tls.as_ref().map(|tls| tls.identity.as_str());
     let port = endpoint.inbound_port.map_or(0, u16::from);
     let (address, hint) = (endpoint.address, endpoint.protocol_hint);
-    format!(
-        "{address} {} {hint:?} via {port} {}",
-        tls.unwrap_or("-"),
-        labels.join(",")
-    )
+    format!("{address} {} {hint:?} via {port} {}", tls.unwrap_or("-"), labels.join(","))
 }
 
 fn endpoints_of(path: &str) -> String {
-    with_view(
-        |view| match endpoints::compile(view, &path.parse().unwrap(), "") {
-            Ok(set) => {
-                let lines: Vec<_> = set.endpoints.values().map(print).collect();
-                format!("exists={}\n{}", set.exists, lines.join("\n"))
-            }
-            Err(refusal) => refusal.to_string(),
-        },
-    )
+    with_view(|view| match endpoints::compile(view, &path.parse().unwrap(), "") {
+        Ok(set) => {
+            let lines: Vec<_> = set.endpoints.values().map(print).collect();
+            format!("exists={}\n{}", set.exists, lines.join("\n"))
+        }
+        Err(refusal) => refusal.to_string(),
+    })
 }
 
 #[test]
@@ -212,24 +203,19 @@ fn any_set() -> impl Strategy<Value = EndpointSet> {
         weight,
         ..Endpoint::new(([10, 0, 0, host], 80).into())
     });
-    (
-        prop::collection::vec(endpoint, 0..6),
-        any::<bool>(),
-        any::<bool>(),
-    )
-        .prop_map(|(endpoints, exists, label)| EndpointSet {
+    (prop::collection::vec(endpoint, 0..6), any::<bool>(), any::<bool>()).prop_map(
+        |(endpoints, exists, label)| EndpointSet {
             labels: label.then_some(("service", "web")).into_iter().collect(),
             exists: exists || !endpoints.is_empty(),
             endpoints: endpoints.into_iter().map(|e| (e.address, e)).collect(),
-        })
+        },
+    )
 }
 
 /// A set as a client has it: each endpoint with the set's labels as they came with it.
 fn received(set: &EndpointSet) -> Vec<(Endpoint, Labels)> {
     let endpoints = set.endpoints.values().cloned();
-    endpoints
-        .map(|endpoint| (endpoint, set.labels.clone()))
-        .collect()
+    endpoints.map(|endpoint| (endpoint, set.labels.clone())).collect()
 }
 
 proptest! {

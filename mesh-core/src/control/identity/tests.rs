@@ -43,18 +43,10 @@ async fn open(runtime: &Runtime, config: &IdentityConfig) -> Result<IdentityIssu
 
 async fn bench() -> Bench {
     let (runtime, files, cluster, _) = testing::runtime();
-    let config = IdentityConfig {
-        state_directory: PathBuf::from("state"),
-        ..IdentityConfig::default()
-    };
+    let config =
+        IdentityConfig { state_directory: PathBuf::from("state"), ..IdentityConfig::default() };
     let issuer = open(&runtime, &config).await.unwrap();
-    Bench {
-        runtime,
-        files,
-        cluster,
-        config,
-        issuer,
-    }
+    Bench { runtime, files, cluster, config, issuer }
 }
 
 impl Bench {
@@ -80,11 +72,7 @@ impl Bench {
     /// A token with any claims, signed by any key.
     fn forged(&self, key: &dyn KeyPair, header: &str, claims: &str) -> String {
         let encode = |text: &[u8]| URL_SAFE_NO_PAD.encode(text);
-        let signed = format!(
-            "{}.{}",
-            encode(header.as_bytes()),
-            encode(claims.as_bytes())
-        );
+        let signed = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
         let raw = signature::to_raw(&key.sign(signed.as_bytes()).unwrap()).unwrap();
         format!("{signed}.{}", encode(&raw))
     }
@@ -129,10 +117,7 @@ async fn an_honest_caller_gets_a_leaf_of_exactly_its_name_for_a_day() {
     let bench = bench().await;
     let issued = bench.with_token(&bench.token()).await.unwrap();
     let now = bench.runtime.clock.wall();
-    assert_eq!(
-        issued.valid_until.as_unix_secs(),
-        (now + 24 * HOUR).as_unix_secs()
-    );
+    assert_eq!(issued.valid_until.as_unix_secs(), (now + 24 * HOUR).as_unix_secs());
     let (_, leaf) = X509Certificate::from_der(&issued.leaf_der).unwrap();
     let names = leaf.subject_alternative_name().unwrap().unwrap();
     assert_eq!(names.value.general_names.len(), 1);
@@ -163,54 +148,25 @@ async fn tokens_that_are_not_good_are_refused() {
     let token = bench.token();
     let (signed, _) = token.rsplit_once('.').unwrap();
     let cases = [
-        (
-            "another audience",
-            forged(HEADER, &claims("vault", web, now, now + 60)),
-        ),
-        (
-            "expired",
-            forged(HEADER, &claims("identity.l5d.io", web, now - 60, now)),
-        ),
-        (
-            "not yet",
-            forged(HEADER, &claims("identity.l5d.io", web, now + 60, now + 90)),
-        ),
-        (
-            "a user",
-            forged(HEADER, &claims("identity.l5d.io", "admin", now, now + 60)),
-        ),
+        ("another audience", forged(HEADER, &claims("vault", web, now, now + 60))),
+        ("expired", forged(HEADER, &claims("identity.l5d.io", web, now - 60, now))),
+        ("not yet", forged(HEADER, &claims("identity.l5d.io", web, now + 60, now + 90))),
+        ("a user", forged(HEADER, &claims("identity.l5d.io", "admin", now, now + 60))),
         (
             "a dotted namespace",
             forged(
                 HEADER,
-                &claims(
-                    "identity.l5d.io",
-                    "system:serviceaccount:a.b:web",
-                    now,
-                    now + 60,
-                ),
+                &claims("identity.l5d.io", "system:serviceaccount:a.b:web", now, now + 60),
             ),
         ),
         ("another key", bench.forged(&*other, HEADER, &good)),
         ("alg none, unsigned", none),
         ("alg none, signed", forged(r#"{"alg":"none"}"#, &good)),
         ("alg HS256", forged(r#"{"alg":"HS256"}"#, &good)),
-        (
-            "critical extensions",
-            forged(r#"{"alg":"ES256","crit":["x"]}"#, &good),
-        ),
-        (
-            "another issuer",
-            forged(HEADER, &good.replace("weft", "else")),
-        ),
-        (
-            "no expiry",
-            forged(HEADER, &good.replace("\"exp\"", "\"x\"")),
-        ),
-        (
-            "a signature of zeros",
-            format!("{signed}.{}", URL_SAFE_NO_PAD.encode([0; 64])),
-        ),
+        ("critical extensions", forged(r#"{"alg":"ES256","crit":["x"]}"#, &good)),
+        ("another issuer", forged(HEADER, &good.replace("weft", "else"))),
+        ("no expiry", forged(HEADER, &good.replace("\"exp\"", "\"x\""))),
+        ("a signature of zeros", format!("{signed}.{}", URL_SAFE_NO_PAD.encode([0; 64]))),
         ("another payload", token.replacen('.', ".A", 1)),
         ("oversize", "a".repeat(20_000)),
         ("no token", String::new()),
@@ -259,53 +215,33 @@ async fn requests_for_anything_but_the_one_name_are_refused() {
     let mut results = Vec::new();
     let mut note = |name: &str, result: String| results.push(format!("{name}: {result}"));
     note("plain", bench.with_request(|_| {}).await);
-    note(
-        "no name",
-        bench.with_request(|p| p.subject_alt_names.clear()).await,
-    );
+    note("no name", bench.with_request(|p| p.subject_alt_names.clear()).await);
     let two = |p: &mut CertificateParams| p.subject_alt_names.push(dns(other));
     note("two names", bench.with_request(two).await);
     let wrong = |p: &mut CertificateParams| p.subject_alt_names = vec![dns(other)];
     note("another name", bench.with_request(wrong).await);
     let uri = |p: &mut CertificateParams| {
-        p.subject_alt_names
-            .push(SanType::URI("spiffe://x/y".try_into().unwrap()));
+        p.subject_alt_names.push(SanType::URI("spiffe://x/y".try_into().unwrap()));
     };
     note("and a URI", bench.with_request(uri).await);
     let ip = |p: &mut CertificateParams| {
-        p.subject_alt_names
-            .push(SanType::IpAddress([127, 0, 0, 1].into()));
+        p.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
     };
     note("and an address", bench.with_request(ip).await);
     let subject = |name: &'static str| {
         move |p: &mut CertificateParams| p.distinguished_name.push(DnType::CommonName, name)
     };
-    note(
-        "its own common name",
-        bench.with_request(subject(WEB)).await,
-    );
-    note(
-        "another common name",
-        bench.with_request(subject("admin")).await,
-    );
+    note("its own common name", bench.with_request(subject(WEB)).await);
+    note("another common name", bench.with_request(subject("admin")).await);
 
     let mut csr = csr_der(&bench.key(), &Identity::new(WEB).unwrap()).unwrap();
     let last = csr.len() - 1;
     csr[last] ^= 1;
-    let certify = async |csr| {
-        bench
-            .certify(&bench.token(), csr)
-            .await
-            .unwrap_err()
-            .to_string()
-    };
+    let certify = async |csr| bench.certify(&bench.token(), csr).await.unwrap_err().to_string();
     note("broken signature", certify(csr.clone()).await);
     csr.push(0);
     note("bytes after it", certify(csr).await);
-    note(
-        "oversize",
-        certify(vec![0x30; csr::CSR_BYTES_MAX + 1]).await,
-    );
+    note("oversize", certify(vec![0x30; csr::CSR_BYTES_MAX + 1]).await);
     note("nothing", certify(Vec::new()).await);
     insta::assert_snapshot!(results.join("\n"), @r#"
 plain: issued
@@ -326,25 +262,17 @@ nothing: invalid argument: signing request: not a DER certificate signing reques
 #[tokio::test]
 async fn requests_are_not_parsed_for_callers_without_a_token() {
     let bench = bench().await;
-    let refused = bench
-        .certify("", b"no request at all".to_vec())
-        .await
-        .unwrap_err();
+    let refused = bench.certify("", b"no request at all".to_vec()).await.unwrap_err();
     assert!(matches!(refused, Refusal::Denied(_)), "{refused}");
 }
 
 #[tokio::test]
 async fn tokens_that_are_not_ours_are_shown_to_the_cluster() {
     let bench = bench().await;
-    bench
-        .cluster
-        .add_token("k8s", "system:serviceaccount:shop:web");
+    bench.cluster.add_token("k8s", "system:serviceaccount:shop:web");
     bench.cluster.add_token("user", "alice");
     assert!(bench.with_token("k8s").await.is_ok());
-    assert!(matches!(
-        bench.with_token("user").await,
-        Err(Refusal::Denied(_))
-    ));
+    assert!(matches!(bench.with_token("user").await, Err(Refusal::Denied(_))));
 }
 
 #[tokio::test]
@@ -353,10 +281,7 @@ async fn a_second_start_takes_up_what_the_first_made() {
     let anchors = bench.files.content("state/ca.crt");
     let issuer = open(&bench.runtime, &bench.config).await.unwrap();
     assert_eq!(anchors, bench.files.content("state/ca.crt"));
-    assert_eq!(
-        issuer.authority().anchors_pem(),
-        bench.issuer.authority().anchors_pem()
-    );
+    assert_eq!(issuer.authority().anchors_pem(), bench.issuer.authority().anchors_pem());
     assert!(bench.with_token(&bench.token()).await.is_ok());
 }
 
@@ -375,10 +300,7 @@ async fn files_that_do_not_belong_together_are_refused_with_a_remedy() {
 
     files.remove("state/issuer.key");
     note("no key", reopen().await);
-    files.put(
-        "state/issuer.key",
-        pem::encode("PRIVATE KEY", bench.key().pkcs8_der()).as_bytes(),
-    );
+    files.put("state/issuer.key", pem::encode("PRIVATE KEY", bench.key().pkcs8_der()).as_bytes());
     note("another's key", reopen().await);
     files.put("state/issuer.key", b"garbage");
     note("no key in it", reopen().await);
@@ -419,17 +341,12 @@ async fn an_issuer_of_our_own_is_renewed_before_it_ends_and_leaves_never_outlive
     let ends = bench.issuer.authority().expires().as_unix_secs();
     assert_eq!(issued.valid_until.as_unix_secs(), ends);
     tokio::time::advance(Duration::from_secs(200)).await;
-    assert!(matches!(
-        bench.with_token(&bench.token()).await,
-        Err(Refusal::Unavailable(_))
-    ));
+    assert!(matches!(bench.with_token(&bench.token()).await, Err(Refusal::Unavailable(_))));
 }
 
 #[tokio::test]
 async fn the_token_key_is_made_once() {
     let bench = bench().await;
-    let key = state::token_key(&bench.runtime, &bench.config.state_directory)
-        .await
-        .unwrap();
+    let key = state::token_key(&bench.runtime, &bench.config.state_directory).await.unwrap();
     assert_eq!(key.public_key(), bench.token_key().public_key());
 }

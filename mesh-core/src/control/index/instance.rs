@@ -64,21 +64,17 @@ impl<'a> Instance<'a> {
     /// Its service account.
     pub fn service_account(self) -> &'a str {
         let account = match self {
-            Self::Pod(pod) => pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.service_account_name.as_deref()),
+            Self::Pod(pod) => {
+                pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref())
+            }
             Self::Workload(workload) => workload.spec.service_account.as_deref(),
         };
-        account
-            .filter(|account| !account.is_empty())
-            .unwrap_or("default")
+        account.filter(|account| !account.is_empty()).unwrap_or("default")
     }
 
     /// The port of a name.
     pub fn port_named(self, name: &str) -> Option<u16> {
-        self.ports()
-            .find_map(|(found, port)| (found == Some(name)).then_some(port))
+        self.ports().find_map(|(found, port)| (found == Some(name)).then_some(port))
     }
 
     /// Whether it declares a port.
@@ -117,9 +113,9 @@ impl<'a> Instance<'a> {
     /// Whether a proxy itself serves this port: its admin or control port.
     pub fn is_proxy_port(self, port: u16) -> bool {
         match self {
-            Self::Pod(_) => ["ADMIN", "CONTROL"]
-                .iter()
-                .any(|which| self.proxy_listen_port(which) == Some(port)),
+            Self::Pod(_) => {
+                ["ADMIN", "CONTROL"].iter().any(|which| self.proxy_listen_port(which) == Some(port))
+            }
             Self::Workload(workload) => {
                 let proxy = workload.spec.proxy.as_ref();
                 proxy.is_some_and(|proxy| proxy.admin_port.unwrap_or(ADMIN_PORT) == port)
@@ -199,10 +195,7 @@ impl<'a> Instance<'a> {
                 let ports = containers(pod).flat_map(|container| container.ports.iter().flatten());
                 Box::new(ports.filter_map(|port| {
                     let number = u16::try_from(port.container_port).ok()?;
-                    let is_tcp = port
-                        .protocol
-                        .as_deref()
-                        .is_none_or(|protocol| protocol == "TCP");
+                    let is_tcp = port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
                     is_tcp.then_some((port.name.as_deref(), number))
                 }))
             }
@@ -218,11 +211,7 @@ impl<'a> Instance<'a> {
         let Self::Pod(pod) = self else { return None };
         let proxy = containers(pod).find(|container| container.name == PROXY_CONTAINER)?;
         let name = format!("LINKERD2_PROXY_{which}_LISTEN_ADDR");
-        let variable = proxy
-            .env
-            .iter()
-            .flatten()
-            .find(|variable| variable.name == name)?;
+        let variable = proxy.env.iter().flatten().find(|variable| variable.name == name)?;
         let (_, port) = variable.value.as_deref()?.rsplit_once(':')?;
         port.parse().ok().filter(|port| *port != 0)
     }
@@ -230,9 +219,5 @@ impl<'a> Instance<'a> {
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &k8s_openapi::api::core::v1::Container> {
     let spec = pod.spec.iter();
-    spec.flat_map(|spec| {
-        spec.containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-    })
+    spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()))
 }

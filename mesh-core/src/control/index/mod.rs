@@ -159,10 +159,8 @@ struct Places {
 impl Places {
     fn of(object: &Object) -> Self {
         let namespace = object.meta().namespace.clone().unwrap_or_default();
-        let service_ref = |name: &String| ServiceRef {
-            namespace: namespace.clone(),
-            name: name.clone(),
-        };
+        let service_ref =
+            |name: &String| ServiceRef { namespace: namespace.clone(), name: name.clone() };
         let (addresses, service): (Vec<&String>, _) = match object {
             Object::Service(service) => {
                 let spec = service.spec.iter();

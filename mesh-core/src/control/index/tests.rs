@@ -52,12 +52,7 @@ enum Step {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let kinds = [
-        Kind::Workload,
-        Kind::Service,
-        Kind::Pod,
-        Kind::EndpointSlice,
-    ];
+    let kinds = [Kind::Workload, Kind::Service, Kind::Pod, Kind::EndpointSlice];
     let kind = prop::sample::select(kinds.to_vec());
     prop_oneof![
         4 => any_object().prop_map(Step::Apply),
@@ -117,16 +112,9 @@ fn a_list_takes_effect_as_a_whole_when_it_is_complete() {
     assert_eq!(index.objects, before);
     assert!(changed.is_empty());
     index.apply(Kind::Workload, WatchEvent::InitDone, &mut changed);
-    let names: Vec<_> = index
-        .objects
-        .keys()
-        .map(|name| name.name.as_str())
-        .collect();
+    let names: Vec<_> = index.objects.keys().map(|name| name.name.as_str()).collect();
     assert_eq!(names, ["b"]);
-    let web = ServiceRef {
-        namespace: "default".to_string(),
-        name: "web".to_string(),
-    };
+    let web = ServiceRef { namespace: "default".to_string(), name: "web".to_string() };
     for fact in [
         Fact::Address("10.0.0.1".parse().unwrap()),
         Fact::Address("10.0.0.2".parse().unwrap()),

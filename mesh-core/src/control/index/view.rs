@@ -33,11 +33,7 @@ macro_rules! cast {
 impl<'a> View<'a> {
     /// A view that has read nothing yet.
     pub fn new(index: &'a Index, mesh: &'a MeshConfig) -> Self {
-        Self {
-            index,
-            mesh,
-            read: RefCell::default(),
-        }
+        Self { index, mesh, read: RefCell::default() }
     }
 
     /// What was read.
@@ -47,21 +43,18 @@ impl<'a> View<'a> {
 
     /// A namespace.
     pub fn namespace(&self, name: &str) -> Option<&'a Namespace> {
-        self.object(Kind::Namespace, "", name)
-            .and_then(|object| cast!(object, Namespace))
+        self.object(Kind::Namespace, "", name).and_then(|object| cast!(object, Namespace))
     }
 
     /// A service.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&'a Service> {
-        self.object(Kind::Service, namespace, name)
-            .and_then(|object| cast!(object, Service))
+        self.object(Kind::Service, namespace, name).and_then(|object| cast!(object, Service))
     }
 
     /// An instance by name: a Pod, or else a Workload.
     pub fn instance(&self, namespace: &str, name: &str) -> Option<Instance<'a>> {
         let pod = self.object(Kind::Pod, namespace, name);
-        pod.or_else(|| self.object(Kind::Workload, namespace, name))
-            .and_then(Instance::of)
+        pod.or_else(|| self.object(Kind::Workload, namespace, name)).and_then(Instance::of)
     }
 
     /// The service whose cluster address this is.
@@ -81,20 +74,17 @@ impl<'a> View<'a> {
 
     /// The slices of a service.
     pub fn slices(&self, service: &ServiceRef) -> impl Iterator<Item = &'a EndpointSlice> {
-        self.backends(service)
-            .filter_map(|object| cast!(object, EndpointSlice))
+        self.backends(service).filter_map(|object| cast!(object, EndpointSlice))
     }
 
     /// The Workloads of a service.
     pub fn workloads(&self, service: &ServiceRef) -> impl Iterator<Item = &'a Workload> {
-        self.backends(service)
-            .filter_map(|object| cast!(object, Workload))
+        self.backends(service).filter_map(|object| cast!(object, Workload))
     }
 
     /// The Servers of a namespace, in order of name.
     pub fn servers(&self, namespace: &'a str) -> impl Iterator<Item = &'a Server> {
-        self.policies(Kind::Server, namespace)
-            .filter_map(|object| cast!(object, Server))
+        self.policies(Kind::Server, namespace).filter_map(|object| cast!(object, Server))
     }
 
     /// The AuthorizationPolicies of a namespace, in order of name.
@@ -119,11 +109,7 @@ impl<'a> View<'a> {
     }
 
     fn object(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
-        let name = ObjectRef {
-            kind,
-            namespace: namespace.to_string(),
-            name: name.to_string(),
-        };
+        let name = ObjectRef { kind, namespace: namespace.to_string(), name: name.to_string() };
         let object = self.index.objects.get(&name);
         self.note(Fact::Object(name));
         object
@@ -146,9 +132,7 @@ impl<'a> View<'a> {
 
     fn policies(&self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = &'a Object> {
         self.note(Fact::Policies(namespace.to_string()));
-        self.index
-            .objects_of(kind, Some(namespace))
-            .map(|(_, object)| object)
+        self.index.objects_of(kind, Some(namespace)).map(|(_, object)| object)
     }
 
     fn note(&self, fact: Fact) {

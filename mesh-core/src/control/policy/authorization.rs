@@ -40,11 +40,7 @@ pub fn of_default(mesh: &MeshConfig, policy: DefaultPolicy) -> Option<Authorizat
     };
     Some(Authorization {
         metadata: Metadata::new_default(policy.as_str()),
-        networks: if in_cluster {
-            networks(&mesh.cluster_networks)
-        } else {
-            everywhere()
-        },
+        networks: if in_cluster { networks(&mesh.cluster_networks) } else { everywhere() },
         authentication: if authenticated {
             any_identity()
         } else {
@@ -141,11 +137,7 @@ fn of_mesh_tls(
                 identities.push(mesh.identity(namespace, &reference.name).ok()?);
             }
             "Namespace" => {
-                let MeshConfig {
-                    control_namespace,
-                    trust_domain,
-                    ..
-                } = mesh;
+                let MeshConfig { control_namespace, trust_domain, .. } = mesh;
                 suffixes.push(suffix_of(&format!(
                     "{}.serviceaccount.identity.{control_namespace}.{trust_domain}",
                     reference.name
@@ -155,16 +147,11 @@ fn of_mesh_tls(
         }
     }
     let somebody = !identities.is_empty() || !suffixes.is_empty();
-    somebody.then_some(Authentication::TlsAuthenticated {
-        identities,
-        suffixes,
-    })
+    somebody.then_some(Authentication::TlsAuthenticated { identities, suffixes })
 }
 
 fn suffix_of(name: &str) -> IdentitySuffix {
-    IdentitySuffix {
-        parts: name.split('.').map(str::to_ascii_lowercase).collect(),
-    }
+    IdentitySuffix { parts: name.split('.').map(str::to_ascii_lowercase).collect() }
 }
 
 fn any_identity() -> Authentication {
@@ -179,9 +166,7 @@ fn of_networks(networks: &[NetworkSpec]) -> Option<Vec<Network>> {
         let except = network.except.iter().flatten();
         Some(Network {
             net: parse_network(&network.cidr)?,
-            except: except
-                .map(|part| parse_network(part))
-                .collect::<Option<_>>()?,
+            except: except.map(|part| parse_network(part)).collect::<Option<_>>()?,
         })
     };
     networks.iter().map(network).collect()
@@ -189,10 +174,7 @@ fn of_networks(networks: &[NetworkSpec]) -> Option<Vec<Network>> {
 
 /// Whole networks.
 pub fn networks(networks: &[IpNet]) -> Vec<Network> {
-    let whole = |net: &IpNet| Network {
-        net: *net,
-        except: Vec::new(),
-    };
+    let whole = |net: &IpNet| Network { net: *net, except: Vec::new() };
     networks.iter().map(whole).collect()
 }
 

@@ -23,15 +23,10 @@ use crate::resource::Service;
 /// How long detection waits for first bytes.
 pub(in crate::control) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const QUEUE: Queue = Queue {
-    capacity: 100,
-    failfast_timeout: Duration::from_secs(3),
-};
+const QUEUE: Queue = Queue { capacity: 100, failfast_timeout: Duration::from_secs(3) };
 
-const LOAD: Load = Load::PeakEwma {
-    default_rtt: Duration::from_millis(30),
-    decay: Duration::from_secs(10),
-};
+const LOAD: Load =
+    Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
 
 /// The policy of `target` for clients in `namespace`.
 ///
@@ -50,9 +45,7 @@ pub fn compile(view: &View<'_>, namespace: &str, target: &Target) -> Result<Clie
         .into_iter()
         .find_map(|candidate| {
             let ServiceRef { namespace, name } = &candidate.service;
-            let service = view
-                .service(namespace, name)
-                .filter(|it| !is_external(it))?;
+            let service = view.service(namespace, name).filter(|it| !is_external(it))?;
             Some((service, candidate.instance))
         })
         .map(|(service, instance)| of_service(view, service, instance.as_deref(), name.port()))
@@ -86,17 +79,9 @@ fn of_service(
         section: String::new(),
         port,
     });
-    let ports = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let Some(service_port) = ports
-        .filter(|found| {
-            found
-                .protocol
-                .as_deref()
-                .is_none_or(|protocol| protocol == "TCP")
-        })
+        .filter(|found| found.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
         .find(|found| found.port == i32::from(port))
     else {
         return undefined_port(parent);
@@ -114,10 +99,7 @@ fn of_service(
         },
     });
     let protocol = protocol::of_service_port(view, service, service_port);
-    ClientPolicy {
-        parent,
-        protocol: with_default_routes(protocol, &backend, "http", "opaq"),
-    }
+    ClientPolicy { parent, protocol: with_default_routes(protocol, &backend, "http", "opaq") }
 }
 
 /// A connection to one instance goes to it, with its identity.
@@ -161,12 +143,7 @@ fn undefined_port(parent: Metadata) -> ClientPolicy {
             filters: vec![ConnectionFilter::Forbidden],
         }],
     };
-    ClientPolicy {
-        parent,
-        protocol: ClientProtocol::Opaque(OpaqueRoutes {
-            routes: vec![route],
-        }),
-    }
+    ClientPolicy { parent, protocol: ClientProtocol::Opaque(OpaqueRoutes { routes: vec![route] }) }
 }
 
 /// All traffic to one backend, by routes of the given names.
@@ -197,19 +174,13 @@ fn with_default_routes(
     let opaque = OpaqueRoutes {
         routes: vec![OpaqueRoute {
             metadata: Metadata::new_default(opaque),
-            rules: vec![ConnectionRule {
-                backends: only(backend),
-                filters: Vec::new(),
-            }],
+            rules: vec![ConnectionRule { backends: only(backend), filters: Vec::new() }],
         }],
     };
     match protocol {
-        PortProtocol::Detect => ClientProtocol::Detect {
-            timeout: DETECT_TIMEOUT,
-            http1: http(),
-            http2: http(),
-            opaque,
-        },
+        PortProtocol::Detect => {
+            ClientProtocol::Detect { timeout: DETECT_TIMEOUT, http1: http(), http2: http(), opaque }
+        }
         PortProtocol::Http1 => ClientProtocol::Http1(http()),
         PortProtocol::Http2 => ClientProtocol::Http2(http()),
         PortProtocol::Opaque => ClientProtocol::Opaque(opaque),

@@ -44,17 +44,13 @@ fn of_server(view: &View<'_>, instance: Instance<'_>, server: &Server, port: u16
     // What no AuthorizationPolicy allows is for the access policy to allow, `audit` above all.
     let access = server.spec.access_policy.as_deref();
     let access = access.and_then(|policy| policy.parse().ok());
-    authorizations.extend(authorization::of_default(
-        view.mesh,
-        access.unwrap_or(DefaultPolicy::Deny),
-    ));
+    authorizations
+        .extend(authorization::of_default(view.mesh, access.unwrap_or(DefaultPolicy::Deny)));
     let routes = || http_routes(view, instance, port);
     let protocol = match server.spec.proxy_protocol.unwrap_or_default() {
-        ProxyProtocol::Unknown => ServerProtocol::Detect {
-            timeout: DETECT_TIMEOUT,
-            routes: routes(),
-            rate_limit: None,
-        },
+        ProxyProtocol::Unknown => {
+            ServerProtocol::Detect { timeout: DETECT_TIMEOUT, routes: routes(), rate_limit: None }
+        }
         ProxyProtocol::Http1 => ServerProtocol::Http1(without_limit(routes())),
         ProxyProtocol::Http2 => ServerProtocol::Http2(without_limit(routes())),
         ProxyProtocol::Grpc => ServerProtocol::Grpc(vec![all_grpc()]),
@@ -121,10 +117,7 @@ fn default_policy(view: &View<'_>, instance: Instance<'_>, port: u16) -> Default
 }
 
 fn without_limit(routes: Vec<ServerHttpRoute>) -> ServerHttpRoutes {
-    ServerHttpRoutes {
-        routes,
-        rate_limit: None,
-    }
+    ServerHttpRoutes { routes, rate_limit: None }
 }
 
 /// The route of everything, and before it that of the kubelet's probes, who are not meshed.
@@ -159,10 +152,7 @@ fn http_routes(view: &View<'_>, instance: Instance<'_>, port: u16) -> Vec<Server
             authentication: Authentication::Unauthenticated,
             labels: Labels::default(),
         }],
-        rules: vec![ServerRule {
-            matches: matches.collect(),
-            filters: Vec::new(),
-        }],
+        rules: vec![ServerRule { matches: matches.collect(), filters: Vec::new() }],
     };
     vec![probes, all]
 }
@@ -172,9 +162,6 @@ fn all_grpc() -> ServerGrpcRoute {
         metadata: Metadata::new_default("default"),
         hosts: Vec::new(),
         authorizations: Vec::new(),
-        rules: vec![ServerRule {
-            matches: vec![Default::default()],
-            filters: Vec::new(),
-        }],
+        rules: vec![ServerRule { matches: vec![Default::default()], filters: Vec::new() }],
     }
 }

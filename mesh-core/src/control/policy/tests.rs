@@ -158,12 +158,7 @@ fn print_client(policy: &ClientPolicy) -> String {
     let mut text = format!("{} {kind}", policy.parent);
     if let Some(routes) = http {
         let route = &routes.routes[0];
-        let _ = write!(
-            text,
-            " | {}: {}",
-            route.metadata,
-            backend(&route.rules[0].backends)
-        );
+        let _ = write!(text, " | {}: {}", route.metadata, backend(&route.rules[0].backends));
     }
     if let Some(routes) = opaque {
         let (route, rule) = (&routes.routes[0], &routes.routes[0].rules[0]);
@@ -203,10 +198,7 @@ fn print_server(policy: &ServerPolicy) -> String {
         let who = match &authorization.authentication {
             Authentication::Unauthenticated => "anybody".to_string(),
             Authentication::TlsUnauthenticated => "tls".to_string(),
-            Authentication::TlsAuthenticated {
-                identities,
-                suffixes,
-            } => {
+            Authentication::TlsAuthenticated { identities, suffixes } => {
                 let identities = identities.iter().map(ToString::to_string);
                 let suffix = |suffix: &crate::model::server_policy::IdentitySuffix| {
                     format!("*.{}", suffix.parts.join("."))
@@ -330,10 +322,7 @@ default/all-unauthenticated: anybody from 0.0.0.0/0, ::/0
 #[test]
 fn each_default_policy_allows_what_its_name_says() {
     let all = DefaultPolicy::ALL.map(|policy| {
-        let mesh = MeshConfig {
-            default_inbound_policy: policy,
-            ..MeshConfig::default()
-        };
+        let mesh = MeshConfig { default_inbound_policy: policy, ..MeshConfig::default() };
         server(&mesh, "jobs", "batch", 80)
     });
     insta::assert_snapshot!(all.join("\n"), @r#"

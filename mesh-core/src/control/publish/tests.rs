@@ -67,9 +67,7 @@ fn workload(name: &str, host: u8, ready: bool) -> String {
 }
 
 fn endpoints(publisher: &Publisher) -> BoxStream<EndpointUpdate> {
-    publisher
-        .endpoints(&WEB.parse().unwrap(), &ContextToken::default())
-        .unwrap()
+    publisher.endpoints(&WEB.parse().unwrap(), &ContextToken::default()).unwrap()
 }
 
 /// What a stream has now: `None` where nothing, `Some(None)` where it ended.
@@ -101,11 +99,7 @@ async fn a_stream_tells_the_state_and_then_its_changes() {
     assert_eq!(next().await, None);
 
     put(&publisher, &workload("b", 2, true));
-    assert_eq!(
-        next().await,
-        None,
-        "nothing is sent before the burst is over"
-    );
+    assert_eq!(next().await, None, "nothing is sent before the burst is over");
     put(&publisher, &workload("a", 1, false));
     publisher.refresh();
     assert_eq!(next().await.unwrap().unwrap(), "add 10.0.0.2:80");
@@ -126,10 +120,7 @@ async fn a_slow_client_skips_states_that_it_did_not_take() {
         put(&publisher, &workload("a", host, true));
         publisher.refresh();
     }
-    assert_eq!(
-        print(now(&mut stream).await.unwrap().unwrap()),
-        "add 10.0.0.49:80"
-    );
+    assert_eq!(print(now(&mut stream).await.unwrap().unwrap()), "add 10.0.0.49:80");
     let gone = print(now(&mut stream).await.unwrap().unwrap());
     assert_eq!(gone, "remove [10.0.0.1:80]");
     assert!(now(&mut stream).await.is_none());
@@ -141,14 +132,8 @@ async fn what_does_not_change_the_answer_is_not_sent() {
     let mut stream = endpoints(&publisher);
     now(&mut stream).await;
     put(&publisher, &service("note: changed"));
-    put(
-        &publisher,
-        "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}",
-    );
-    put(
-        &publisher,
-        "apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {}",
-    );
+    put(&publisher, "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}");
+    put(&publisher, "apiVersion: v1\nkind: Service\nmetadata: {name: other}\nspec: {}");
     publisher.refresh();
     assert!(now(&mut stream).await.is_none());
     assert_eq!(publisher.0.metrics.updates.value(), 0);
@@ -162,10 +147,7 @@ async fn questions_asked_early_are_answered_once_everything_is_listed() {
     publisher.refresh();
     assert!(now(&mut stream).await.is_none());
     sync(&publisher, &(service("") + &workload("a", 1, true)));
-    assert_eq!(
-        print(now(&mut stream).await.unwrap().unwrap()),
-        "add 10.0.0.1:80"
-    );
+    assert_eq!(print(now(&mut stream).await.unwrap().unwrap()), "add 10.0.0.1:80");
 }
 
 #[tokio::test]
@@ -190,10 +172,7 @@ async fn an_address_becomes_a_service_when_the_service_comes() {
     let a = Workload::pod("default", "a");
     let target = Target::Address("10.96.0.1:80".parse().unwrap());
     let mut stream = publisher.client_policy(&a, &target).unwrap();
-    assert_eq!(
-        now(&mut stream).await.unwrap().unwrap().parent.kind(),
-        "default"
-    );
+    assert_eq!(now(&mut stream).await.unwrap().unwrap().parent.kind(), "default");
     put(&publisher, &service("config.linkerd.io/opaque-ports: '80'"));
     publisher.refresh();
     let policy = now(&mut stream).await.unwrap().unwrap();
@@ -262,16 +241,16 @@ fn questions() -> Vec<Question> {
             target: Target::Address(address.parse().unwrap()),
         })
         .collect();
-    all.extend(addresses.iter().map(|address| Question::Profile {
-        path: address.parse().unwrap(),
-    }));
-    all.push(Question::Endpoints {
-        path: WEB.parse().unwrap(),
-    });
-    all.extend(["a", "b"].map(|name| Question::ServerPolicy {
-        workload: Workload::pod("default", name),
-        port: 80,
-    }));
+    all.extend(
+        addresses.iter().map(|address| Question::Profile { path: address.parse().unwrap() }),
+    );
+    all.push(Question::Endpoints { path: WEB.parse().unwrap() });
+    all.extend(
+        ["a", "b"].map(|name| Question::ServerPolicy {
+            workload: Workload::pod("default", name),
+            port: 80,
+        }),
+    );
     all
 }
 

@@ -53,10 +53,7 @@ pub struct Health {
 impl Health {
     /// No endpoints yet.
     pub fn new(metrics: Option<Arc<BalancerMetrics>>) -> Self {
-        Self {
-            counts: Mutex::default(),
-            metrics,
-        }
+        Self { counts: Mutex::default(), metrics }
     }
 
     /// Changes the numbers of all endpoints, and of those that are down.
@@ -101,11 +98,8 @@ type Attempt = watch::Receiver<Option<Result<Arc<Http2Connection>, ConnectError>
 impl Endpoint {
     /// An endpoint without connections.
     pub fn new(facts: Facts, metrics: EndpointMetrics, common: &Arc<Common>) -> Arc<Self> {
-        let http1 = Http1Pool::new(
-            &common.runtime,
-            common.http1_idle_timeout,
-            common.http1_idle_max,
-        );
+        let http1 =
+            Http1Pool::new(&common.runtime, common.http1_idle_timeout, common.http1_idle_max);
         common.health.change(1, 0);
         Arc::new(Self {
             facts,
@@ -169,9 +163,7 @@ impl Endpoint {
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
             match connection.send(request, Some(self.http1.clone())).await {
-                Err(SendError::Unsent {
-                    request: unsent, ..
-                }) => request = unsent,
+                Err(SendError::Unsent { request: unsent, .. }) => request = unsent,
                 other => return other.map(strip_response),
             }
         }
@@ -179,17 +171,10 @@ impl Endpoint {
         let io = match Box::pin(self.open(Session::Http(HttpVersion::Http1))).await {
             Ok(io) => io,
             Err(error) => {
-                return Err(SendError::Unsent {
-                    request,
-                    error: unreached(error),
-                });
+                return Err(SendError::Unsent { request, error: unreached(error) });
             }
         };
-        self.http1
-            .connection(io)
-            .send(request, Some(self.http1.clone()))
-            .await
-            .map(strip_response)
+        self.http1.connection(io).send(request, Some(self.http1.clone())).await.map(strip_response)
     }
 
     /// A new connection that carries bytes.
@@ -217,10 +202,7 @@ impl Endpoint {
     async fn send_new_http2(self: &Arc<Self>, request: Request) -> Result<Response, SendError> {
         match self.connect_http2().await {
             Ok(connection) => connection.send(request).await,
-            Err(error) => Err(SendError::Unsent {
-                request,
-                error: unreached(error),
-            }),
+            Err(error) => Err(SendError::Unsent { request, error: unreached(error) }),
         }
     }
 
@@ -329,10 +311,7 @@ impl Drop for Endpoint {
 async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session) {
     let mut backoff = Backoff::new(common.backoff);
     loop {
-        common
-            .runtime
-            .sleep(backoff.failed(common.runtime.entropy.next_u64()))
-            .await;
+        common.runtime.sleep(backoff.failed(common.runtime.entropy.next_u64())).await;
         let Some(endpoint) = endpoint.upgrade() else {
             return;
         };
@@ -351,9 +330,7 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
         }
         // Ends this very task, which goes on to its next await: there is none.
         endpoint.came_up();
-        common
-            .changed
-            .send_modify(|version| *version = version.wrapping_add(1));
+        common.changed.send_modify(|version| *version = version.wrapping_add(1));
         return;
     }
 }
@@ -365,10 +342,7 @@ fn strip_response(mut response: Response) -> Response {
 
 /// Whether a request came back because its connection had ended.
 fn ends_connection(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::GoAway { .. } | Error::Closed | Error::Io(_) | Error::Canceled
-    )
+    matches!(error, Error::GoAway { .. } | Error::Closed | Error::Io(_) | Error::Canceled)
 }
 
 fn unreached(error: ConnectError) -> Error {

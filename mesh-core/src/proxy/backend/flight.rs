@@ -27,13 +27,7 @@ impl Flight {
         load: InFlight,
         http: Option<Arc<HttpMetrics>>,
     ) -> Self {
-        Self {
-            runtime: runtime.clone(),
-            began,
-            load: Some(load),
-            http,
-            sent: false,
-        }
+        Self { runtime: runtime.clone(), began, load: Some(load), http, sent: false }
     }
 
     /// The endpoint failed: it could not be reached, broke off, or answered 5xx.
@@ -93,11 +87,8 @@ impl Flight {
         }
         self.sent();
         let Some(http) = &self.http else { return };
-        let classification = if class.is_failure {
-            Classification::Failure
-        } else {
-            Classification::Success
-        };
+        let classification =
+            if class.is_failure { Classification::Failure } else { Classification::Success };
         http.response(&metrics::Response {
             status,
             classification,

@@ -77,13 +77,7 @@ impl Backends {
             connector,
             config: config.clone(),
             telemetry: telemetry.clone(),
-            table: IdleTable::new(
-                runtime,
-                "sweep-backends",
-                idle_timeout,
-                BACKENDS_MAX,
-                in_outage,
-            ),
+            table: IdleTable::new(runtime, "sweep-backends", idle_timeout, BACKENDS_MAX, in_outage),
         }
     }
 
@@ -94,16 +88,10 @@ impl Backends {
         backend: &Arc<client_policy::Backend>,
         protocol: BalancerProtocol,
     ) -> Arc<Backend> {
-        let key = Key {
-            parent: parent.clone(),
-            backend: backend.clone(),
-            protocol,
-        };
+        let key = Key { parent: parent.clone(), backend: backend.clone(), protocol };
         // Destinations are bounded, and few name many backends; where they do, those beyond are
         // not shared.
-        self.table
-            .find(key.clone(), |key| self.start(key))
-            .unwrap_or_else(|Full| self.start(&key))
+        self.table.find(key.clone(), |key| self.start(key)).unwrap_or_else(|Full| self.start(&key))
     }
 
     fn start(&self, key: &Key) -> Arc<Backend> {
@@ -111,10 +99,8 @@ impl Backends {
             Dispatcher::Balance { path, load } => (*load, Some(path.as_str().into())),
             _ => (DEFAULT_LOAD, None),
         };
-        let labels = BalancerLabels {
-            parent: key.parent.clone(),
-            backend: key.backend.metadata.clone(),
-        };
+        let labels =
+            BalancerLabels { parent: key.parent.clone(), backend: key.backend.metadata.clone() };
         let metrics = self.telemetry.outbound.balancer(key.protocol, &labels);
         let queue = self.queue(key);
         let failfast_timeout = queue.failfast_timeout;
@@ -160,23 +146,20 @@ impl Backends {
 
     fn discover(&self, backend: &Weak<Backend>, path: &str) -> TaskGuard {
         let (clients, path, backend) = (self.clients.clone(), path.to_string(), backend.clone());
-        self.runtime
-            .spawn_guarded("discover-endpoints", async move {
-                clients
-                    .follow_endpoints(&path, |update, fresh| {
-                        if let Some(backend) = backend.upgrade() {
-                            backend.apply(update, fresh);
-                        }
-                    })
-                    .await;
-            })
+        self.runtime.spawn_guarded("discover-endpoints", async move {
+            clients
+                .follow_endpoints(&path, |update, fresh| {
+                    if let Some(backend) = backend.upgrade() {
+                        backend.apply(update, fresh);
+                    }
+                })
+                .await;
+        })
     }
 }
 
-const DEFAULT_LOAD: Load = Load::PeakEwma {
-    default_rtt: Duration::from_millis(30),
-    decay: Duration::from_secs(10),
-};
+const DEFAULT_LOAD: Load =
+    Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
 
 /// A backend and its endpoints.
 pub struct Backend {
@@ -221,13 +204,7 @@ impl Backend {
     fn with_forward(self: Arc<Self>, dispatcher: &Dispatcher) -> Arc<Self> {
         if let Dispatcher::Forward(facts) = dispatcher {
             let endpoints = vec![facts.clone()];
-            self.apply(
-                Some(EndpointUpdate::Add {
-                    endpoints,
-                    labels: Labels::default(),
-                }),
-                true,
-            );
+            self.apply(Some(EndpointUpdate::Add { endpoints, labels: Labels::default() }), true);
         }
         self
     }
@@ -248,17 +225,10 @@ impl Backend {
             state.endpoints.resync();
         }
         let changes = state.endpoints.apply(update, now, |facts, labels, _| {
-            Endpoint::new(
-                facts.clone(),
-                self.endpoint_metrics(facts, labels),
-                &self.common,
-            )
+            Endpoint::new(facts.clone(), self.endpoint_metrics(facts, labels), &self.common)
         });
         if changes.refused > 0 {
-            tracing::warn!(
-                left_out = changes.refused,
-                "too many endpoints for one backend"
-            );
+            tracing::warn!(left_out = changes.refused, "too many endpoints for one backend");
         }
         self.metrics.updated(op, state.endpoints.len());
         state.unready_since = match state.endpoints.is_empty() {
@@ -266,16 +236,12 @@ impl Backend {
             false => None,
         };
         drop(state);
-        self.common
-            .changed
-            .send_modify(|version| *version = version.wrapping_add(1));
+        self.common.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
 
     fn endpoint_metrics(&self, facts: &model::Endpoint, labels: &Labels) -> EndpointMetrics {
         let tls = match self.common.connector.tls(facts) {
-            Ok(server) => ClientTlsLabel::True {
-                server_id: server.identity.clone(),
-            },
+            Ok(server) => ClientTlsLabel::True { server_id: server.identity.clone() },
             Err(NoTls::Loopback) => ClientTlsLabel::NoIdentity(NoClientTls::Loopback),
             Err(NoTls::NotProvidedByServiceDiscovery) => {
                 ClientTlsLabel::NoIdentity(NoClientTls::NotProvidedByServiceDiscovery)
@@ -327,10 +293,7 @@ impl Backend {
                     self.trust(&picked, &mut response);
                     return Ok((response, flight));
                 }
-                Some(Err(SendError::Unsent {
-                    request: unsent,
-                    error,
-                })) => {
+                Some(Err(SendError::Unsent { request: unsent, error })) => {
                     flight.unsent();
                     let unreachable = matches!(error, Error::Unreachable);
                     let refused = Refusal::of_unsent(&error);
@@ -422,10 +385,8 @@ impl Backend {
         if state.endpoints.len() > 1 || down || unreachable {
             tried.addresses.push(picked.endpoint.address);
         }
-        let all_tried = state
-            .endpoints
-            .iter()
-            .all(|m| tried.addresses.contains(&m.endpoint.address));
+        let all_tried =
+            state.endpoints.iter().all(|m| tried.addresses.contains(&m.endpoint.address));
         let waited = self.common.runtime.now().since(tried.since);
         let give_up = (state.forward && (down || tried.attempts > 1))
             || (unreachable && all_tried)
@@ -455,11 +416,7 @@ impl Backend {
         let queued = self.metrics.queued();
         let began = self.common.runtime.now();
         loop {
-            let since = self
-                .state()
-                .unready_since
-                .unwrap_or(tried.since)
-                .max(tried.since_floor());
+            let since = self.state().unready_since.unwrap_or(tried.since).max(tried.since_floor());
             let give_up = since + self.failfast_timeout;
             let again = (self.common.runtime.now() + RETRY_ALL).min(give_up);
             let wait = async {
@@ -492,11 +449,7 @@ impl Backend {
             return Err(Refusal::InvalidPolicy);
         }
         if state.endpoints.is_empty() {
-            return if state.gate_shut {
-                Err(Refusal::FailFast)
-            } else {
-                Ok(None)
-            };
+            return if state.gate_shut { Err(Refusal::FailFast) } else { Ok(None) };
         }
         if std::mem::take(&mut state.gate_shut) {
             self.metrics.gate_opened(self.common.runtime.clock.wall());
@@ -534,21 +487,13 @@ struct Tried {
 
 impl Tried {
     fn new(since: Timestamp) -> Self {
-        Self {
-            since,
-            attempts: 0,
-            addresses: Vec::new(),
-        }
+        Self { since, attempts: 0, addresses: Vec::new() }
     }
 
     /// A request that tried endpoints waits from its own start, one that found none from when the
     /// backend lost its last.
     fn since_floor(&self) -> Timestamp {
-        if self.attempts > 0 {
-            self.since
-        } else {
-            Timestamp::ZERO
-        }
+        if self.attempts > 0 { self.since } else { Timestamp::ZERO }
     }
 }
 

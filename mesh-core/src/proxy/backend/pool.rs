@@ -30,12 +30,7 @@ impl Http1Pool {
     /// An empty pool.
     pub fn new(runtime: &Runtime, idle_timeout: Duration, idle_max: usize) -> Self {
         let runtime = runtime.clone();
-        Self(Arc::new(Inner {
-            runtime,
-            idle_timeout,
-            idle_max,
-            idle: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { runtime, idle_timeout, idle_max, idle: Mutex::default() }))
     }
 
     /// The connection that was used last, where one is alive.
@@ -63,11 +58,7 @@ impl Http1Pool {
         idle.connections.push((now, connection));
         if !idle.sweeping {
             idle.sweeping = true;
-            let sweep = sweep(
-                self.0.runtime.clone(),
-                self.0.idle_timeout,
-                Arc::downgrade(&self.0),
-            );
+            let sweep = sweep(self.0.runtime.clone(), self.0.idle_timeout, Arc::downgrade(&self.0));
             self.0.runtime.spawn("sweep-http1-pool", sweep);
         }
     }
@@ -88,9 +79,7 @@ impl Inner {
 /// Closes connections that are too old or that the peer closed, until there are none.
 async fn sweep(runtime: Runtime, idle_timeout: Duration, pool: Weak<Inner>) {
     loop {
-        runtime
-            .sleep(idle_timeout.max(Duration::from_millis(100)))
-            .await;
+        runtime.sleep(idle_timeout.max(Duration::from_millis(100))).await;
         let Some(pool) = pool.upgrade() else { return };
         let now = runtime.now();
         let mut idle = pool.idle();

@@ -49,11 +49,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            variable,
-            value,
-            remedy,
-        } = self;
+        let Self { variable, value, remedy } = self;
         match value {
             Some(value) => write!(f, "{variable}={value:?} is not valid: {remedy}"),
             None => write!(f, "{variable} is not set: {remedy}"),
@@ -73,27 +69,18 @@ impl fmt::Display for ConfigErrors {
 }
 
 pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
-    let env = Env {
-        variable,
-        errors: RefCell::default(),
-    };
+    let env = Env { variable, errors: RefCell::default() };
     let config = Config {
         outbound: env.outbound(),
         inbound: env.inbound(),
         admin: Admin {
-            listen: env.or(
-                "LINKERD2_PROXY_ADMIN_LISTEN_ADDR",
-                local(4191),
-                parse::socket_addr,
-            ),
+            listen: env.or("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", local(4191), parse::socket_addr),
             shutdown_endpoint: env.flag("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", false),
         },
         identity: env.identity(),
         discovery: env.discovery(),
         shutdown_grace_period: env.time("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", 120 * SECOND),
-        access_log: env
-            .optional("LINKERD2_PROXY_ACCESS_LOG", access_log)
-            .flatten(),
+        access_log: env.optional("LINKERD2_PROXY_ACCESS_LOG", access_log).flatten(),
         metrics_retain_idle: env.time("LINKERD2_PROXY_METRICS_RETAIN_IDLE", 600 * SECOND),
         inert: INERT
             .iter()
@@ -102,10 +89,7 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, 
             .collect(),
     };
     if config.outbound.is_none() && config.inbound.is_none() {
-        env.fail(
-            "WEFT_MODE",
-            "both directions are off; give both, outbound or inbound",
-        );
+        env.fail("WEFT_MODE", "both directions are off; give both, outbound or inbound");
     }
     match env.errors.into_inner() {
         errors if errors.is_empty() => Ok(config),
@@ -134,19 +118,13 @@ impl Env<'_> {
             queue_capacity: self.count("LINKERD2_PROXY_OUTBOUND_HTTP_QUEUE_CAPACITY", 10_000),
             failfast_timeout: self
                 .time("LINKERD2_PROXY_OUTBOUND_HTTP_FAILFAST_TIMEOUT", 3 * SECOND),
-            http1_idle_timeout: self.time(
-                "LINKERD2_PROXY_OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT",
-                3 * SECOND,
-            ),
-            http1_idle_max: self.count(
-                "LINKERD2_PROXY_OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT",
-                10_000,
-            ),
+            http1_idle_timeout: self
+                .time("LINKERD2_PROXY_OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT", 3 * SECOND),
+            http1_idle_max: self
+                .count("LINKERD2_PROXY_OUTBOUND_MAX_IDLE_CONNS_PER_ENDPOINT", 10_000),
             server: self.server("OUTBOUND"),
-            informational_headers: !self.flag(
-                "LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS",
-                false,
-            ),
+            informational_headers: !self
+                .flag("LINKERD2_PROXY_OUTBOUND_DISABLE_INFORMATIONAL_HEADERS", false),
             race_server_first: self.flag("WEFT_OUTBOUND_RACE_SERVER_FIRST", true),
         })
     }
@@ -156,18 +134,15 @@ impl Env<'_> {
             .optional("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS", addresses)
             .or_else(|| self.optional("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", addresses))
             .unwrap_or_else(|| vec![local(4140)]);
-        let original = redirected.into_iter().map(|at| OutboundListener {
-            at,
-            destination: OutboundDestination::Original,
-        });
-        let fixed = self
-            .optional("WEFT_OUTBOUND_LISTENERS", fixed_listeners)
-            .unwrap_or_default();
+        let original = redirected
+            .into_iter()
+            .map(|at| OutboundListener { at, destination: OutboundDestination::Original });
+        let fixed = self.optional("WEFT_OUTBOUND_LISTENERS", fixed_listeners).unwrap_or_default();
         let proxies = self.optional("WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS", addresses);
-        let proxies = proxies.into_iter().flatten().map(|at| OutboundListener {
-            at,
-            destination: OutboundDestination::HttpProxy,
-        });
+        let proxies = proxies
+            .into_iter()
+            .flatten()
+            .map(|at| OutboundListener { at, destination: OutboundDestination::HttpProxy });
         original.chain(fixed).chain(proxies).collect()
     }
 
@@ -176,14 +151,8 @@ impl Env<'_> {
             return None;
         }
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4143);
-        let at = self.or(
-            "LINKERD2_PROXY_INBOUND_LISTEN_ADDR",
-            any,
-            parse::socket_addr,
-        );
-        let fixed = self
-            .optional("WEFT_INBOUND_LISTENERS", forward_listeners)
-            .unwrap_or_default();
+        let at = self.or("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", any, parse::socket_addr);
+        let fixed = self.optional("WEFT_INBOUND_LISTENERS", forward_listeners).unwrap_or_default();
         let mut listeners = vec![InboundListener { at, forward: None }];
         listeners.extend(fixed);
         Some(Inbound {
@@ -202,19 +171,16 @@ impl Env<'_> {
                 vec![],
                 parse::ports,
             ),
-            own_ips: self.or("LINKERD2_PROXY_INBOUND_IPS", vec![], |text| {
-                parse::list(text, ip_addr)
-            }),
+            own_ips: self
+                .or("LINKERD2_PROXY_INBOUND_IPS", vec![], |text| parse::list(text, ip_addr)),
             default_policy: self.or(
                 "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY",
                 DefaultPolicy::AllUnauthenticated,
                 default_policy,
             ),
             cluster_networks: self.networks("LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS", &[]),
-            http1_idle_timeout: self.time(
-                "LINKERD2_PROXY_INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT",
-                3 * SECOND,
-            ),
+            http1_idle_timeout: self
+                .time("LINKERD2_PROXY_INBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT", 3 * SECOND),
             // Without INBOUND_ in its name, as in Linkerd.
             http1_idle_max: self.count("LINKERD2_PROXY_MAX_IDLE_CONNS_PER_ENDPOINT", 10_000),
             server: self.server("INBOUND"),
@@ -249,18 +215,12 @@ impl Env<'_> {
         let spiffe = self.optional("LINKERD2_PROXY_IDENTITY_SERVER_ID", identity);
         let server_name = self.optional("LINKERD2_PROXY_IDENTITY_SERVER_NAME", dns_name);
         if let (Some(identity), Some(server_name)) = (spiffe, server_name) {
-            return Some(ServerTls {
-                identity,
-                server_name,
-            });
+            return Some(ServerTls { identity, server_name });
         }
         let remedy = "give this workload's identity, such as \
                       web.emojivoto.serviceaccount.identity.linkerd.cluster.local";
         let name = self.required("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", remedy, dns_name)?;
-        Some(ServerTls {
-            identity: Name::Dns(name.clone()),
-            server_name: name,
-        })
+        Some(ServerTls { identity: Name::Dns(name.clone()), server_name: name })
     }
 
     fn trust_anchors(&self) -> TrustAnchors {
@@ -278,13 +238,8 @@ impl Env<'_> {
     }
 
     fn discovery(&self) -> Discovery {
-        let private = [
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "fd00::/8",
-        ];
+        let private =
+            ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"];
         let time = |name| self.optional(name, parse::duration);
         Discovery {
             destination: self.control_address("DESTINATION"),
@@ -314,8 +269,7 @@ impl Env<'_> {
         let remedy = "give the service's host and port, such as linkerd-dst-headless:8086";
         let authority = self
             .required(&address, remedy, |text| {
-                text.parse::<NameAddr>()
-                    .map_err(|_| "give a host and a port".to_string())
+                text.parse::<NameAddr>().map_err(|_| "give a host and a port".to_string())
             })
             .unwrap_or(unset);
         let loopback = match authority.as_address() {
@@ -326,10 +280,9 @@ impl Env<'_> {
             .then(|| self.required(&name, "give the service's identity", identity))
             .flatten()
             .and_then(|identity| match &identity {
-                Name::Dns(server_name) => Some(ServerTls {
-                    server_name: server_name.clone(),
-                    identity,
-                }),
+                Name::Dns(server_name) => {
+                    Some(ServerTls { server_name: server_name.clone(), identity })
+                }
                 Name::Uri(_) => {
                     self.fail(&name, "give a DNS identity");
                     None
@@ -437,9 +390,7 @@ impl Env<'_> {
     /// A variable's value; none where it is not set, empty, or wrong (which is noted).
     fn optional<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = (self.variable)(name).filter(|value| !value.trim().is_empty())?;
-        parse(value.trim())
-            .map_err(|remedy| self.fail(name, remedy))
-            .ok()
+        parse(value.trim()).map_err(|remedy| self.fail(name, remedy)).ok()
     }
 
     fn required<T>(
@@ -473,10 +424,7 @@ impl Env<'_> {
 
     fn networks(&self, name: &str, default: &[&str]) -> Vec<ipnet::IpNet> {
         let read = |text: &str| parse::list(text, parse::network);
-        let default = default
-            .iter()
-            .map(|net| net.parse().expect("a network"))
-            .collect();
+        let default = default.iter().map(|net| net.parse().expect("a network")).collect();
         self.or(name, default, read)
     }
 }
@@ -499,10 +447,7 @@ fn fixed_listeners(text: &str) -> Result<Vec<OutboundListener>, String> {
         let (at, to) = item.split_once('=').ok_or(remedy)?;
         let destination = to.parse().map_err(|_| remedy)?;
         let at = parse::socket_addr(at)?;
-        Ok(OutboundListener {
-            at,
-            destination: OutboundDestination::Fixed(destination),
-        })
+        Ok(OutboundListener { at, destination: OutboundDestination::Fixed(destination) })
     })
 }
 
@@ -512,10 +457,7 @@ fn forward_listeners(text: &str) -> Result<Vec<InboundListener>, String> {
     parse::list(text, |item| {
         let (at, to) = item.split_once('=').ok_or(remedy)?;
         let forward = Some(parse::socket_addr(to)?);
-        Ok(InboundListener {
-            at: parse::socket_addr(at)?,
-            forward,
-        })
+        Ok(InboundListener { at: parse::socket_addr(at)?, forward })
     })
 }
 
@@ -553,11 +495,9 @@ fn default_policy(text: &str) -> Result<DefaultPolicy, String> {
         "deny" => DefaultPolicy::Deny,
         "audit" => DefaultPolicy::Audit,
         _ => {
-            return Err(
-                "give all-unauthenticated, all-authenticated, cluster-unauthenticated, \
+            return Err("give all-unauthenticated, all-authenticated, cluster-unauthenticated, \
                         cluster-authenticated, deny or audit"
-                    .into(),
-            );
+                .into());
         }
     })
 }
@@ -570,28 +510,17 @@ mod tests {
         ("LINKERD2_PROXY_DESTINATION_SVC_ADDR", "127.0.0.1:8086"),
         ("LINKERD2_PROXY_POLICY_SVC_ADDR", "localhost:8090"),
         ("LINKERD2_PROXY_IDENTITY_SVC_ADDR", "linkerd-identity:8080"),
-        (
-            "LINKERD2_PROXY_IDENTITY_SVC_NAME",
-            "linkerd-identity.linkerd.example",
-        ),
-        (
-            "LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
-            "web.ns.serviceaccount.identity.linkerd.example",
-        ),
+        ("LINKERD2_PROXY_IDENTITY_SVC_NAME", "linkerd-identity.linkerd.example"),
+        ("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", "web.ns.serviceaccount.identity.linkerd.example"),
         ("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", "/token"),
-        (
-            "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS",
-            "-----BEGIN CERTIFICATE-----",
-        ),
+        ("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS", "-----BEGIN CERTIFICATE-----"),
         ("LINKERD2_PROXY_POLICY_WORKLOAD", "ns:web-1"),
     ];
 
     fn read_with(changes: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         read(&|name| {
             let of = |list: &[(&str, &str)]| {
-                list.iter()
-                    .find(|(n, _)| *n == name)
-                    .map(|(_, value)| value.to_string())
+                list.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string())
             };
             of(changes).or_else(|| of(MINIMAL))
         })
@@ -634,10 +563,7 @@ mod tests {
     fn explicit_listeners_are_read() {
         let config = read_with(&[
             ("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "none"),
-            (
-                "WEFT_OUTBOUND_LISTENERS",
-                "127.0.0.1:9001=web.ns.svc.cluster.local:80",
-            ),
+            ("WEFT_OUTBOUND_LISTENERS", "127.0.0.1:9001=web.ns.svc.cluster.local:80"),
             ("WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS", "127.0.0.1:4141"),
             ("WEFT_INBOUND_LISTENERS", "0.0.0.0:8080=127.0.0.1:8081"),
         ])
@@ -672,9 +598,6 @@ mod tests {
             .into_iter()
             .filter(|name| !documentation.contains(&format!("`{name}`")))
             .collect();
-        assert!(
-            missing.is_empty(),
-            "not in docs/environment.md: {missing:#?}"
-        );
+        assert!(missing.is_empty(), "not in docs/environment.md: {missing:#?}");
     }
 }

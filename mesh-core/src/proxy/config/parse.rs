@@ -12,9 +12,8 @@ const PORTS_MAX: usize = 65_536;
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "give a whole number and a unit, such as 250ms".to_string())?;
+    let number: u64 =
+        number.parse().map_err(|_| "give a whole number and a unit, such as 250ms".to_string())?;
     let millis_each = match unit {
         "" if number == 0 => 0,
         "ms" => 1,
@@ -24,9 +23,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err("give a unit: ms, s, m, h or d".into()),
     };
-    let millis = number
-        .checked_mul(millis_each)
-        .ok_or("give a shorter time")?;
+    let millis = number.checked_mul(millis_each).ok_or("give a shorter time")?;
     Ok(Duration::from_millis(millis))
 }
 
@@ -43,8 +40,7 @@ pub(super) fn number(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn number_u32(text: &str) -> Result<u32, String> {
-    text.parse()
-        .map_err(|_| "give a whole number below 4294967296".into())
+    text.parse().map_err(|_| "give a whole number below 4294967296".into())
 }
 
 pub(super) fn fraction(text: &str) -> Result<f64, String> {
@@ -55,8 +51,7 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "give an address and a port, such as 127.0.0.1:4140".into())
+    text.parse().map_err(|_| "give an address and a port, such as 127.0.0.1:4140".into())
 }
 
 /// A comma-separated list; empty items are passed over.
@@ -102,16 +97,7 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for wrong in [
-            "",
-            "10",
-            "s",
-            "1.5s",
-            "-1s",
-            "10 s",
-            "99999999999999999999s",
-            "1w",
-        ] {
+        for wrong in ["", "10", "s", "1.5s", "-1s", "10 s", "99999999999999999999s", "1w"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration("18446744073709551615d").is_err());
@@ -119,10 +105,7 @@ mod tests {
 
     #[test]
     fn ports_are_read_once_each_and_in_order() {
-        assert_eq!(
-            ports("443, 25,4000-4002,25"),
-            Ok(vec![25, 443, 4000, 4001, 4002])
-        );
+        assert_eq!(ports("443, 25,4000-4002,25"), Ok(vec![25, 443, 4000, 4001, 4002]));
         assert_eq!(ports(""), Ok(vec![]));
         assert!(ports("0").is_err() && ports("a-b").is_err() && ports("70000").is_err());
     }

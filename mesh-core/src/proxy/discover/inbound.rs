@@ -83,16 +83,10 @@ impl Ports {
     /// many are discovered.
     pub fn find(&self, port: u16) -> PolicyWatch {
         match self.table.find(port, |port| self.discover(*port)) {
-            Ok(port) => PolicyWatch {
-                policy: port.policy.clone(),
-                _port: Some(port),
-            },
+            Ok(port) => PolicyWatch { policy: port.policy.clone(), _port: Some(port) },
             Err(Full) => {
                 let (_, policy) = watch::channel(self.default.clone());
-                PolicyWatch {
-                    policy,
-                    _port: None,
-                }
+                PolicyWatch { policy, _port: None }
             }
         }
     }
@@ -103,11 +97,7 @@ impl Ports {
         let default = self.default.clone();
         let telemetry = self.telemetry.clone();
         let follow = async move {
-            let open = || {
-                clients
-                    .policy
-                    .watch_server_policy(&clients.config.workload, port)
-            };
+            let open = || clients.policy.watch_server_policy(&clients.config.workload, port);
             let publish = |news| {
                 let policy = match news {
                     News::Value { value, .. } => Arc::new(value),
@@ -126,35 +116,26 @@ impl Ports {
             clients.follow("server policy", open, publish).await;
         };
         let task = self.runtime.spawn_guarded("discover-port", follow);
-        Arc::new(Port {
-            policy,
-            _task: task,
-        })
+        Arc::new(Port { policy, _task: task })
     }
 }
 
 /// The policy that holds until the control plane has answered.
 fn default_policy(config: &config::Inbound) -> ServerPolicy {
-    let everywhere = ["0.0.0.0/0", "::/0"]
-        .map(|net| net.parse().expect("a network"))
-        .to_vec();
+    let everywhere = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect("a network")).to_vec();
     let (name, networks, authentication) = match config.default_policy {
-        DefaultPolicy::AllUnauthenticated => (
-            "all-unauthenticated",
-            everywhere,
-            Some(Authentication::Unauthenticated),
-        ),
+        DefaultPolicy::AllUnauthenticated => {
+            ("all-unauthenticated", everywhere, Some(Authentication::Unauthenticated))
+        }
         DefaultPolicy::AllAuthenticated => ("all-authenticated", everywhere, Some(any_identity())),
         DefaultPolicy::ClusterUnauthenticated => (
             "cluster-unauthenticated",
             config.cluster_networks.clone(),
             Some(Authentication::Unauthenticated),
         ),
-        DefaultPolicy::ClusterAuthenticated => (
-            "cluster-authenticated",
-            config.cluster_networks.clone(),
-            Some(any_identity()),
-        ),
+        DefaultPolicy::ClusterAuthenticated => {
+            ("cluster-authenticated", config.cluster_networks.clone(), Some(any_identity()))
+        }
         DefaultPolicy::Deny => ("deny", vec![], None),
         DefaultPolicy::Audit => ("audit", everywhere, Some(Authentication::Unauthenticated)),
     };
@@ -186,15 +167,9 @@ fn default_policy(config: &config::Inbound) -> ServerPolicy {
 
 fn any_identity() -> Authentication {
     let any = crate::model::server_policy::IdentitySuffix { parts: vec![] };
-    Authentication::TlsAuthenticated {
-        identities: vec![],
-        suffixes: vec![any],
-    }
+    Authentication::TlsAuthenticated { identities: vec![], suffixes: vec![any] }
 }
 
 fn network(net: ipnet::IpNet) -> Network {
-    Network {
-        net,
-        except: vec![],
-    }
+    Network { net, except: vec![] }
 }

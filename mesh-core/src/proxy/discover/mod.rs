@@ -95,11 +95,7 @@ impl Clients {
                 tracing::debug!(what, %error, "discovery stream ended");
                 let absent = is_absent(&error);
                 self.in_outage.store(!absent, Ordering::Relaxed);
-                publish(if absent {
-                    News::Absent
-                } else {
-                    News::Unreachable
-                });
+                publish(if absent { News::Absent } else { News::Unreachable });
                 let wait = backoff.failed(self.runtime.entropy.next_u64());
                 self.runtime.sleep(wait).await;
             }
@@ -119,27 +115,18 @@ impl Clients {
             let item = stream.next().await.unwrap_or(Err(closed()))?;
             Ok((stream, item))
         };
-        let (mut stream, item) = match self
-            .runtime
-            .timeout(self.config.initial_timeout, first)
-            .await
-        {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Ended::Failed(error),
-            Err(_) => {
-                return Ended::Failed(ApiError::Unavailable("no first item in time".into()));
-            }
-        };
+        let (mut stream, item) =
+            match self.runtime.timeout(self.config.initial_timeout, first).await {
+                Ok(Ok(opened)) => opened,
+                Ok(Err(error)) => return Ended::Failed(error),
+                Err(_) => {
+                    return Ended::Failed(ApiError::Unavailable("no first item in time".into()));
+                }
+            };
         publish(item, true);
-        let end = self
-            .config
-            .lifetime
-            .map(|lifetime| self.runtime.now() + lifetime);
+        let end = self.config.lifetime.map(|lifetime| self.runtime.now() + lifetime);
         loop {
-            let idle = self
-                .config
-                .idle_timeout
-                .map(|idle| self.runtime.now() + idle);
+            let idle = self.config.idle_timeout.map(|idle| self.runtime.now() + idle);
             let until = [end, idle].into_iter().flatten().min();
             let item = match until {
                 Some(until) => match self.runtime.deadline(until, stream.next()).await {

@@ -90,10 +90,7 @@ impl Destinations {
             runtime: runtime.clone(),
             clients,
             telemetry: telemetry.clone(),
-            defaults: Defaults {
-                detect_timeout: config.detect_timeout,
-                queue,
-            },
+            defaults: Defaults { detect_timeout: config.detect_timeout, queue },
             table: IdleTable::new(
                 runtime,
                 "sweep-destinations",
@@ -165,11 +162,7 @@ async fn follow(
     }
     let policies = clients.follow(
         "client policy",
-        || {
-            clients
-                .policy
-                .watch_client_policy(&clients.config.workload, &target)
-        },
+        || clients.policy.watch_client_policy(&clients.config.workload, &target),
         |news| {
             let policy = match news {
                 News::Value { value, .. } => Some(Arc::new(value)),
@@ -186,11 +179,7 @@ async fn follow(
         clients
             .follow(
                 "profile",
-                || {
-                    clients
-                        .destination
-                        .watch_profile(&path, &clients.config.context)
-                },
+                || clients.destination.watch_profile(&path, &clients.config.context),
                 |news| match news {
                     News::Value { value, .. } => {
                         unenforced::report_profile(&value, &telemetry);
@@ -266,11 +255,7 @@ fn synthesize(target: &Target, profile: Option<&Profile>, defaults: Defaults) ->
         },
     };
     let parent = Metadata::new_default("unknown");
-    let backend = Arc::new(Backend {
-        metadata: parent.clone(),
-        queue: defaults.queue,
-        dispatcher,
-    });
+    let backend = Arc::new(Backend { metadata: parent.clone(), queue: defaults.queue, dispatcher });
     let opaque = OpaqueRoutes {
         routes: vec![OpaqueRoute {
             metadata: Metadata::new_default("opaque"),
@@ -308,11 +293,7 @@ fn synthesize(target: &Target, profile: Option<&Profile>, defaults: Defaults) ->
 }
 
 fn route_backend<F>(backend: &Arc<Backend>) -> RouteBackend<F> {
-    RouteBackend {
-        backend: backend.clone(),
-        filters: vec![],
-        request_timeout: None,
-    }
+    RouteBackend { backend: backend.clone(), filters: vec![], request_timeout: None }
 }
 
 impl Clients {

@@ -49,15 +49,12 @@ pub(super) async fn serve(
     if agreed.as_deref() != Some(transport_header::ALPN) {
         return refuse("a transport header is required", InboundError::Unexpected);
     }
-    let header = match inbound
-        .runtime
-        .timeout(timeout, Box::pin(transport_header::read(&mut io)))
-        .await
-    {
-        Ok(Ok(header)) => header,
-        Ok(Err(error)) => return refuse(&error.to_string(), InboundError::Io),
-        Err(_) => return refuse("no transport header in time", InboundError::Io),
-    };
+    let header =
+        match inbound.runtime.timeout(timeout, Box::pin(transport_header::read(&mut io))).await {
+            Ok(Ok(header)) => header,
+            Ok(Err(error)) => return refuse(&error.to_string(), InboundError::Io),
+            Err(_) => return refuse("no transport header in time", InboundError::Io),
+        };
     let labels = TransportHeaderLabels {
         session_protocol: match header.protocol {
             Some(HttpVersion::Http1) => "http/1",
@@ -65,40 +62,22 @@ pub(super) async fn serve(
             None => "",
         },
         target_port: header.port.get(),
-        target_name: header
-            .name
-            .as_ref()
-            .map_or_else(|| "".into(), |name| name.as_str().into()),
+        target_name: header.name.as_ref().map_or_else(|| "".into(), |name| name.as_str().into()),
         client_id: identity.clone(),
     };
-    inbound
-        .telemetry
-        .inbound
-        .transport_header(&labels)
-        .increment();
-    let TransportHeader {
-        port,
-        name,
-        protocol,
-    } = header;
+    inbound.telemetry.inbound.transport_header(&labels).increment();
+    let TransportHeader { port, name, protocol } = header;
     if let Some(name) = name {
         // Only gateways take names, and this proxy is none.
         tracing::info!(%name, "gateway domain invalid");
-        return refuse(
-            "this proxy is no gateway",
-            InboundError::GatewayDomainInvalid,
-        );
+        return refuse("this proxy is no gateway", InboundError::GatewayDomainInvalid);
     }
     let target = SocketAddr::new(local.ip(), port.get());
     let policy: PolicyWatch = inbound.ports.find(target.port());
     // A port known to be opaque or TLS carries bytes whatever the client says of its session.
-    let carries_bytes = matches!(
-        policy.current().protocol,
-        ServerProtocol::Opaque | ServerProtocol::Tls
-    );
-    let tls = ServerTlsLabel::True {
-        client_id: Some(identity),
-    };
+    let carries_bytes =
+        matches!(policy.current().protocol, ServerProtocol::Opaque | ServerProtocol::Tls);
+    let tls = ServerTlsLabel::True { client_id: Some(identity) };
     let session = inbound.session(io, target, peer, tls, policy);
     let Some(version) = protocol.filter(|_| !carries_bytes) else {
         Box::pin(opaque::serve(inbound, session, drain)).await;

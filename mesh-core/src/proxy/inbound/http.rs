@@ -45,13 +45,7 @@ pub(super) async fn serve(
     version: HttpVersion,
     drain: DrainWatch,
 ) {
-    let Session {
-        io,
-        target,
-        peer,
-        tls,
-        policy,
-    } = session;
+    let Session { io, target, peer, tls, policy } = session;
     let http = Http(Arc::new(Inner {
         application: inbound.applications.find(inbound.application(target)),
         inbound: inbound.clone(),
@@ -63,15 +57,7 @@ pub(super) async fn serve(
         handles: Mutex::default(),
     }));
     let options = &inbound.config.server;
-    let served = server::serve(
-        &inbound.runtime,
-        io,
-        version,
-        options,
-        Arc::new(http),
-        drain,
-    )
-    .await;
+    let served = server::serve(&inbound.runtime, io, version, options, Arc::new(http), drain).await;
     if let Err(error) = served {
         tracing::debug!(%error, client = %peer, "connection of HTTP ended");
     }
@@ -125,12 +111,7 @@ impl Http {
     async fn handle(self, mut request: Request) -> Response {
         let carried = orig_proto::restore(&mut request);
         let asked = Asked::of(&request);
-        let logged = self
-            .0
-            .inbound
-            .access_log
-            .is_some()
-            .then(|| self.logged(&request));
+        let logged = self.0.inbound.access_log.is_some().then(|| self.logged(&request));
         let mut response = match self.proxy(request).await {
             Ok(response) => response,
             Err(refusal) => self.refuse(&refusal, &asked),
@@ -145,13 +126,7 @@ impl Http {
     }
 
     async fn proxy(&self, mut request: Request) -> Result<Response, Refusal> {
-        let Inner {
-            inbound,
-            application,
-            peer,
-            tls,
-            ..
-        } = &*self.0;
+        let Inner { inbound, application, peer, tls, .. } = &*self.0;
         let admitted = Admitted::new(inbound).ok_or(Refusal::LoadShed)?;
         let began = inbound.runtime.now();
         let policy = self.0.policy.current();
@@ -200,11 +175,7 @@ impl Http {
                     SendError::Failed(error) => Refusal::of(error),
                 };
                 let at = inbound.runtime.now();
-                record.end(End {
-                    at,
-                    grpc_status: None,
-                    error: Some(refusal.stream_error()),
-                });
+                record.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
                 return Err(refusal);
             }
         };
@@ -256,11 +227,7 @@ impl Http {
                     .ok_or_else(|| self.no_route(policy))?;
                 permit(&selected.rule.filters)?;
                 let route = selected.route;
-                return Ok((
-                    route.metadata.clone(),
-                    &route.authorizations,
-                    RouteProtocol::Grpc,
-                ));
+                return Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Grpc));
             }
             ServerProtocol::Opaque | ServerProtocol::Tls => {
                 // The policy changed under a connection of HTTP; the port's authorizations hold.
@@ -274,11 +241,7 @@ impl Http {
             select::server_http(routes, request.into()).ok_or_else(|| self.no_route(policy))?;
         permit(&selected.rule.filters)?;
         let route = selected.route;
-        Ok((
-            route.metadata.clone(),
-            &route.authorizations,
-            RouteProtocol::Http,
-        ))
+        Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Http))
     }
 
     /// Says who the client is, whatever the request itself says.
@@ -294,36 +257,24 @@ impl Http {
     fn refuse(&self, refusal: &Refusal, asked: &Asked) -> Response {
         let inbound = &self.0.inbound;
         tracing::info!(client = %self.0.peer, target = %self.0.target, %refusal, "request failed");
-        inbound
-            .telemetry
-            .inbound
-            .http_error(refusal.inbound_error());
+        inbound.telemetry.inbound.http_error(refusal.inbound_error());
         // Applications are not told: only another proxy understands, and strips it.
         let meshed = matches!(self.0.tls, ServerTlsLabel::True { .. });
         let unsent = matches!(refusal, Refusal::Connect(_) | Refusal::ConnectTimeout);
         let mut response = refusal.response(asked, meshed, unsent);
         if meshed && unsent {
-            response
-                .headers_mut()
-                .insert(UNSENT, HeaderValue::from_static("true"));
+            response.headers_mut().insert(UNSENT, HeaderValue::from_static("true"));
         }
         response
     }
 
     fn handles(&self, allowed: Allowed) -> Handles {
-        let mut known = self
-            .0
-            .handles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, handles)) = known.iter().find(|(have, _)| *have == allowed) {
             return handles.clone();
         }
         let telemetry = &self.0.inbound.telemetry.inbound;
-        let server = ServerLabels {
-            server: allowed.server.clone(),
-            port: self.0.target.port(),
-        };
+        let server = ServerLabels { server: allowed.server.clone(), port: self.0.target.port() };
         let endpoint = InboundEndpoint {
             authority: None,
             target_addr: self.0.target,
@@ -332,10 +283,7 @@ impl Http {
             route: allowed.route.clone(),
             authorization: allowed.authorization.clone(),
         };
-        let route = InboundRoute {
-            server: server.clone(),
-            route: allowed.route.clone(),
-        };
+        let route = InboundRoute { server: server.clone(), route: allowed.route.clone() };
         let labels = AuthorizationLabels {
             target_addr: self.0.target,
             server,
@@ -358,32 +306,19 @@ impl Http {
 
     fn no_route(&self, policy: &ServerPolicy) -> Refusal {
         let labels = self.labels(policy, None);
-        self.0
-            .inbound
-            .telemetry
-            .inbound
-            .http_route_not_found(&labels)
-            .increment();
+        self.0.inbound.telemetry.inbound.http_route_not_found(&labels).increment();
         Refusal::NoRoute
     }
 
     fn count_denied(&self, policy: &ServerPolicy, route: &Metadata) {
         let labels = self.labels(policy, Some(route.clone()));
-        self.0
-            .inbound
-            .telemetry
-            .inbound
-            .http_authz_deny(&labels)
-            .increment();
+        self.0.inbound.telemetry.inbound.http_authz_deny(&labels).increment();
     }
 
     fn labels(&self, policy: &ServerPolicy, route: Option<Metadata>) -> AuthorizationLabels {
         AuthorizationLabels {
             target_addr: self.0.target,
-            server: ServerLabels {
-                server: policy.server.clone(),
-                port: self.0.target.port(),
-            },
+            server: ServerLabels { server: policy.server.clone(), port: self.0.target.port() },
             route,
             authorization: None,
             tls: self.0.tls.clone(),
@@ -478,10 +413,8 @@ pub struct Applications {
 impl Applications {
     /// None yet.
     pub fn new(common: Common, telemetry: &Telemetry, idle_timeout: Duration) -> Self {
-        let metrics = EndpointMetrics {
-            transport: telemetry.inbound.local_transport(),
-            http: None,
-        };
+        let metrics =
+            EndpointMetrics { transport: telemetry.inbound.local_transport(), http: None };
         let runtime = &common.runtime;
         let table = IdleTable::new(
             runtime,
@@ -491,11 +424,7 @@ impl Applications {
             // Made of nothing but an address.
             || false,
         );
-        Self {
-            common: Arc::new(common),
-            metrics,
-            table,
-        }
+        Self { common: Arc::new(common), metrics, table }
     }
 
     fn find(&self, address: SocketAddr) -> Arc<Endpoint> {
@@ -503,8 +432,6 @@ impl Applications {
             let facts = endpoint::Endpoint::new(*address);
             Endpoint::new(facts, self.metrics.clone(), &self.common)
         };
-        self.table
-            .find(address, make)
-            .unwrap_or_else(|Full| make(&address))
+        self.table.find(address, make).unwrap_or_else(|Full| make(&address))
     }
 }

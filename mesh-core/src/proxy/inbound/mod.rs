@@ -85,22 +85,14 @@ async fn serve_until_http(
     forward: Option<SocketAddr>,
     drain: DrainWatch,
 ) -> FoundHttp {
-    let Connection {
-        io,
-        peer,
-        local,
-        original_dst,
-    } = connection;
+    let Connection { io, peer, local, original_dst } = connection;
     let target = forward.or(original_dst).unwrap_or(local);
     if forward.is_none() && target.port() == inbound.config.direct_port {
         return Box::pin(direct::serve(inbound, io, peer, target, drain)).await;
     }
     if forward.is_none() && !inbound.is_own(target.ip()) {
         tracing::info!(client = %peer, %target, "not an address of this workload; closed");
-        inbound
-            .telemetry
-            .inbound
-            .tcp_error(target, InboundError::Unexpected);
+        inbound.telemetry.inbound.tcp_error(target, InboundError::Unexpected);
         return None;
     }
     let policy = inbound.ports.find(target.port());
@@ -135,11 +127,7 @@ impl Inbound {
                 return None;
             }
         };
-        let Detected {
-            found,
-            client: io,
-            server,
-        } = detected;
+        let Detected { found, client: io, server } = detected;
         match found {
             Secured::Found(TlsFound::Sni(sni)) if sni == self.credentials.local().server_name => {
                 let (io, client, _) = self.accept_tls(io, target, &[]).await?;
@@ -166,9 +154,7 @@ impl Inbound {
             }
             Secured::Silent => {
                 tracing::info!(client = %peer, %target, "silent; closed");
-                self.telemetry
-                    .inbound
-                    .tcp_error(target, InboundError::TlsDetectionTimeout);
+                self.telemetry.inbound.tcp_error(target, InboundError::TlsDetectionTimeout);
             }
         }
         None
@@ -179,10 +165,7 @@ impl Inbound {
         if !allowed {
             return None;
         }
-        opaque::dial(self, target)
-            .await
-            .ok()
-            .map(|server| (server, ()))
+        opaque::dial(self, target).await.ok().map(|server| (server, ()))
     }
 
     /// Terminates mesh TLS in time. None where that failed, which is counted.
@@ -194,11 +177,7 @@ impl Inbound {
     ) -> Option<(BoxIo, Option<Identity>, Option<Vec<u8>>)> {
         // On the heap for as long as the handshake takes.
         let accept = Box::pin(tls_server::accept(io, &self.credentials, alpn));
-        match self
-            .runtime
-            .timeout(self.config.detect_timeout, accept)
-            .await
-        {
+        match self.runtime.timeout(self.config.detect_timeout, accept).await {
             Ok(Ok(session)) => return Some((session.io, session.client, session.alpn)),
             Ok(Err(error)) => tracing::info!(%target, %error, "TLS handshake failed"),
             Err(_) => tracing::info!(%target, "TLS handshake timed out"),
@@ -228,8 +207,7 @@ impl Inbound {
             // A meshed client may carry HTTP/1 over HTTP/2. Silence is taken for HTTP/1.
             ServerProtocol::Http1(_) => {
                 let timeout = self.config.detect_timeout;
-                self.sniff(session, timeout, Some(HttpVersion::Http1), None, drain)
-                    .await
+                self.sniff(session, timeout, Some(HttpVersion::Http1), None, drain).await
             }
             ServerProtocol::Detect { timeout, .. } => {
                 self.sniff(session, *timeout, None, server, drain).await
@@ -248,24 +226,14 @@ impl Inbound {
     ) -> FoundHttp {
         let metrics = self.telemetry.inbound.detect(&session.server_labels());
         let began = self.runtime.now();
-        let Session {
-            io,
-            target,
-            peer,
-            tls,
-            policy,
-        } = session;
+        let Session { io, target, peer, tls, policy } = session;
         // The server is dialed while the client is silent, but only for clients that may use the
         // port as it is: for others a connection would be an answer.
         let allowed = silent.is_none() && opaque::authorized(peer, &tls, &policy).is_ok();
         let dial = self.dial_for(target, allowed);
         let detected = Box::pin(detect::http(&self.runtime, io, timeout, server, dial)).await;
         let took = self.runtime.now().since(began);
-        let Detected {
-            found,
-            client: io,
-            server,
-        } = match detected {
+        let Detected { found, client: io, server } = match detected {
             Ok(detected) => detected,
             Err(_) => {
                 metrics.detected(Detection::Error, took);
@@ -279,13 +247,7 @@ impl Inbound {
             Spoken::Silent => (Detection::ReadTimeout, silent),
         };
         metrics.detected(detection, took);
-        let session = Session {
-            io,
-            target,
-            peer,
-            tls,
-            policy,
-        };
+        let session = Session { io, target, peer, tls, policy };
         let Some(version) = version else {
             Box::pin(opaque::carry_on(self, session, server, drain)).await;
             return None;
@@ -301,23 +263,10 @@ impl Inbound {
         tls: ServerTlsLabel,
         policy: PolicyWatch,
     ) -> Session {
-        let server = ServerLabels {
-            server: policy.current().server.clone(),
-            port: target.port(),
-        };
-        let labels = InboundTransport {
-            target_addr: target,
-            tls: tls.clone(),
-            server,
-        };
+        let server = ServerLabels { server: policy.current().server.clone(), port: target.port() };
+        let labels = InboundTransport { target_addr: target, tls: tls.clone(), server };
         let io = meter(io, &self.telemetry.inbound.transport(&labels));
-        Session {
-            io,
-            target,
-            peer,
-            tls,
-            policy,
-        }
+        Session { io, target, peer, tls, policy }
     }
 
     /// Where the application of a target listens.
@@ -330,19 +279,13 @@ impl Inbound {
 
     fn is_own(&self, ip: IpAddr) -> bool {
         let own = &self.config.own_ips;
-        own.is_empty()
-            || own
-                .iter()
-                .any(|own| own.to_canonical() == ip.to_canonical())
+        own.is_empty() || own.iter().any(|own| own.to_canonical() == ip.to_canonical())
     }
 }
 
 impl Session {
     fn server_labels(&self) -> ServerLabels {
-        ServerLabels {
-            server: self.policy.current().server.clone(),
-            port: self.target.port(),
-        }
+        ServerLabels { server: self.policy.current().server.clone(), port: self.target.port() }
     }
 
     fn authorization_labels(&self) -> AuthorizationLabels {
@@ -359,9 +302,7 @@ impl Session {
 /// A client as authorizations see it.
 fn client(peer: SocketAddr, tls: &ServerTlsLabel) -> Client<'_> {
     let tls = match tls {
-        ServerTlsLabel::True {
-            client_id: Some(identity),
-        } => ClientTls::Identity(identity),
+        ServerTlsLabel::True { client_id: Some(identity) } => ClientTls::Identity(identity),
         ServerTlsLabel::True { client_id: None } => ClientTls::NoIdentity,
         ServerTlsLabel::Opaque { .. } | ServerTlsLabel::NoIdentity(_) => ClientTls::None,
     };

@@ -26,10 +26,7 @@ pub(super) async fn serve(inbound: &Arc<Inbound>, session: Session, drain: Drain
         Ok(server) => carry(inbound, session, server, drain).await,
         Err(error) => {
             tracing::info!(target = %session.target, %error, "cannot reach the application");
-            inbound
-                .telemetry
-                .inbound
-                .tcp_error(session.target, InboundError::Io);
+            inbound.telemetry.inbound.tcp_error(session.target, InboundError::Io);
         }
     }
 }
@@ -72,20 +69,12 @@ fn admit(inbound: &Inbound, session: Session) -> Option<Session> {
     match authorized(session.peer, &session.tls, &session.policy) {
         Ok(authorization) => {
             labels.authorization = Some(authorization);
-            inbound
-                .telemetry
-                .inbound
-                .tcp_authz_allow(&labels)
-                .increment();
+            inbound.telemetry.inbound.tcp_authz_allow(&labels).increment();
             Some(session)
         }
         Err(denied) => {
             tracing::info!(client = %session.peer, target = %session.target, %denied, "denied");
-            inbound
-                .telemetry
-                .inbound
-                .tcp_authz_deny(&labels)
-                .increment();
+            inbound.telemetry.inbound.tcp_authz_deny(&labels).increment();
             None
         }
     }
@@ -93,13 +82,7 @@ fn admit(inbound: &Inbound, session: Session) -> Option<Session> {
 
 async fn carry(inbound: &Arc<Inbound>, session: Session, server: BoxIo, drain: DrainWatch) {
     let labels = session.authorization_labels();
-    let Session {
-        io,
-        peer,
-        tls,
-        mut policy,
-        target,
-    } = session;
+    let Session { io, peer, tls, mut policy, target } = session;
     let revoked = async {
         loop {
             policy.changed().await;

@@ -41,11 +41,7 @@ pub(super) async fn serve(
     version: HttpVersion,
     drain: DrainWatch,
 ) {
-    let Accepted {
-        io,
-        target,
-        destination,
-    } = accepted;
+    let Accepted { io, target, destination } = accepted;
     let (closing, close) = drain::channel();
     let http = Http::new(outbound, target, destination, Some(closing));
     if let Some(known) = http.0.destination.known() {
@@ -62,14 +58,7 @@ pub(super) async fn serve(
     }
     let inner = http.0.clone();
     let options = &outbound.config.server;
-    let served = server::serve(
-        &outbound.runtime,
-        io,
-        version,
-        options,
-        Arc::new(http),
-        close,
-    );
+    let served = server::serve(&outbound.runtime, io, version, options, Arc::new(http), close);
     let mut served = pin!(served);
     let served = tokio::select! {
         biased;
@@ -138,13 +127,7 @@ impl Http {
         closing: Option<DrainSignal>,
     ) -> Self {
         let outbound = outbound.clone();
-        Self(Arc::new(Inner {
-            outbound,
-            target,
-            destination,
-            closing,
-            resolved: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { outbound, target, destination, closing, resolved: Mutex::default() }))
     }
 
     /// Answers one request: from an endpoint, or with a refusal.
@@ -155,10 +138,7 @@ impl Http {
             Err(refusal) => {
                 let outbound = &self.0.outbound;
                 tracing::info!(target = %self.0.target, %refusal, "request failed");
-                outbound
-                    .telemetry
-                    .outbound
-                    .http_error(refusal.outbound_error());
+                outbound.telemetry.outbound.http_error(refusal.outbound_error());
                 refusal.response(&asked, outbound.config.informational_headers, false)
             }
         }
@@ -180,10 +160,7 @@ impl Http {
         let clock = &outbound.runtime.clock;
         let record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
         let record = Awaiting::new(record, clock);
-        let sent = plan
-            .backend
-            .send(request, required.as_deref(), deadline)
-            .await;
+        let sent = plan.backend.send(request, required.as_deref(), deadline).await;
         let mut record = record.done();
         let (mut response, flight) = match sent {
             Ok(sent) => sent,
@@ -202,9 +179,7 @@ impl Http {
         let http1 = response.version() != http::Version::HTTP_2;
         let headers = response.headers_mut();
         headers.remove(L5D_PROXY_ERROR);
-        let close = headers
-            .remove(L5D_PROXY_CONNECTION)
-            .is_some_and(|value| value == "close");
+        let close = headers.remove(L5D_PROXY_CONNECTION).is_some_and(|value| value == "close");
         if close {
             if http1 {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -216,11 +191,7 @@ impl Http {
     /// The policy in force, with its live backends.
     fn resolve(&self) -> Option<Arc<Resolved>> {
         let known = self.0.destination.known()?;
-        let mut resolved = self
-            .0
-            .resolved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut resolved = self.0.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         // Where the destination is no longer HTTP, connections of HTTP go on by the last policy
         // under which it was; new ones obey the new policy.
         if let Some(current) = &*resolved
@@ -258,28 +229,18 @@ impl Resolved {
         let mut backends = Vec::new();
         for_each_backend(&known.policy, &mut |backend| {
             if !backends.iter().any(|(have, _)| Arc::ptr_eq(have, backend)) {
-                let live = outbound
-                    .backends
-                    .find(parent, backend, BalancerProtocol::Http);
+                let live = outbound.backends.find(parent, backend, BalancerProtocol::Http);
                 backends.push((backend.clone(), live));
             }
         });
-        Self {
-            known,
-            backends,
-            metrics: Mutex::default(),
-        }
+        Self { known, backends, metrics: Mutex::default() }
     }
 
     /// Route, filters, backend: everything that is decided before the request is sent.
     fn plan(&self, outbound: &Outbound, request: &Request) -> Result<Plan, Refusal> {
         match &self.known.policy.protocol {
             ClientProtocol::Detect { http1, http2, .. } => {
-                let routes = if request.version() == http::Version::HTTP_2 {
-                    http2
-                } else {
-                    http1
-                };
+                let routes = if request.version() == http::Version::HTTP_2 { http2 } else { http1 };
                 let (metadata, rule) = select::client_http(&routes.routes, request.into())
                     .map(|selected| (&selected.route.metadata, selected.rule))
                     .ok_or(Refusal::NoRoute)?;
@@ -315,28 +276,18 @@ impl Resolved {
         })
         .ok_or(Refusal::InvalidPolicy)?;
         permit(&chosen.filters)?;
-        let backend = self
-            .live(&chosen.backend)
-            .ok_or(Refusal::InvalidPolicy)?
-            .clone();
+        let backend = self.live(&chosen.backend).ok_or(Refusal::InvalidPolicy)?.clone();
         let timeout = [rule.timeouts.request, chosen.request_timeout]
             .into_iter()
             .flatten()
             .filter(|timeout| !timeout.is_zero())
             .min();
         let handles = self.handles(outbound, route, &chosen.backend.metadata, protocol);
-        Ok(Plan {
-            backend,
-            timeout,
-            handles,
-        })
+        Ok(Plan { backend, timeout, handles })
     }
 
     fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {
-        self.backends
-            .iter()
-            .find(|(model, _)| Arc::ptr_eq(model, backend))
-            .map(|(_, live)| live)
+        self.backends.iter().find(|(model, _)| Arc::ptr_eq(model, backend)).map(|(_, live)| live)
     }
 
     fn handles(
@@ -352,25 +303,15 @@ impl Resolved {
             return handles.clone();
         }
         let parent = self.known.policy.parent.clone();
-        let requests = RouteLabels {
-            parent: parent.clone(),
-            route: route.clone(),
-            hostname: None,
-        };
-        let attempts = RouteBackendLabels {
-            parent,
-            route: route.clone(),
-            backend: backend.clone(),
-        };
+        let requests = RouteLabels { parent: parent.clone(), route: route.clone(), hostname: None };
+        let attempts =
+            RouteBackendLabels { parent, route: route.clone(), backend: backend.clone() };
         let handles = RouteHandles {
             protocol,
             route: route.clone(),
             backend: backend.clone(),
             requests: outbound.telemetry.outbound.route(protocol, &requests),
-            attempts: outbound
-                .telemetry
-                .outbound
-                .route_backend(protocol, &attempts),
+            attempts: outbound.telemetry.outbound.route_backend(protocol, &attempts),
         };
         known.push(handles.clone());
         handles
@@ -432,11 +373,7 @@ impl Record {
     }
 
     fn refused(self, refusal: &Refusal, at: Timestamp) {
-        self.end(End {
-            at,
-            grpc_status: None,
-            error: Some(refusal.stream_error()),
-        });
+        self.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
     }
 }
 
@@ -454,14 +391,8 @@ impl Observer for Record {
         let class = end.class(self.head);
         let status = self.status.map(|status| status.as_u16());
         let ended = match self.handles.protocol {
-            RouteProtocol::Http => StreamEnd {
-                status,
-                error: end.error,
-            },
-            RouteProtocol::Grpc => StreamEnd {
-                status: class.grpc_status,
-                error: end.error,
-            },
+            RouteProtocol::Http => StreamEnd { status, error: end.error },
+            RouteProtocol::Grpc => StreamEnd { status: class.grpc_status, error: end.error },
         };
         self.handles.requests.ended(ended, latency);
         self.handles.attempts.ended(ended, latency);
@@ -473,10 +404,7 @@ impl Observer for Record {
 }
 
 fn speaks_http(policy: &ClientPolicy) -> bool {
-    !matches!(
-        policy.protocol,
-        ClientProtocol::Opaque(_) | ClientProtocol::Tls(_)
-    )
+    !matches!(policy.protocol, ClientProtocol::Opaque(_) | ClientProtocol::Tls(_))
 }
 
 /// Takes `l5d-require-id` off a request: whom the client wants its server to be.

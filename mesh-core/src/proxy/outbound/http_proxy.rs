@@ -27,13 +27,8 @@ const TUNNEL_BYTES: usize = 16 * 1024;
 
 /// Serves one connection of a client that knows that this is a proxy.
 pub(super) async fn serve(outbound: Arc<Outbound>, connection: Connection, drain: DrainWatch) {
-    let labels = OutboundTransport {
-        target_addr: connection.local,
-    };
-    let io = meter(
-        connection.io,
-        &outbound.telemetry.outbound.transport(&labels),
-    );
+    let labels = OutboundTransport { target_addr: connection.local };
+    let io = meter(connection.io, &outbound.telemetry.outbound.transport(&labels));
     let timeout = outbound.config.detect_timeout;
     let version = match sniff_http(&*outbound.runtime.clock, io, timeout).await {
         Ok((Sniffed::Found(HttpFound::Http2), io)) => (HttpVersion::Http2, io),
@@ -73,10 +68,7 @@ impl Service for Proxy {
                 Ok(response) => response,
                 Err(refusal) => {
                     let outbound = &this.0.outbound;
-                    outbound
-                        .telemetry
-                        .outbound
-                        .http_error(refusal.outbound_error());
+                    outbound.telemetry.outbound.http_error(refusal.outbound_error());
                     refusal.response(&asked, outbound.config.informational_headers, false)
                 }
             }
@@ -120,15 +112,9 @@ impl Proxy {
         }
         let outbound = &self.0.outbound;
         let target = target_of(name.clone());
-        let destination = outbound
-            .destinations
-            .find(&target)
-            .map_err(|_| Refusal::LoadShed)?;
+        let destination = outbound.destinations.find(&target).map_err(|_| Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
-        let found = outbound
-            .runtime
-            .timeout(limit, destination.wait_known())
-            .await;
+        let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
         found.ok().flatten().ok_or(Refusal::FailFast)?;
         let http = Http::new(outbound, target, destination, None);
         let mut known = self.known();
@@ -143,39 +129,24 @@ impl Proxy {
     async fn tunnel(&self, version: Version, name: NameAddr) -> Result<Response, Refusal> {
         let outbound = self.0.outbound.clone();
         let target = target_of(name);
-        let destination = outbound
-            .destinations
-            .find(&target)
-            .map_err(|_| Refusal::LoadShed)?;
+        let destination = outbound.destinations.find(&target).map_err(|_| Refusal::LoadShed)?;
         let limit = outbound.config.failfast_timeout;
-        let found = outbound
-            .runtime
-            .timeout(limit, destination.wait_known())
-            .await;
+        let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
         let known = found.ok().flatten().ok_or(Refusal::FailFast)?;
         let (near, far) = tokio::io::duplex(TUNNEL_BYTES);
         let drain = self.0.drain.clone();
-        self.0
-            .outbound
-            .runtime
-            .spawn("explicit-tunnel", async move {
-                let io: BoxIo = Box::new(far);
-                let accepted = Accepted {
-                    io,
-                    target,
-                    destination,
-                };
-                let serve = outbound.serve_until_http(accepted, &known, drain.clone());
-                if let Some((accepted, version)) = Box::pin(serve).await {
-                    outbound_http::serve(&outbound, accepted, version, drain).await;
-                }
-            });
+        self.0.outbound.runtime.spawn("explicit-tunnel", async move {
+            let io: BoxIo = Box::new(far);
+            let accepted = Accepted { io, target, destination };
+            let serve = outbound.serve_until_http(accepted, &known, drain.clone());
+            if let Some((accepted, version)) = Box::pin(serve).await {
+                outbound_http::serve(&outbound, accepted, version, drain).await;
+            }
+        });
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::OK;
         *response.version_mut() = version;
-        response
-            .extensions_mut()
-            .insert(Upgraded::new(Box::new(near)));
+        response.extensions_mut().insert(Upgraded::new(Box::new(near)));
         Ok(response)
     }
 

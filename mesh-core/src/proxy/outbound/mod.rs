@@ -73,10 +73,7 @@ async fn serve_until_http(
         (OutboundDestination::Original, _) => {
             // Dialing the proxy itself would loop.
             tracing::info!(client = %connection.peer, "no original destination; closed");
-            outbound
-                .telemetry
-                .outbound
-                .tcp_error(OutboundError::Unexpected);
+            outbound.telemetry.outbound.tcp_error(OutboundError::Unexpected);
             return None;
         }
         (OutboundDestination::Fixed(name), _) => target_of(name),
@@ -87,35 +84,20 @@ async fn serve_until_http(
     };
     let Ok(destination) = outbound.destinations.find(&target) else {
         tracing::warn!(%target, "too many destinations; closed");
-        outbound
-            .telemetry
-            .outbound
-            .tcp_error(OutboundError::LoadShed);
+        outbound.telemetry.outbound.tcp_error(OutboundError::LoadShed);
         return None;
     };
     let Some(known) = outbound.wait_known(&destination).await else {
         tracing::warn!(%target, "nothing known of the destination in time; closed");
-        outbound
-            .telemetry
-            .outbound
-            .tcp_error(OutboundError::FailFast);
+        outbound.telemetry.outbound.tcp_error(OutboundError::FailFast);
         return None;
     };
-    let mut labels = OutboundTransport {
-        target_addr: connection.local,
-    };
+    let mut labels = OutboundTransport { target_addr: connection.local };
     if let Target::Address(address) = &target {
         labels.target_addr = *address;
     }
-    let io = meter(
-        connection.io,
-        &outbound.telemetry.outbound.transport(&labels),
-    );
-    let accepted = Accepted {
-        io,
-        target,
-        destination,
-    };
+    let io = meter(connection.io, &outbound.telemetry.outbound.transport(&labels));
+    let accepted = Accepted { io, target, destination };
     outbound.serve_until_http(accepted, &known, drain).await
 }
 
@@ -131,9 +113,7 @@ impl Outbound {
         if let Some(known) = destination.known() {
             return Some(known);
         }
-        let known = self
-            .runtime
-            .timeout(DISCOVERY_TIMEOUT, destination.wait_known());
+        let known = self.runtime.timeout(DISCOVERY_TIMEOUT, destination.wait_known());
         Box::pin(known).await.ok().flatten()
     }
 
@@ -162,9 +142,9 @@ impl Outbound {
                 Box::pin(serve).await;
                 None
             }
-            ClientProtocol::Detect {
-                timeout, opaque, ..
-            } => self.detect(accepted, known, *timeout, opaque, drain).await,
+            ClientProtocol::Detect { timeout, opaque, .. } => {
+                self.detect(accepted, known, *timeout, opaque, drain).await
+            }
         }
     }
 
@@ -178,16 +158,9 @@ impl Outbound {
         opaque: &OpaqueRoutes,
         drain: DrainWatch,
     ) -> Option<(Accepted, HttpVersion)> {
-        let metrics = self
-            .telemetry
-            .outbound
-            .detect(&ParentLabels(known.policy.parent.clone()));
+        let metrics = self.telemetry.outbound.detect(&ParentLabels(known.policy.parent.clone()));
         let began = self.runtime.now();
-        let Accepted {
-            io,
-            target,
-            destination,
-        } = accepted;
+        let Accepted { io, target, destination } = accepted;
         let route = opaque.routes.first();
         let dial = async {
             if !self.config.race_server_first {
@@ -201,16 +174,8 @@ impl Outbound {
             metrics.detected(Detection::Error, took);
             return None;
         };
-        let Detected {
-            found,
-            client: io,
-            server,
-        } = detected;
-        let accepted = Accepted {
-            io,
-            target,
-            destination,
-        };
+        let Detected { found, client: io, server } = detected;
+        let accepted = Accepted { io, target, destination };
         let detection = match found {
             Spoken::Http(HttpVersion::Http1) => Detection::Http1,
             Spoken::Http(HttpVersion::Http2) => Detection::Http2,

@@ -30,13 +30,7 @@ pub(super) async fn serve(
     drain: DrainWatch,
 ) {
     let route = routes.first();
-    let count = Count::new(
-        outbound,
-        ConnectionProtocol::Tcp,
-        parent,
-        route_of(route),
-        &accepted,
-    );
+    let count = Count::new(outbound, ConnectionProtocol::Tcp, parent, route_of(route), &accepted);
     let dialed = match route {
         Some(route) => dial(outbound, parent, route).await,
         None => Err(Refusal::NoRoute),
@@ -53,13 +47,7 @@ pub(super) async fn join(
     server: Server,
     drain: DrainWatch,
 ) {
-    let count = Count::new(
-        outbound,
-        ConnectionProtocol::Tcp,
-        parent,
-        route_of(route),
-        &accepted,
-    );
+    let count = Count::new(outbound, ConnectionProtocol::Tcp, parent, route_of(route), &accepted);
     carry(outbound, accepted, Ok(server), count, drain).await;
 }
 
@@ -79,21 +67,12 @@ pub(super) async fn serve_tls(
     accepted.io = io;
     let Sniffed::Found(TlsFound::Sni(sni)) = found else {
         tracing::info!(target = %accepted.target, "no TLS with SNI on a TLS port; closed");
-        outbound
-            .telemetry
-            .outbound
-            .tcp_error(OutboundError::Unexpected);
+        outbound.telemetry.outbound.tcp_error(OutboundError::Unexpected);
         return;
     };
     let selected = select::sni(routes, &sni);
     let metadata = selected.map(|(route, _)| &route.metadata);
-    let count = Count::new(
-        outbound,
-        ConnectionProtocol::Tls,
-        parent,
-        metadata,
-        &accepted,
-    );
+    let count = Count::new(outbound, ConnectionProtocol::Tls, parent, metadata, &accepted);
     let dialed = match selected {
         Some((_, rule)) => dial_rule(outbound, parent, rule, BalancerProtocol::Tls).await,
         None => Err(Refusal::NoRoute),
@@ -123,10 +102,8 @@ async fn dial_rule(
     let live = |backend: &_| outbound.backends.find(parent, backend, protocol);
     permit(&rule.filters)?;
     let random = outbound.runtime.entropy.next_u64();
-    let chosen = distribute::choose(&rule.backends, random, |backend| {
-        live(backend).is_available()
-    })
-    .ok_or(Refusal::InvalidPolicy)?;
+    let chosen = distribute::choose(&rule.backends, random, |backend| live(backend).is_available())
+        .ok_or(Refusal::InvalidPolicy)?;
     permit(&chosen.filters)?;
     live(&chosen.backend).open().await
 }
@@ -142,10 +119,7 @@ async fn carry(
         Ok(server) => server,
         Err(refusal) => {
             tracing::info!(target = %accepted.target, %refusal, "connection refused");
-            outbound
-                .telemetry
-                .outbound
-                .tcp_error(refusal.outbound_error());
+            outbound.telemetry.outbound.tcp_error(refusal.outbound_error());
             count.refused(&refusal);
             return;
         }
@@ -184,15 +158,9 @@ impl Count {
         let Some(route) = route else {
             return Self(None);
         };
-        let labels = ConnectionRouteLabels {
-            parent: parent.clone(),
-            route: route.clone(),
-            target_addr,
-        };
-        let metrics = outbound
-            .telemetry
-            .outbound
-            .connection_route(protocol, &labels);
+        let labels =
+            ConnectionRouteLabels { parent: parent.clone(), route: route.clone(), target_addr };
+        let metrics = outbound.telemetry.outbound.connection_route(protocol, &labels);
         metrics.opened();
         Self(Some(metrics))
     }

@@ -75,9 +75,7 @@ async fn a_killed_endpoint_still_in_discovery_costs_what_was_in_flight_at_most()
     let mesh = Pair::new().await;
     let _a = mesh.world.app(A, |_| slow()).await;
     let b = mesh.world.app(B, |_| slow()).await;
-    mesh.world
-        .control
-        .set_endpoints(PATH, vec![unmeshed(A), unmeshed(B)]);
+    mesh.world.control.set_endpoints(PATH, vec![unmeshed(A), unmeshed(B)]);
     let request = async |nth: u64| {
         mesh.world.sleep(2 * nth).await;
         mesh.get("/").await.status() == 200
@@ -132,26 +130,18 @@ async fn without_endpoints_requests_wait_then_fail_at_once_and_recover() {
     };
     let (response, millis) = took(get("/")).await;
     assert_eq!((response.status().as_u16(), millis / 100), (504, 30));
-    assert_eq!(
-        response.headers()["l5d-proxy-error"],
-        "service in fail-fast"
-    );
+    assert_eq!(response.headers()["l5d-proxy-error"], "service in fail-fast");
     let (response, millis) = took(get("/")).await;
     assert_eq!((response.status().as_u16(), millis), (504, 0));
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection
-        .send(grpc("http://web/pkg.Service/Method"))
-        .await
-        .unwrap();
+    let response = connection.send(grpc("http://web/pkg.Service/Method")).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "14");
     assert_eq!(response.headers()["content-type"], "application/grpc");
     let shut = ["outbound_http_balancer_queue_gate_shut_total"];
     assert_eq!(mesh.world.metric(&mesh.client, &shut).await, 1.0);
 
-    mesh.world
-        .control
-        .set_endpoints(PATH, vec![meshed(APP, SERVER)]);
+    mesh.world.control.set_endpoints(PATH, vec![meshed(APP, SERVER)]);
     mesh.world.sleep(1).await;
     assert_eq!(mesh.get("/").await.status(), 200);
     let open = ["outbound_http_balancer_queue_gate_open_total"];
@@ -166,9 +156,7 @@ async fn a_request_that_waits_goes_on_when_an_endpoint_comes() {
     mesh.world.sleep(10).await;
     let came = async {
         mesh.world.sleep(1_000).await;
-        mesh.world
-            .control
-            .set_endpoints(PATH, vec![meshed(APP, SERVER)]);
+        mesh.world.control.set_endpoints(PATH, vec![meshed(APP, SERVER)]);
     };
     let began = mesh.world.now();
     let (response, ()) = tokio::join!(mesh.get("/"), came);
@@ -225,28 +213,17 @@ async fn a_request_that_takes_too_long_is_504_and_the_connection_lives() {
     mesh.world.control.set_client_policy(SERVICE, policy);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
     let began = mesh.world.now();
-    io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await
-        .unwrap();
+    io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
     let head = read_head(&mut io).await;
     assert!(head.starts_with("HTTP/1.1 504"), "{head}");
     assert_eq!(mesh.world.now().since(began).as_millis() / 10, 50);
-    io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await
-        .unwrap();
+    io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
     let head = read_head(&mut io).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let timeouts = [
-        "outbound_http_route_request_statuses_total",
-        "REQUEST_TIMEOUT",
-    ];
+    let timeouts = ["outbound_http_route_request_statuses_total", "REQUEST_TIMEOUT"];
     assert_eq!(mesh.world.metric(&mesh.client, &timeouts).await, 1.0);
     // The endpoint has failed a request, as its own figures tell.
-    let failed = [
-        "response_total",
-        "direction=\"outbound\"",
-        "classification=\"failure\"",
-    ];
+    let failed = ["response_total", "direction=\"outbound\"", "classification=\"failure\""];
     assert_eq!(mesh.world.metric(&mesh.client, &failed).await, 1.0);
 }
 
@@ -257,9 +234,7 @@ async fn a_response_that_takes_too_long_is_broken_off() {
         .world
         .listen(APP, |mut io| async move {
             let _ = read_head(&mut io).await;
-            let _ = io
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
-                .await;
+            let _ = io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
             std::future::pending::<()>().await;
         })
         .await;
@@ -379,10 +354,7 @@ async fn a_client_that_gives_up_is_counted_as_such() {
         () = mesh.world.sleep(100) => {}
     }
     mesh.world.sleep(100).await;
-    let canceled = [
-        "outbound_http_route_backend_response_statuses_total",
-        "CANCEL",
-    ];
+    let canceled = ["outbound_http_route_backend_response_statuses_total", "CANCEL"];
     assert_eq!(mesh.world.metric(&mesh.client, &canceled).await, 1.0);
     let canceled = ["inbound_http_statuses_total", "CANCEL"];
     assert_eq!(mesh.world.metric(&mesh.server, &canceled).await, 1.0);

@@ -146,12 +146,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        *self
-            .open
-            .lock()
-            .unwrap()
-            .entry(self.question.clone())
-            .or_default() -= 1;
+        *self.open.lock().unwrap().entry(self.question.clone()).or_default() -= 1;
     }
 }
 
@@ -214,10 +209,7 @@ fn updates(before: Option<Vec<Endpoint>>, now: Vec<Endpoint>) -> Vec<EndpointUpd
     };
     let stays = |address: SocketAddr| now.iter().any(|endpoint| endpoint.address == address);
     let gone: Vec<_> = before.iter().map(|endpoint| endpoint.address).collect();
-    let gone: Vec<_> = gone
-        .into_iter()
-        .filter(|address| !stays(*address))
-        .collect();
+    let gone: Vec<_> = gone.into_iter().filter(|address| !stays(*address)).collect();
     let new = now.iter().filter(|endpoint| !before.contains(endpoint));
     let endpoints: Vec<_> = new.cloned().collect();
     let mut updates = Vec::new();

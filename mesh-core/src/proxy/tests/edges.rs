@@ -16,12 +16,8 @@ const EXPLICIT: &str = "10.0.0.1:4150";
 async fn explicit() -> Pair {
     let listen = [("WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS", EXPLICIT)];
     let mesh = Pair::with(&listen, &[]).await;
-    mesh.world
-        .control
-        .set_client_policy("web.test:80", all_to(balance(PATH)));
-    mesh.world
-        .control
-        .set_client_policy("db.test:5432", opaque_to(balance("db.test:5432")));
+    mesh.world.control.set_client_policy("web.test:80", all_to(balance(PATH)));
+    mesh.world.control.set_client_policy("db.test:5432", opaque_to(balance("db.test:5432")));
     mesh
 }
 
@@ -41,9 +37,7 @@ async fn an_explicit_proxy_takes_the_destination_from_the_target_not_from_host()
     assert_eq!(seen.headers()["host"], "web.test");
     assert!(!seen.headers().contains_key("proxy-connection"));
 
-    io.write_all(b"GET /a HTTP/1.1\r\nhost: web.test\r\n\r\n")
-        .await
-        .unwrap();
+    io.write_all(b"GET /a HTTP/1.1\r\nhost: web.test\r\n\r\n").await.unwrap();
     let head = read_head(&mut io).await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
 }
@@ -53,8 +47,7 @@ async fn an_explicit_proxy_tunnels() {
     let mesh = explicit().await;
     let endpoints = vec![meshed("10.0.0.2:5432", SERVER)];
     mesh.world.control.set_endpoints("db.test:5432", endpoints);
-    mesh.world
-        .keep(mesh.world.listen("10.0.0.2:5432", echo).await);
+    mesh.world.keep(mesh.world.listen("10.0.0.2:5432", echo).await);
     let mut io = mesh.world.dial_listener("10.0.0.1", EXPLICIT);
     let request = "CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\n";
     io.write_all(request.as_bytes()).await.unwrap();
@@ -66,9 +59,7 @@ async fn an_explicit_proxy_tunnels() {
     // HTTP inside of a tunnel is HTTP.
     let app = mesh.world.app(APP, |_| ok("hello")).await;
     let mut io = mesh.world.dial_listener("10.0.0.1", EXPLICIT);
-    io.write_all(b"CONNECT web.test:80 HTTP/1.1\r\nhost: web.test\r\n\r\n")
-        .await
-        .unwrap();
+    io.write_all(b"CONNECT web.test:80 HTTP/1.1\r\nhost: web.test\r\n\r\n").await.unwrap();
     read_head(&mut io).await;
     let response = mesh.world.http1_over(io, get("/inside")).await;
     assert_eq!(text(response).await, "hello");
@@ -80,9 +71,7 @@ async fn fixed_listeners_lead_to_one_destination_each_way() {
     let fixed = [("WEFT_OUTBOUND_LISTENERS", "10.0.0.1:9001=web.test:80")];
     let forward = [("WEFT_INBOUND_LISTENERS", "10.0.0.2:9002=10.0.0.2:8080")];
     let mesh = Pair::with(&fixed, &forward).await;
-    mesh.world
-        .control
-        .set_client_policy("web.test:80", all_to(balance(PATH)));
+    mesh.world.control.set_client_policy("web.test:80", all_to(balance(PATH)));
     let app = mesh.world.app(APP, |_| ok("hello")).await;
     let io = mesh.world.dial_listener("10.0.0.1", "10.0.0.1:9001");
     let response = mesh.world.http1_over(io, get("/")).await;
@@ -96,12 +85,8 @@ async fn fixed_listeners_lead_to_one_destination_each_way() {
 #[tokio::test(start_paused = true)]
 async fn each_mode_opens_its_direction_alone() {
     let world = World::new().await;
-    let outbound = world
-        .proxy("10.0.0.1", CLIENT, &[("WEFT_MODE", "outbound")])
-        .await;
-    let inbound = world
-        .proxy("10.0.0.2", SERVER, &[("WEFT_MODE", "inbound")])
-        .await;
+    let outbound = world.proxy("10.0.0.1", CLIENT, &[("WEFT_MODE", "outbound")]).await;
+    let inbound = world.proxy("10.0.0.2", SERVER, &[("WEFT_MODE", "inbound")]).await;
     let dial = |host: &str, port: u16| {
         let to = std::net::SocketAddr::new(ip(host), port);
         world.wires.net.dial(ip("10.0.0.7"), to, None).is_ok()
@@ -117,44 +102,28 @@ async fn each_mode_opens_its_direction_alone() {
 #[tokio::test(start_paused = true)]
 async fn the_admin_server_shows_strangers_metrics_and_probes_alone() {
     let world = World::new().await;
-    let process = Process {
-        environment: [("A".to_string(), "b".to_string())].into(),
-        ..Process::default()
-    };
+    let process =
+        Process { environment: [("A".to_string(), "b".to_string())].into(), ..Process::default() };
     let shutdown = process.shutdown.clone();
     let enabled = [("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", "true")];
-    let proxy = world
-        .proxy_with("10.0.0.1", CLIENT, &enabled, process)
-        .await;
+    let proxy = world.proxy_with("10.0.0.1", CLIENT, &enabled, process).await;
     for path in ["/metrics", "/ready", "/live"] {
-        assert_eq!(
-            world.admin_from(&proxy, "10.0.0.7", path).await.0,
-            200,
-            "{path}"
-        );
+        assert_eq!(world.admin_from(&proxy, "10.0.0.7", path).await.0, 200, "{path}");
     }
     for path in ["/env.json", "/proxy-log-level", "/shutdown"] {
-        assert_eq!(
-            world.admin_from(&proxy, "10.0.0.7", path).await.0,
-            403,
-            "{path}"
-        );
+        assert_eq!(world.admin_from(&proxy, "10.0.0.7", path).await.0, 403, "{path}");
     }
     let (status, env) = world.admin(&proxy, "/env.json").await;
     assert_eq!((status, env.as_str()), (200, r#"{"A":"b"}"#));
     assert_eq!(world.admin(&proxy, "/shutdown").await.0, 405);
     assert_eq!(world.admin(&proxy, "/nothing").await.0, 404);
-    let post = http::Request::post("/shutdown")
-        .body(Body::empty())
-        .unwrap();
+    let post = http::Request::post("/shutdown").body(Body::empty()).unwrap();
     let io = world.dial_admin(&proxy, "127.0.0.1");
     assert_eq!(world.http1_over(io, post).await.status(), 200);
     shutdown.notified().await;
     // Over the mesh's own TLS, and compressed.
     let mut request = get("/metrics");
-    request
-        .headers_mut()
-        .insert("accept-encoding", "gzip".parse().unwrap());
+    request.headers_mut().insert("accept-encoding", "gzip".parse().unwrap());
     let io = world.dial_admin(&proxy, "10.0.0.7");
     let response = world.http1_over(io, request).await;
     assert_eq!(response.headers()["content-encoding"], "gzip");
@@ -168,9 +137,7 @@ async fn every_request_that_comes_in_is_a_line_of_the_access_log() {
     let lines = Arc::<Mutex<Vec<String>>>::default();
     let sink = lines.clone();
     let process = Process {
-        access_log: Some(Arc::new(move |line: &str| {
-            sink.lock().unwrap().push(line.into())
-        })),
+        access_log: Some(Arc::new(move |line: &str| sink.lock().unwrap().push(line.into()))),
         ..Process::default()
     };
     let client = world.proxy("10.0.0.1", CLIENT, &[]).await;
@@ -178,9 +145,7 @@ async fn every_request_that_comes_in_is_a_line_of_the_access_log() {
         ("LINKERD2_PROXY_ACCESS_LOG", "json"),
         ("LINKERD2_PROXY_INBOUND_DEFAULT_POLICY", "all-authenticated"),
     ];
-    let server = world
-        .proxy_with("10.0.0.2", SERVER, &variables, process)
-        .await;
+    let server = world.proxy_with("10.0.0.2", SERVER, &variables, process).await;
     let mesh = Pair::of(world, client, server);
     let app = mesh
         .world
@@ -203,23 +168,10 @@ async fn every_request_that_comes_in_is_a_line_of_the_access_log() {
     };
     assert_eq!(lines.len(), 3, "{lines:?}");
     let id = format!(r#""client.id":"{CLIENT}""#);
-    has(
-        0,
-        &[&id, r#""status":200"#, r#""uri":"/a""#, r#""host":"web""#],
-    );
-    has(
-        0,
-        &[
-            r#""total_ns":"7000000""#,
-            r#""processing_ns":"0""#,
-            r#""response_bytes":"5""#,
-        ],
-    );
+    has(0, &[&id, r#""status":200"#, r#""uri":"/a""#, r#""host":"web""#]);
+    has(0, &[r#""total_ns":"7000000""#, r#""processing_ns":"0""#, r#""response_bytes":"5""#]);
     has(1, &[&id, r#""status":502"#, r#""uri":"/b""#]);
-    has(
-        2,
-        &[r#""client.id":"-""#, r#""status":403"#, r#""uri":"/c""#],
-    );
+    has(2, &[r#""client.id":"-""#, r#""status":403"#, r#""uri":"/c""#]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,14 +189,8 @@ async fn frames_of_both_ways_are_counted_on_both_sides() {
     let response = mesh.world.http1(&mesh.client, SERVICE, request).await;
     assert_eq!(text(response).await, "0123456789");
     for (proxy, name) in [
-        (
-            &mesh.client,
-            "outbound_http_route_request_frame_size_bytes_sum",
-        ),
-        (
-            &mesh.client,
-            "outbound_http_route_backend_response_frame_size_bytes_sum",
-        ),
+        (&mesh.client, "outbound_http_route_request_frame_size_bytes_sum"),
+        (&mesh.client, "outbound_http_route_backend_response_frame_size_bytes_sum"),
         (&mesh.server, "inbound_http_request_frame_size_bytes_sum"),
         (&mesh.server, "inbound_http_response_frame_size_bytes_sum"),
     ] {

@@ -23,12 +23,7 @@ async fn a_request_goes_through_both_proxies_and_says_who_asks() {
     let response = mesh.world.http1(&mesh.client, SERVICE, request).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.version(), http::Version::HTTP_11);
-    assert!(
-        response
-            .headers()
-            .keys()
-            .all(|name| !name.as_str().starts_with("l5d-"))
-    );
+    assert!(response.headers().keys().all(|name| !name.as_str().starts_with("l5d-")));
     assert_eq!(text(response).await, "hello");
 
     let seen = app.only_request();
@@ -41,13 +36,7 @@ async fn a_request_goes_through_both_proxies_and_says_who_asks() {
     assert!(!seen.headers().contains_key("l5d-dst-canonical"));
     // One connection between the proxies, to the port of transport headers.
     let between = mesh.world.wires.dialed(ip("10.0.0.1"));
-    assert_eq!(
-        between
-            .iter()
-            .filter(|to| **to == at("10.0.0.2:4143"))
-            .count(),
-        1
-    );
+    assert_eq!(between.iter().filter(|to| **to == at("10.0.0.2:4143")).count(), 1);
     assert!(!between.contains(&at(APP)));
 }
 
@@ -62,13 +51,7 @@ async fn many_http1_clients_share_one_connection_between_proxies() {
     // And what is idle is used again towards the application.
     assert_eq!(app.connections(), 1);
     let between = mesh.world.wires.dialed(ip("10.0.0.1"));
-    assert_eq!(
-        between
-            .iter()
-            .filter(|to| **to == at("10.0.0.2:4143"))
-            .count(),
-        1
-    );
+    assert_eq!(between.iter().filter(|to| **to == at("10.0.0.2:4143")).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,9 +72,7 @@ async fn an_endpoint_without_proxy_is_reached_in_plaintext() {
     let endpoints = vec![unmeshed("10.0.0.9:8080")];
     mesh.world.control.set_endpoints(PATH, endpoints);
     let mut request = get("/");
-    request
-        .headers_mut()
-        .insert("l5d-require-id", SERVER.parse().unwrap());
+    request.headers_mut().insert("l5d-require-id", SERVER.parse().unwrap());
     let refused = mesh.world.http1(&mesh.client, SERVICE, request).await;
     assert_eq!(refused.status(), 502);
     assert_eq!(text(mesh.get("/").await).await, "plain");
@@ -127,10 +108,7 @@ async fn an_endpoint_that_is_not_who_discovery_says_gets_nothing() {
 #[tokio::test(start_paused = true)]
 async fn http1_bodies_and_trailers_pass() {
     let mesh = Pair::new().await;
-    let _app = mesh
-        .world
-        .app(APP, |request| async { Response::new(request.into_body()) })
-        .await;
+    let _app = mesh.world.app(APP, |request| async { Response::new(request.into_body()) }).await;
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
     let request = "POST /echo HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\
                    connection: close, x-hop\r\nx-hop: 1\r\ntrailer: x-sum\r\n\r\n\
@@ -164,10 +142,7 @@ async fn http2_passes_with_trailers() {
         }
     }
     let mesh = Pair::new().await;
-    let app = mesh
-        .world
-        .app(APP, |_| async { Response::new(Body::wrap(Answer(0))) })
-        .await;
+    let app = mesh.world.app(APP, |_| async { Response::new(Body::wrap(Answer(0))) }).await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     let mut request = grpc("http://web/pkg.Service/Method");
     let value = "en".parse().unwrap();
@@ -201,10 +176,7 @@ async fn an_http10_client_without_host_is_served() {
     io.write_all(b"GET /old HTTP/1.0\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     io.read_to_string(&mut answer).await.unwrap();
-    assert!(
-        answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.ends_with("hello"), "{answer}");
     assert_eq!(app.only_request().version(), http::Version::HTTP_10);
 }
@@ -302,10 +274,7 @@ async fn an_application_that_is_away_is_502() {
     assert_eq!(refused.headers()["grpc-status"], "14");
     // Where another endpoint has its application, that is asked.
     let _app = mesh.world.app("10.0.0.9:80", |_| ok("other")).await;
-    let endpoints = vec![
-        super::policies::meshed(APP, SERVER),
-        unmeshed("10.0.0.9:80"),
-    ];
+    let endpoints = vec![super::policies::meshed(APP, SERVER), unmeshed("10.0.0.9:80")];
     mesh.world.control.set_endpoints(PATH, endpoints);
     mesh.world.sleep(1).await;
     for _ in 0..20 {
@@ -321,9 +290,7 @@ async fn the_word_to_close_is_not_taken_from_an_application() {
     mesh.world.control.set_client_policy("10.0.0.9:80", policy);
     let mut io = mesh.world.dial(&mesh.client, "10.0.0.9:80");
     for _ in 0..2 {
-        io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-            .await
-            .unwrap();
+        io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
         let head = read_head(&mut io).await;
         assert!(!head.contains("l5d-proxy-connection"), "{head}");
         assert_eq!(read(&mut io, 5).await, "hello");
@@ -337,9 +304,7 @@ async fn a_broken_off_response_breaks_off_the_clients() {
         .world
         .listen(APP, |mut io| async move {
             let _ = read_head(&mut io).await;
-            let _ = io
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
-                .await;
+            let _ = io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         })
         .await;
@@ -367,10 +332,7 @@ async fn a_new_backend_is_found_with_its_name_alone() {
     let _app = mesh.world.app(APP, |_| ok("hello")).await;
     let policy = all_to(balance("unknown.test.svc.cluster.local:80"));
     mesh.world.control.set_client_policy("10.96.0.2:80", policy);
-    let refused = mesh
-        .world
-        .http1(&mesh.client, "10.96.0.2:80", get("/"))
-        .await;
+    let refused = mesh.world.http1(&mesh.client, "10.96.0.2:80", get("/")).await;
     assert_eq!(refused.status(), 504);
     assert_eq!(refused.headers()["l5d-proxy-error"], "service in fail-fast");
 }

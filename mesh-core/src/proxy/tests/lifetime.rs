@@ -65,9 +65,7 @@ async fn certificates_are_renewed_at_70_percent_and_connections_live_on() {
     let world = World::new().await;
     *world.control.certificate_lifetime.lock().unwrap() = Duration::from_secs(100);
     let mesh = Pair::on(world, &[], &[]).await;
-    mesh.world
-        .control
-        .set_client_policy(SERVICE, opaque_to(balance(PATH)));
+    mesh.world.control.set_client_policy(SERVICE, opaque_to(balance(PATH)));
     mesh.world.keep(mesh.world.listen(APP, echo).await);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
     let certified = || mesh.world.control.certified.load(Ordering::Relaxed);
@@ -99,10 +97,7 @@ async fn a_failed_renewal_keeps_the_certificate_and_is_tried_again() {
     mesh.world.sleep(80_000).await;
     assert_eq!(mesh.get("/").await.status(), 200);
     assert!(
-        mesh.world
-            .metric(&mesh.client, &["identity_cert_refreshes_total", "error"])
-            .await
-            > 0.0
+        mesh.world.metric(&mesh.client, &["identity_cert_refreshes_total", "error"]).await > 0.0
     );
     mesh.world.control_comes().await;
     mesh.world.sleep(15_000).await;
@@ -145,10 +140,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     let idle = mesh.world.http2(&mesh.client, SERVICE).await;
     let busy = mesh.world.http2(&mesh.client, SERVICE).await;
     let mut http1 = mesh.world.dial(&mesh.client, SERVICE);
-    http1
-        .write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await
-        .unwrap();
+    http1.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
     let response = busy.send(get2("http://web/"));
     let drain = async {
         mesh.world.sleep(100).await;
@@ -169,10 +161,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     mesh.client.end.await.unwrap().unwrap();
     assert!(mesh.world.now().since(began) < Duration::from_secs(5));
     let again =
-        mesh.world
-            .wires
-            .net
-            .dial(mesh.client.host, mesh.client.outbound, Some(at(SERVICE)));
+        mesh.world.wires.net.dial(mesh.client.host, mesh.client.outbound, Some(at(SERVICE)));
     assert!(again.is_err());
 }
 
@@ -201,9 +190,7 @@ async fn a_servers_drain_fails_no_request() {
 async fn the_grace_period_ends_a_drain() {
     let grace = [("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "5s")];
     let mesh = Pair::with(&grace, &[]).await;
-    mesh.world
-        .control
-        .set_client_policy(SERVICE, opaque_to(balance(PATH)));
+    mesh.world.control.set_client_policy(SERVICE, opaque_to(balance(PATH)));
     mesh.world.keep(mesh.world.listen(APP, echo).await);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
     io.write_all(b"ping").await.unwrap();
@@ -240,9 +227,6 @@ async fn a_port_that_is_taken_is_told_at_once() {
     let first = world.proxy("10.0.0.1", CLIENT, &[]).await;
     let second = world.proxy("10.0.0.1", CLIENT, &[]).await;
     let error = second.end.await.unwrap().unwrap_err().to_string();
-    assert!(
-        error.starts_with("cannot listen on 10.0.0.1:4140 (outbound)"),
-        "{error}"
-    );
+    assert!(error.starts_with("cannot listen on 10.0.0.1:4140 (outbound)"), "{error}");
     assert_eq!(world.admin(&first, "/ready").await.0, 200);
 }

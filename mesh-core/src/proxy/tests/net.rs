@@ -44,10 +44,7 @@ impl Wires {
 
     /// One host's door to the network.
     pub(super) fn host(&self, ip: IpAddr) -> Arc<dyn Net> {
-        Arc::new(Host {
-            ip,
-            wires: self.clone(),
-        })
+        Arc::new(Host { ip, wires: self.clone() })
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {

@@ -31,9 +31,7 @@ async fn ends(io: &mut BoxIo) {
 #[tokio::test(start_paused = true)]
 async fn bytes_pass_both_ways_and_close_by_halves() {
     let mesh = Pair::new().await;
-    mesh.world
-        .control
-        .set_client_policy(SERVICE, opaque_to(balance(PATH)));
+    mesh.world.control.set_client_policy(SERVICE, opaque_to(balance(PATH)));
     mesh.world.keep(mesh.world.listen(APP, echo).await);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
     io.write_all(b"GET / not really HTTP").await.unwrap();
@@ -50,15 +48,9 @@ async fn bytes_pass_both_ways_and_close_by_halves() {
 #[tokio::test(start_paused = true)]
 async fn a_profiles_word_on_opaqueness_wins() {
     let mesh = Pair::new().await;
-    let profile = Profile {
-        opaque: true,
-        ..Profile::default()
-    };
+    let profile = Profile { opaque: true, ..Profile::default() };
     mesh.world.control.set_profile(SERVICE, profile);
-    let opaque = Endpoint {
-        protocol_hint: ProtocolHint::Opaque,
-        ..meshed(APP, SERVER)
-    };
+    let opaque = Endpoint { protocol_hint: ProtocolHint::Opaque, ..meshed(APP, SERVER) };
     mesh.world.control.set_endpoints(PATH, vec![opaque]);
     mesh.world.keep(mesh.world.listen(APP, echo).await);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
@@ -96,8 +88,7 @@ async fn a_server_that_speaks_first_is_heard_at_once_without_a_mesh_on_either_si
     assert_eq!(read(&mut io, 11).await, "220 ready\r\n");
     assert!(mesh.world.now().since(began) <= Duration::from_millis(100));
     // Out of the client's proxy to a server without one.
-    mesh.world
-        .keep(mesh.world.listen("10.0.0.9:25", greet).await);
+    mesh.world.keep(mesh.world.listen("10.0.0.9:25", greet).await);
     let endpoints = vec![unmeshed("10.0.0.9:25")];
     mesh.world.control.set_endpoints(PATH, endpoints);
     let began = mesh.world.now();
@@ -114,9 +105,7 @@ async fn a_client_that_is_slow_to_speak_http_is_not_held_up_by_the_dial() {
     let http = super::policies::http_routes(super::policies::rule(balance(PATH)));
     let policy = super::policies::detect(http, balance("nothing.test:80"));
     mesh.world.control.set_client_policy(SERVICE, policy);
-    mesh.world
-        .control
-        .set_endpoints(PATH, vec![unmeshed("10.0.0.9:80")]);
+    mesh.world.control.set_endpoints(PATH, vec![unmeshed("10.0.0.9:80")]);
     mesh.world.control.set_endpoints("nothing.test:80", vec![]);
     let io = mesh.world.dial(&mesh.client, SERVICE);
     mesh.world.sleep(200).await;
@@ -181,12 +170,8 @@ async fn a_client_that_may_not_enter_learns_nothing_of_the_server() {
 #[tokio::test(start_paused = true)]
 async fn meshed_traffic_is_never_in_the_clear_even_where_the_server_speaks_first() {
     let mesh = Pair::new().await;
-    mesh.world
-        .control
-        .set_endpoints(PATH, vec![transparent(APP, "other.test")]);
-    mesh.world
-        .control
-        .set_client_policy(SERVICE, all_to(balance(PATH)));
+    mesh.world.control.set_endpoints(PATH, vec![transparent(APP, "other.test")]);
+    mesh.world.control.set_client_policy(SERVICE, all_to(balance(PATH)));
     mesh.world.keep(mesh.world.listen(APP, greet).await);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
     io.write_all(b"\x01").await.unwrap();

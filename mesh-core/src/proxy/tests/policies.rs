@@ -23,10 +23,7 @@ pub(super) type HttpRule = Rule<HttpMatch, HttpFilter, HttpRetryConditions>;
 
 /// A meshed endpoint whose proxy takes transport headers.
 pub(super) fn meshed(address: &str, identity: &str) -> Endpoint {
-    Endpoint {
-        inbound_port: NonZeroU16::new(4143),
-        ..transparent(address, identity)
-    }
+    Endpoint { inbound_port: NonZeroU16::new(4143), ..transparent(address, identity) }
 }
 
 /// A meshed endpoint whose proxy takes redirected traffic alone.
@@ -47,10 +44,7 @@ pub(super) fn unmeshed(address: &str) -> Endpoint {
 pub(super) fn balance(path: &str) -> Backend {
     Backend {
         metadata: Metadata::new_default(path),
-        queue: Queue {
-            capacity: 100,
-            failfast_timeout: Duration::from_secs(3),
-        },
+        queue: Queue { capacity: 100, failfast_timeout: Duration::from_secs(3) },
         dispatcher: Dispatcher::Balance {
             path: path.to_string(),
             load: Load::PeakEwma {
@@ -63,18 +57,11 @@ pub(super) fn balance(path: &str) -> Backend {
 
 /// One endpoint.
 pub(super) fn forward(endpoint: Endpoint) -> Backend {
-    Backend {
-        dispatcher: Dispatcher::Forward(endpoint),
-        ..balance("forward")
-    }
+    Backend { dispatcher: Dispatcher::Forward(endpoint), ..balance("forward") }
 }
 
 fn route_backend<F>(backend: &Arc<Backend>) -> RouteBackend<F> {
-    RouteBackend {
-        backend: backend.clone(),
-        filters: vec![],
-        request_timeout: None,
-    }
+    RouteBackend { backend: backend.clone(), filters: vec![], request_timeout: None }
 }
 
 /// A rule for all requests.
@@ -84,10 +71,8 @@ pub(super) fn rule(backend: Backend) -> HttpRule {
 
 /// A rule that splits requests by weight.
 pub(super) fn weighted_rule(backends: Vec<(u32, Backend)>) -> HttpRule {
-    let weighted = |(weight, backend)| WeightedBackend {
-        backend: route_backend(&Arc::new(backend)),
-        weight,
-    };
+    let weighted =
+        |(weight, backend)| WeightedBackend { backend: route_backend(&Arc::new(backend)), weight };
     Rule {
         matches: vec![HttpMatch::default()],
         filters: vec![],
@@ -161,11 +146,7 @@ pub(super) fn port(protocol: ServerProtocol, authorizations: Vec<Authorization>)
 
 /// A port where what is spoken is detected.
 pub(super) fn detecting() -> ServerProtocol {
-    ServerProtocol::Detect {
-        timeout: Duration::from_secs(10),
-        routes: vec![],
-        rate_limit: None,
-    }
+    ServerProtocol::Detect { timeout: Duration::from_secs(10), routes: vec![], rate_limit: None }
 }
 
 /// Allows everybody.
@@ -178,18 +159,12 @@ pub(super) fn meshed_clients() -> Authorization {
     let any = IdentitySuffix { parts: vec![] };
     authorization(
         "meshed",
-        Authentication::TlsAuthenticated {
-            identities: vec![],
-            suffixes: vec![any],
-        },
+        Authentication::TlsAuthenticated { identities: vec![], suffixes: vec![any] },
     )
 }
 
 fn authorization(name: &str, authentication: Authentication) -> Authorization {
-    let everywhere = |net: &str| Network {
-        net: net.parse().unwrap(),
-        except: vec![],
-    };
+    let everywhere = |net: &str| Network { net: net.parse().unwrap(), except: vec![] };
     Authorization {
         metadata: Metadata::new_default(name),
         networks: vec![everywhere("0.0.0.0/0"), everywhere("::/0")],

@@ -18,19 +18,14 @@ async fn no_route_is_404() {
     let mesh = Pair::new().await;
     let _app = mesh.world.app(APP, |_| ok("hello")).await;
     let mut only = rule(balance(PATH));
-    only.matches = vec![HttpMatch {
-        path: Some(PathMatch::Prefix("/only".into())),
-        ..HttpMatch::default()
-    }];
+    only.matches =
+        vec![HttpMatch { path: Some(PathMatch::Prefix("/only".into())), ..HttpMatch::default() }];
     let policy = detect(http_routes(only), balance(PATH));
     mesh.world.control.set_client_policy(SERVICE, policy);
     assert_eq!(mesh.get("/only/this").await.status(), 200);
     let refused = mesh.get("/other").await;
     assert_eq!(refused.status(), 404);
-    assert_eq!(
-        refused.headers()["l5d-proxy-error"],
-        "no route found for request"
-    );
+    assert_eq!(refused.headers()["l5d-proxy-error"], "no route found for request");
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     let refused = connection.send(grpc("http://web/other")).await.unwrap();
     assert_eq!(refused.headers()["grpc-status"], "5");
@@ -57,9 +52,7 @@ async fn a_filter_that_is_unknown_and_a_rule_without_backends_are_500() {
 async fn a_forbidden_connection_is_closed_without_a_dial() {
     let mesh = Pair::new().await;
     let mut policy = opaque_to(balance(PATH));
-    let ClientProtocol::Opaque(routes) = &mut policy.protocol else {
-        unreachable!()
-    };
+    let ClientProtocol::Opaque(routes) = &mut policy.protocol else { unreachable!() };
     routes.routes[0].rules[0].filters = vec![ConnectionFilter::Forbidden];
     mesh.world.control.set_client_policy(SERVICE, policy);
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
@@ -88,10 +81,7 @@ async fn who_may_not_enter_gets_403_or_permission_denied() {
     mesh.world.sleep(20_000).await;
     assert_eq!(mesh.get("/").await.status(), 403);
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let denied = connection
-        .send(grpc("http://web/pkg.Service/Method"))
-        .await
-        .unwrap();
+    let denied = connection.send(grpc("http://web/pkg.Service/Method")).await.unwrap();
     assert_eq!(denied.status(), 200);
     assert_eq!(denied.headers()["grpc-status"], "7");
     assert_eq!(app.count(), 0);
@@ -131,9 +121,7 @@ async fn a_filter_on_the_way_in_is_heeded() {
         routes: vec![route],
         rate_limit: None,
     };
-    mesh.world
-        .control
-        .set_server_policy(8080, port(protocol, vec![anybody()]));
+    mesh.world.control.set_server_policy(8080, port(protocol, vec![anybody()]));
     mesh.world.sleep(20_000).await;
     assert_eq!(mesh.get("/wrong").await.status(), 500);
     assert_eq!(mesh.get("/other").await.status(), 404);
@@ -177,9 +165,7 @@ async fn parts_that_are_not_enforced_are_counted_by_policy_not_by_connection() {
     let mut unenforced = rule(balance(PATH));
     unenforced.timeouts.idle = Some(std::time::Duration::from_secs(1));
     let mut policy = detect(http_routes(unenforced), balance(PATH));
-    let ClientProtocol::Detect { http2, .. } = &mut policy.protocol else {
-        unreachable!()
-    };
+    let ClientProtocol::Detect { http2, .. } = &mut policy.protocol else { unreachable!() };
     *http2 = HttpRoutes::default();
     mesh.world.control.set_client_policy(SERVICE, policy);
     for _ in 0..5 {
@@ -193,35 +179,18 @@ async fn a_connection_to_nobody_and_one_to_somebody_else_are_closed() {
     let mesh = Pair::new().await;
     // No redirect rule brought it: dialing on would come back here.
     let mut looped = mesh.world.dial_listener("10.0.0.1", "10.0.0.1:4140");
-    looped
-        .write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await
-        .unwrap();
+    looped.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
     assert!(looped.read_u8().await.is_err());
     // Sent on for somebody else.
     let inbound = at("10.0.0.2:4143");
-    let stray = mesh.world.wires.net.dial(
-        super::world::ip("10.0.0.7"),
-        inbound,
-        Some(at("10.0.0.9:80")),
-    );
+    let stray =
+        mesh.world.wires.net.dial(super::world::ip("10.0.0.7"), inbound, Some(at("10.0.0.9:80")));
     let mut stray = stray.unwrap().io;
-    let _ = stray
-        .write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await;
+    let _ = stray.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await;
     assert!(stray.read_u8().await.is_err());
-    assert!(
-        !mesh
-            .world
-            .wires
-            .dialed(super::world::ip("10.0.0.2"))
-            .contains(&at("10.0.0.9:80"))
-    );
+    assert!(!mesh.world.wires.dialed(super::world::ip("10.0.0.2")).contains(&at("10.0.0.9:80")));
     // The port of transport headers is for meshed clients alone.
     let mut plain = mesh.world.dial_from("10.0.0.7", "10.0.0.2:4143").await;
-    plain
-        .write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
-        .await
-        .unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
     assert!(plain.read_u8().await.is_err());
 }

@@ -127,12 +127,7 @@ impl World {
         });
         // The listeners are open by the time that the control plane is asked.
         self.runtime.sleep(Duration::from_millis(1)).await;
-        Proxy {
-            host,
-            outbound: SocketAddr::new(host, 4140),
-            drain: signal,
-            end,
-        }
+        Proxy { host, outbound: SocketAddr::new(host, 4140), drain: signal, end }
     }
 
     fn environment(&self, host: IpAddr, name: &str) -> BTreeMap<String, String> {
@@ -171,11 +166,7 @@ impl World {
         });
         let connections = Arc::<AtomicUsize>::default();
         let serving = self.serve(address, service, connections.clone()).await;
-        App {
-            requests,
-            connections,
-            _serving: serving,
-        }
+        App { requests, connections, _serving: serving }
     }
 
     async fn serve(
@@ -214,10 +205,7 @@ impl World {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listening = self
-            .runtime
-            .net
-            .listen(at(address), ListenOptions::default());
+        let listening = self.runtime.net.listen(at(address), ListenOptions::default());
         let listener = listening.await.unwrap();
         let runtime = self.runtime.clone();
         self.runtime.spawn_guarded("test server", async move {
@@ -237,20 +225,13 @@ impl World {
 
     /// Opens a connection as the application of a proxy's host would, that was going to `target`.
     pub(super) fn dial(&self, proxy: &Proxy, target: &str) -> BoxIo {
-        let opened = self
-            .wires
-            .net
-            .dial(proxy.host, proxy.outbound, Some(at(target)));
+        let opened = self.wires.net.dial(proxy.host, proxy.outbound, Some(at(target)));
         opened.unwrap().io
     }
 
     /// Opens a connection from `host` straight to a listener.
     pub(super) fn dial_listener(&self, host: &str, listener: &str) -> BoxIo {
-        self.wires
-            .net
-            .dial(ip(host), at(listener), None)
-            .unwrap()
-            .io
+        self.wires.net.dial(ip(host), at(listener), None).unwrap().io
     }
 
     /// Opens a connection from a host without a proxy, subject to redirects.
@@ -285,9 +266,7 @@ impl World {
     }
 
     pub(super) async fn admin_from(&self, proxy: &Proxy, host: &str, path: &str) -> (u16, String) {
-        let response = self
-            .http1_over(self.dial_admin(proxy, host), get(path))
-            .await;
+        let response = self.http1_over(self.dial_admin(proxy, host), get(path)).await;
         let status = response.status().as_u16();
         (status, text(response).await)
     }
@@ -378,10 +357,7 @@ impl Service for Answer {
 
 /// Runs all at once, and gives what each does, in order.
 pub(super) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures
-        .into_iter()
-        .map(|future| (Box::pin(future), None))
-        .collect();
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|cx| {
         let mut pending = false;
         for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
@@ -396,10 +372,7 @@ pub(super) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<
         }
     })
     .await;
-    running
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 /// Answers `text` to everything.
@@ -501,11 +474,7 @@ impl Pair {
         let control = &world.control;
         control.set_client_policy(SERVICE, all_to(balance(PATH)));
         control.set_endpoints(PATH, vec![meshed(APP, SERVER)]);
-        Self {
-            world,
-            client,
-            server,
-        }
+        Self { world, client, server }
     }
 
     pub(super) async fn get(&self, path: &str) -> Response {

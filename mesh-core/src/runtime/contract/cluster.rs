@@ -29,11 +29,7 @@ struct Mirror {
 
 impl Mirror {
     fn of(runtime: &Runtime, kind: Kind) -> Self {
-        Self {
-            watch: runtime.cluster.watch(kind),
-            listing: None,
-            objects: None,
-        }
+        Self { watch: runtime.cluster.watch(kind), listing: None, objects: None }
     }
 
     fn take(&mut self, event: WatchEvent) {
@@ -90,10 +86,7 @@ fn service_account(name: &str, marked: bool) -> Object {
         labels,
         ..ObjectMeta::default()
     };
-    Object::from(ServiceAccount {
-        metadata,
-        ..ServiceAccount::default()
-    })
+    Object::from(ServiceAccount { metadata, ..ServiceAccount::default() })
 }
 
 async fn apply(editor: &dyn ClusterEditor, object: Object) {

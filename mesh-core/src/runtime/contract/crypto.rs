@@ -15,11 +15,9 @@ declare_cases! { "crypto";
 fn verifies(crypto: &dyn Crypto, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let provider = crypto.tls_provider();
     let algorithms = provider.signature_verification_algorithms.all;
-    algorithms.iter().any(|algorithm| {
-        algorithm
-            .verify_signature(public_key, message, signature)
-            .is_ok()
-    })
+    algorithms
+        .iter()
+        .any(|algorithm| algorithm.verify_signature(public_key, message, signature).is_ok())
 }
 
 async fn keys_are_p256_and_differ(bed: Bed) {
@@ -39,12 +37,7 @@ async fn a_signature_verifies_under_its_key_alone(bed: Bed) {
     let signature = key.sign(b"message").expect("a signature");
     assert!(verifies(crypto, key.public_key(), b"message", &signature));
     assert!(!verifies(crypto, key.public_key(), b"massage", &signature));
-    assert!(!verifies(
-        crypto,
-        other.public_key(),
-        b"message",
-        &signature
-    ));
+    assert!(!verifies(crypto, other.public_key(), b"message", &signature));
 }
 
 async fn a_key_survives_its_pkcs8_form(bed: Bed) {
@@ -69,10 +62,7 @@ async fn tls_13_is_offered(bed: Bed) {
     let provider = bed.near.runtime.crypto.tls_provider();
     assert!(provider.cipher_suites.iter().any(|s| s.tls13().is_some()));
     let mut random = [0; 32];
-    provider
-        .secure_random
-        .fill(&mut random)
-        .expect("randomness");
+    provider.secure_random.fill(&mut random).expect("randomness");
     assert_ne!(random, [0; 32]);
     let key = bed.near.runtime.crypto.generate_key().expect("a key");
     let der = rustls_pki_types::PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec());
@@ -89,9 +79,7 @@ async fn key_exchange_agrees_between_hosts(bed: Bed) {
         let peer = server.kx_groups.iter().find(|g| g.name() == group.name());
         let peer = peer.expect("both hosts have the same groups");
         let offer = group.start().expect("a key share");
-        let answer = peer
-            .start_and_complete(offer.pub_key())
-            .expect("a key share");
+        let answer = peer.start_and_complete(offer.pub_key()).expect("a key share");
         let secret = offer.complete(&answer.pub_key).expect("a secret");
         assert_eq!(secret.secret_bytes(), answer.secret.secret_bytes());
     }

@@ -11,9 +11,7 @@ declare_cases! { "entropy";
 }
 
 async fn draws_differ(bed: Bed) {
-    let draws: BTreeSet<_> = (0..64)
-        .map(|_| bed.near.runtime.entropy.next_u64())
-        .collect();
+    let draws: BTreeSet<_> = (0..64).map(|_| bed.near.runtime.entropy.next_u64()).collect();
     assert_eq!(draws.len(), 64);
 }
 
@@ -31,10 +29,7 @@ async fn every_length_is_filled(bed: Bed) {
         for _ in 0..32 {
             let mut draw = vec![0; length];
             bed.near.runtime.entropy.fill(&mut draw);
-            union
-                .iter_mut()
-                .zip(draw)
-                .for_each(|(all, one)| *all |= one);
+            union.iter_mut().zip(draw).for_each(|(all, one)| *all |= one);
         }
         assert!(union.iter().all(|byte| *byte != 0), "of {length} bytes");
     }

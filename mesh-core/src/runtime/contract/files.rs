@@ -48,10 +48,7 @@ async fn a_file_larger_than_the_limit_is_an_error(bed: Bed) {
     let runtime = &bed.near.runtime;
     let path = bed.directory.join("large");
     write(runtime, &path, &[7; 100]).await;
-    assert_eq!(
-        runtime.files.read(&path, 100).await.expect("fits").len(),
-        100
-    );
+    assert_eq!(runtime.files.read(&path, 100).await.expect("fits").len(), 100);
     let error = runtime.files.read(&path, 99).await.expect_err("too large");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
 }
@@ -112,11 +109,7 @@ async fn yields(runtime: &Runtime, watch: &mut BoxStream<()>) -> bool {
 async fn settle(runtime: &Runtime, watch: &mut BoxStream<()>) {
     loop {
         let next = poll_fn(|context| watch.as_mut().poll_next(context));
-        if runtime
-            .timeout(Duration::from_millis(1_200), next)
-            .await
-            .is_err()
-        {
+        if runtime.timeout(Duration::from_millis(1_200), next).await.is_err() {
             return;
         }
     }

@@ -68,13 +68,7 @@ async fn serve_far<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    serve(
-        &bed.far,
-        bed.far.any_port(),
-        ListenOptions::default(),
-        handle,
-    )
-    .await
+    serve(&bed.far, bed.far.any_port(), ListenOptions::default(), handle).await
 }
 
 /// Sends back what comes, then ends its stream.
@@ -106,11 +100,7 @@ async fn an_echo_comes_back(bed: Bed) {
         connection.io.write_all(message).await.expect("to write");
         connection.io.flush().await.expect("to flush");
         let mut answer = vec![0; message.len()];
-        connection
-            .io
-            .read_exact(&mut answer)
-            .await
-            .expect("an echo");
+        connection.io.read_exact(&mut answer).await.expect("an echo");
         assert_eq!(answer, message);
     }
     connection.io.shutdown().await.expect("to end");
@@ -250,11 +240,7 @@ async fn dropping_a_connection_with_unread_bytes_resets_it(bed: Bed) {
     })
     .await;
     let mut connection = connect(&bed, address).await;
-    connection
-        .io
-        .write_all(b"never read")
-        .await
-        .expect("to write");
+    connection.io.write_all(b"never read").await.expect("to write");
     let error = connection.io.read_u8().await.expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
 }
@@ -280,9 +266,7 @@ async fn writing_to_a_closed_peer_fails(bed: Bed) {
 
 /// Bytes in which neither a shift nor a swap goes unseen.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u32)
-        .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect()
+    (0..length as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 async fn a_megabyte_arrives_in_order(bed: Bed) {
@@ -313,18 +297,10 @@ async fn vectored_writes_arrive_in_order(bed: Bed) {
             skip -= skipped;
             slices.push(IoSlice::new(&part[skipped..]));
         }
-        sent += connection
-            .io
-            .write_vectored(&slices)
-            .await
-            .expect("to write");
+        sent += connection.io.write_vectored(&slices).await.expect("to write");
     }
     let mut answer = vec![0; whole.len()];
-    connection
-        .io
-        .read_exact(&mut answer)
-        .await
-        .expect("an echo");
+    connection.io.read_exact(&mut answer).await.expect("an echo");
     assert_eq!(answer, whole);
 }
 
@@ -369,11 +345,7 @@ async fn many_connections_are_independent(bed: Bed) {
         connections.push(connect(&bed, address).await);
     }
     for (number, connection) in connections.iter_mut().enumerate().rev() {
-        connection
-            .io
-            .write_u8(number as u8)
-            .await
-            .expect("to write");
+        connection.io.write_u8(number as u8).await.expect("to write");
     }
     for (number, connection) in connections.iter_mut().enumerate() {
         let echoed = connection.io.read_u8().await.expect("an echo");
@@ -388,10 +360,7 @@ async fn tells_original_dst(
 ) -> Option<SocketAddr> {
     let (tell, told) = oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
-    let options = ListenOptions {
-        transparent: true,
-        ..ListenOptions::default()
-    };
+    let options = ListenOptions { transparent: true, ..ListenOptions::default() };
     let (address, _guard) = serve(&bed.far, at, options, move |accepted| {
         let tell = tell.lock().expect("no panic while locked").take();
         let _ = tell.map(|tell| tell.send(accepted.original_dst));

@@ -57,19 +57,9 @@ impl MemoryNet {
         let from = SocketAddr::new(from, wires.client_port);
         let (near, far) = tokio::io::duplex(BUFFER_BYTES);
         let listener = wires.listeners.get(&to).ok_or_else(refused)?;
-        let accepted = Connection {
-            io: Box::new(far),
-            peer: from,
-            local: to,
-            original_dst,
-        };
+        let accepted = Connection { io: Box::new(far), peer: from, local: to, original_dst };
         listener.try_send(accepted).map_err(|_| refused())?;
-        Ok(Connection {
-            io: Box::new(near),
-            peer: to,
-            local: from,
-            original_dst: None,
-        })
+        Ok(Connection { io: Box::new(near), peer: to, local: from, original_dst: None })
     }
 }
 

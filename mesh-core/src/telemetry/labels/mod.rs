@@ -52,10 +52,7 @@ impl LabelWriter {
 
     /// With [`OTHER`] instead of every value that has no small range.
     pub(crate) fn print_folded(labels: &impl Labels) -> String {
-        let mut writer = Self {
-            folded: true,
-            ..Self::default()
-        };
+        let mut writer = Self { folded: true, ..Self::default() };
         labels.write(&mut writer);
         writer.text
     }
@@ -66,10 +63,7 @@ impl LabelWriter {
             self.text.push(',');
         }
         let _ = write!(self.text, "{name}=\"");
-        let mut escaped = Escaped {
-            text: &mut self.text,
-            left: VALUE_BYTES_MAX,
-        };
+        let mut escaped = Escaped { text: &mut self.text, left: VALUE_BYTES_MAX };
         let _ = write!(escaped, "{value}");
         self.text.push('"');
     }

@@ -78,9 +78,7 @@ impl BalancerMetrics {
     pub fn queued(self: &Arc<Self>) -> QueuedRequest {
         self.requests.increment();
         self.queued.increment();
-        QueuedRequest {
-            metrics: self.clone(),
-        }
+        QueuedRequest { metrics: self.clone() }
     }
 
     /// A request that did not have to wait: the same as [`queued`](Self::queued) and
@@ -154,14 +152,7 @@ impl MetricSet for BalancerMetrics {
 }
 
 static QUEUE_SECONDS: Buckets = Buckets {
-    bounds: &[
-        500_000,
-        5_000_000,
-        50_000_000,
-        500_000_000,
-        1_000_000_000,
-        3_000_000_000,
-    ],
+    bounds: &[500_000, 5_000_000, 50_000_000, 500_000_000, 1_000_000_000, 3_000_000_000],
     texts: &["0.0005", "0.005", "0.05", "0.5", "1.0", "3.0"],
     unit: Unit::Seconds,
 };

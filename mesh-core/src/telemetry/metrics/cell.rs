@@ -49,8 +49,7 @@ impl Gauge {
 
     /// This many.
     pub fn set(&self, value: u64) {
-        self.0
-            .store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
+        self.0.store(i64::try_from(value).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// How many.
@@ -139,12 +138,10 @@ impl Histogram {
     /// Printed bounds with cumulative counts, `+Inf` last.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let texts = self.buckets.texts.iter().copied().chain(["+Inf"]);
-        texts
-            .zip(self.counts.iter())
-            .scan(0, |total, (text, count)| {
-                *total += count.load(Relaxed);
-                Some((text, *total))
-            })
+        texts.zip(self.counts.iter()).scan(0, |total, (text, count)| {
+            *total += count.load(Relaxed);
+            Some((text, *total))
+        })
     }
 
     pub(crate) fn sum(&self) -> u64 {
@@ -163,12 +160,7 @@ fn nanos(duration: Duration) -> u64 {
 /// Prints nanoseconds as seconds, exactly, with at least one decimal: `0.05`, `10.0`.
 pub(crate) fn write_seconds(out: &mut String, nanos: u64) {
     use std::fmt::Write;
-    let _ = write!(
-        out,
-        "{}.{:09}",
-        nanos / 1_000_000_000,
-        nanos % 1_000_000_000
-    );
+    let _ = write!(out, "{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
     while out.ends_with('0') && !out.ends_with(".0") {
         out.pop();
     }
@@ -194,11 +186,8 @@ mod tests {
 
     #[test]
     fn an_observation_at_a_bound_falls_into_its_bucket() {
-        static BUCKETS: Buckets = Buckets {
-            bounds: &[1, 2],
-            texts: &["1", "2"],
-            unit: Unit::Milliseconds,
-        };
+        static BUCKETS: Buckets =
+            Buckets { bounds: &[1, 2], texts: &["1", "2"], unit: Unit::Milliseconds };
         let histogram = Histogram::new(&BUCKETS);
         for micros in [0, 1_000, 1_999, 2_000, 3_000] {
             histogram.observe_duration(Duration::from_micros(micros));

@@ -24,9 +24,7 @@ struct Entry<K, V> {
 
 impl<K, V> Default for Chain<K, V> {
     fn default() -> Self {
-        Self {
-            first: OnceLock::new(),
-        }
+        Self { first: OnceLock::new() }
     }
 }
 
@@ -62,11 +60,7 @@ impl<K: Eq + Clone, V> Chain<K, V> {
 
 impl<K: Clone, V> Entry<K, V> {
     fn boxed(key: &K, value: V) -> Box<Self> {
-        Box::new(Self {
-            key: key.clone(),
-            value,
-            next: OnceLock::new(),
-        })
+        Box::new(Self { key: key.clone(), value, next: OnceLock::new() })
     }
 }
 

@@ -37,10 +37,7 @@ pub struct DetectMetrics {
 
 impl DetectMetrics {
     pub(crate) fn new() -> Self {
-        Self {
-            duration: Histogram::new(&DETECT_SECONDS),
-            results: Default::default(),
-        }
+        Self { duration: Histogram::new(&DETECT_SECONDS), results: Default::default() }
     }
 
     /// Detection ended, `duration` after it began.
@@ -61,11 +58,8 @@ impl MetricSet for DetectMetrics {
     }
 }
 
-static DETECT_SECONDS: Buckets = Buckets {
-    bounds: &[1_000_000, 100_000_000],
-    texts: &["0.001", "0.1"],
-    unit: Unit::Seconds,
-};
+static DETECT_SECONDS: Buckets =
+    Buckets { bounds: &[1_000_000, 100_000_000], texts: &["0.001", "0.1"], unit: Unit::Seconds };
 
 macro_rules! detect_families {
     ($prefix:literal) => {
@@ -104,14 +98,8 @@ pub enum RouteRefusal {
 const CLOSES: [(Option<RouteRefusal>, &str); 5] = [
     (None, "error=\"\""),
     (Some(RouteRefusal::Forbidden), "error=\"forbidden\""),
-    (
-        Some(RouteRefusal::InvalidBackend),
-        "error=\"invalid_backend\"",
-    ),
-    (
-        Some(RouteRefusal::InvalidPolicy),
-        "error=\"invalid_policy\"",
-    ),
+    (Some(RouteRefusal::InvalidBackend), "error=\"invalid_backend\""),
+    (Some(RouteRefusal::InvalidPolicy), "error=\"invalid_policy\""),
     (Some(RouteRefusal::Unexpected), "error=\"unexpected\""),
 ];
 

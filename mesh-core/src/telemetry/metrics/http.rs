@@ -61,11 +61,8 @@ struct Class {
     error: &'static str,
 }
 
-const CLASS_OTHER: Class = Class {
-    classification: Classification::Failure,
-    grpc_status: None,
-    error: "other",
-};
+const CLASS_OTHER: Class =
+    Class { classification: Classification::Failure, grpc_status: None, error: "other" };
 
 impl HttpMetrics {
     /// A request was sent to the endpoint.
@@ -76,21 +73,17 @@ impl HttpMetrics {
     /// It is over.
     pub fn response(&self, response: &Response) {
         let status = response.status.map_or(Status::None, Status::Code);
-        let metrics = self
-            .statuses
-            .entry(&status, &Status::Other, || StatusMetrics {
-                latency: Histogram::new(&LATENCY_MS),
-                classes: Chain::default(),
-            });
+        let metrics = self.statuses.entry(&status, &Status::Other, || StatusMetrics {
+            latency: Histogram::new(&LATENCY_MS),
+            classes: Chain::default(),
+        });
         let class = Class {
             classification: response.classification,
             grpc_status: response.grpc_status,
             error: response.error.unwrap_or_default(),
         };
         metrics.latency.observe_duration(response.latency);
-        let counter = metrics
-            .classes
-            .entry(&class, &CLASS_OTHER, Counter::default);
+        let counter = metrics.classes.entry(&class, &CLASS_OTHER, Counter::default);
         counter.increment();
     }
 }

@@ -44,23 +44,11 @@ pub(crate) enum Style {
 
 impl Family {
     pub(crate) const fn legacy(kind: Kind, name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind,
-            unit: None,
-            style: Style::Legacy,
-        }
+        Self { name, help, kind, unit: None, style: Style::Legacy }
     }
 
     pub(crate) const fn open(kind: Kind, name: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            help,
-            kind,
-            unit: None,
-            style: Style::OpenMetrics,
-        }
+        Self { name, help, kind, unit: None, style: Style::OpenMetrics }
     }
 
     /// `name` ends with `_` and the unit.
@@ -251,10 +239,7 @@ impl<M: MetricSet> Group<M> {
         families: &'static [Family],
         new: fn() -> M,
     ) -> Self {
-        Self {
-            expires: false,
-            ..Self::new(name, families, PERMANENT_SETS_MAX, new)
-        }
+        Self { expires: false, ..Self::new(name, families, PERMANENT_SETS_MAX, new) }
     }
 
     /// The handle of these labels. Where the group is full, that of the set `other`.
@@ -271,10 +256,9 @@ impl<M: MetricSet> Group<M> {
             self.folded.fetch_add(1, Relaxed);
             LabelWriter::print_folded(labels)
         };
-        let set = sets.entry(text.into()).or_insert_with(|| Set {
-            metrics: Arc::new((self.new)()),
-            idle_since: None,
-        });
+        let set = sets
+            .entry(text.into())
+            .or_insert_with(|| Set { metrics: Arc::new((self.new)()), idle_since: None });
         set.idle_since = None;
         set.metrics.clone()
     }

@@ -88,10 +88,7 @@ struct Statuses {
 
 impl Statuses {
     fn new(protocol: RouteProtocol) -> Self {
-        Self {
-            protocol,
-            ends: Chain::default(),
-        }
+        Self { protocol, ends: Chain::default() }
     }
 
     fn record(&self, mut end: StreamEnd) {
@@ -106,9 +103,7 @@ impl Statuses {
 
     fn write(&self, lines: &mut Lines<'_>) {
         for (end, counter) in self.ends.iter() {
-            let error = end
-                .and_then(|end| end.error)
-                .map_or("", StreamError::as_str);
+            let error = end.and_then(|end| end.error).map_or("", StreamError::as_str);
             let status = end.map(|end| end.status);
             let name = match self.protocol {
                 RouteProtocol::Http => "http_status",
@@ -419,11 +414,7 @@ macro_rules! inbound_families {
                 RESPONSE_DURATION_HELP,
             )
             .with_unit("seconds"),
-            Family::open(
-                Kind::Counter,
-                concat!($prefix, "_statuses"),
-                RESPONSE_STATUSES_HELP,
-            ),
+            Family::open(Kind::Counter, concat!($prefix, "_statuses"), RESPONSE_STATUSES_HELP),
             Family::open(
                 Kind::Histogram,
                 concat!($prefix, "_request_frame_size_bytes"),

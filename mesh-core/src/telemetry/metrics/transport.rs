@@ -23,10 +23,7 @@ impl TransportMetrics {
     pub fn opened(self: &Arc<Self>) -> OpenConnection {
         self.opened.increment();
         self.open.increment();
-        OpenConnection {
-            metrics: self.clone(),
-            errno: "",
-        }
+        OpenConnection { metrics: self.clone(), errno: "" }
     }
 
     /// Where bytes read from the peer are counted: for `wire::counted`.
@@ -72,9 +69,7 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.metrics.open.decrement();
         let closed = &self.metrics.closed;
-        closed
-            .entry(&self.errno, &"other", Counter::default)
-            .increment();
+        closed.entry(&self.errno, &"other", Counter::default).increment();
     }
 }
 
@@ -95,31 +90,11 @@ impl MetricSet for TransportMetrics {
 }
 
 pub(crate) static TRANSPORT: [Family; 5] = [
-    Family::legacy(
-        Kind::Counter,
-        "tcp_open_total",
-        "Total count of opened connections",
-    ),
-    Family::legacy(
-        Kind::Gauge,
-        "tcp_open_connections",
-        "Number of currently-open connections",
-    ),
-    Family::legacy(
-        Kind::Counter,
-        "tcp_read_bytes_total",
-        "Total count of bytes read from peers",
-    ),
-    Family::legacy(
-        Kind::Counter,
-        "tcp_write_bytes_total",
-        "Total count of bytes written to peers",
-    ),
-    Family::legacy(
-        Kind::Counter,
-        "tcp_close_total",
-        "Total count of closed connections",
-    ),
+    Family::legacy(Kind::Counter, "tcp_open_total", "Total count of opened connections"),
+    Family::legacy(Kind::Gauge, "tcp_open_connections", "Number of currently-open connections"),
+    Family::legacy(Kind::Counter, "tcp_read_bytes_total", "Total count of bytes read from peers"),
+    Family::legacy(Kind::Counter, "tcp_write_bytes_total", "Total count of bytes written to peers"),
+    Family::legacy(Kind::Counter, "tcp_close_total", "Total count of closed connections"),
 ];
 
 /// The name of the system's error number (Linux), such as `ECONNRESET`; empty where the error did

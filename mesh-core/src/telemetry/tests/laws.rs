@@ -36,11 +36,7 @@ fn gzip_carries_the_same_text_in_pieces_of_bounded_size() {
     let plain = telemetry.scrape(Timestamp::ZERO).into_text();
     let pieces: Vec<_> = telemetry.scrape(Timestamp::ZERO).collect();
     assert!(pieces.len() > 10, "{}", pieces.len());
-    assert!(
-        pieces
-            .iter()
-            .all(|piece| piece.len() < 2 * exposition::PIECE_BYTES)
-    );
+    assert!(pieces.iter().all(|piece| piece.len() < 2 * exposition::PIECE_BYTES));
     assert_eq!(pieces.concat(), plain.as_bytes());
 
     let gzipped: Vec<_> = telemetry.scrape(Timestamp::ZERO).gzip().collect();
@@ -87,10 +83,9 @@ fn equal_labels_give_the_same_handle() {
     let second = telemetry.outbound.endpoint(&outbound_endpoint());
     assert!(Arc::ptr_eq(&first, &second));
     let transport = telemetry.outbound.endpoint_transport(&outbound_endpoint());
-    let other = telemetry.outbound.endpoint_transport(&OutboundEndpoint {
-        authority: None,
-        ..outbound_endpoint()
-    });
+    let other = telemetry
+        .outbound
+        .endpoint_transport(&OutboundEndpoint { authority: None, ..outbound_endpoint() });
     assert!(!Arc::ptr_eq(&transport, &other));
 }
 
@@ -116,18 +111,13 @@ fn label_sets_expire_once_nobody_has_held_them_for_long() {
     assert!(printed(at(11_201)));
     assert!(!printed(at(11_202)));
     let errors = telemetry.scrape(at(99_999)).into_text();
-    assert!(
-        errors.contains("outbound_http_errors_total"),
-        "few values: they stay"
-    );
+    assert!(errors.contains("outbound_http_errors_total"), "few values: they stay");
 }
 
 #[test]
 fn a_full_group_counts_the_rest_together() {
-    let telemetry = Telemetry::new(&TelemetryConfig {
-        label_sets_max: 2,
-        ..TelemetryConfig::default()
-    });
+    let telemetry =
+        Telemetry::new(&TelemetryConfig { label_sets_max: 2, ..TelemetryConfig::default() });
     for port in 1..=5 {
         let mut labels = outbound_endpoint();
         labels.authority = None;
@@ -259,10 +249,7 @@ fn any_end() -> impl Strategy<Value = (StreamEnd, Response)> {
     let error = prop_oneof![Just(None), Just(Some("other")), Just(Some("CANCEL"))];
     let stream = prop_oneof![Just(None), Just(Some(StreamError::Reset))];
     (status, grpc_status, error, stream).prop_map(|(status, grpc_status, error, stream)| {
-        let end = StreamEnd {
-            status,
-            error: stream,
-        };
+        let end = StreamEnd { status, error: stream };
         let response = Response {
             status: status.and_then(|status| http::StatusCode::from_u16(status).ok()),
             classification: Classification::Failure,

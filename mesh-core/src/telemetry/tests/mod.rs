@@ -19,9 +19,7 @@ fn telemetry() -> Telemetry {
 fn text(telemetry: &Telemetry, families: &[&str]) -> String {
     let text = telemetry.scrape(Timestamp::ZERO).into_text();
     let name = |line: &str| {
-        let line = line
-            .trim_start_matches("# HELP ")
-            .trim_start_matches("# TYPE ");
+        let line = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
         let line = line.trim_start_matches("# UNIT ");
         let end = line.find(['{', ' ']).unwrap_or(line.len());
         line[..end].to_string()
@@ -52,10 +50,7 @@ fn object(group: &str, kind: &str, name: &str, port: u16) -> Metadata {
 }
 
 fn server() -> ServerLabels {
-    ServerLabels {
-        server: object("policy.linkerd.io", "server", "web-http", 0),
-        port: 8080,
-    }
+    ServerLabels { server: object("policy.linkerd.io", "server", "web-http", 0), port: 8080 }
 }
 
 fn service() -> Metadata {
@@ -68,9 +63,7 @@ fn route() -> Metadata {
 
 fn mesh_client() -> ServerTlsLabel {
     ServerTlsLabel::True {
-        client_id: Some(identity(
-            "web.ns.serviceaccount.identity.linkerd.cluster.local",
-        )),
+        client_id: Some(identity("web.ns.serviceaccount.identity.linkerd.cluster.local")),
     }
 }
 
@@ -122,9 +115,7 @@ fn with_everything() -> Telemetry {
         process: Some(Arc::new(FixedProcess)),
         ..TelemetryConfig::default()
     });
-    let Telemetry {
-        inbound, outbound, ..
-    } = &telemetry;
+    let Telemetry { inbound, outbound, .. } = &telemetry;
     for endpoint in [
         inbound.endpoint(&inbound_endpoint()),
         outbound.endpoint(&outbound_endpoint()),
@@ -145,16 +136,12 @@ fn with_everything() -> Telemetry {
     inbound.http_authz_deny(&denied).increment();
     let unrouted = authorization(None, None);
     inbound.http_route_not_found(&unrouted).increment();
-    inbound
-        .tcp_authz_allow(&authorization(None, authz))
-        .increment();
+    inbound.tcp_authz_allow(&authorization(None, authz)).increment();
     inbound.tcp_authz_deny(&unrouted).increment();
     inbound.tcp_authz_terminate(&unrouted).increment();
     inbound.http_error(InboundError::GatewayLoop);
     inbound.tcp_error(unrouted.target_addr, InboundError::TlsDetectionTimeout);
-    inbound
-        .detect(&server())
-        .detected(Detection::Http1, Duration::from_micros(500));
+    inbound.detect(&server()).detected(Detection::Http1, Duration::from_micros(500));
     let header = TransportHeaderLabels {
         session_protocol: "http/2",
         target_port: 8080,
@@ -174,45 +161,27 @@ fn with_everything() -> Telemetry {
 }
 
 fn count_routes(telemetry: &Telemetry) {
-    let Telemetry {
-        inbound, outbound, ..
-    } = telemetry;
-    let end = StreamEnd {
-        status: Some(0),
-        error: None,
-    };
+    let Telemetry { inbound, outbound, .. } = telemetry;
+    let end = StreamEnd { status: Some(0), error: None };
     let second = Duration::from_secs(1);
     let (parent, backend) = (service(), service());
     for protocol in [RouteProtocol::Http, RouteProtocol::Grpc] {
-        let labels = InboundRoute {
-            server: server(),
-            route: route(),
-        };
+        let labels = InboundRoute { server: server(), route: route() };
         let metrics = inbound.route(protocol, &labels);
         metrics.request();
         metrics.request_frame(1);
         metrics.response_frame(1);
         metrics.ended(end, second, second);
         outbound.route(protocol, &route_labels()).ended(end, second);
-        let labels = RouteBackendLabels {
-            parent: parent.clone(),
-            route: route(),
-            backend: backend.clone(),
-        };
+        let labels =
+            RouteBackendLabels { parent: parent.clone(), route: route(), backend: backend.clone() };
         let metrics = outbound.route_backend(protocol, &labels);
         metrics.request();
         metrics.response_frame(1);
         metrics.ended(end, second);
     }
-    let labels = BalancerLabels {
-        parent: parent.clone(),
-        backend,
-    };
-    for protocol in [
-        BalancerProtocol::Http,
-        BalancerProtocol::Tcp,
-        BalancerProtocol::Tls,
-    ] {
+    let labels = BalancerLabels { parent: parent.clone(), backend };
+    for protocol in [BalancerProtocol::Http, BalancerProtocol::Tcp, BalancerProtocol::Tls] {
         let balancer = outbound.balancer(protocol, &labels);
         balancer.updated(BalancerUpdate::Add, 3);
         balancer.endpoint_states(2, 1);
@@ -230,22 +199,13 @@ fn count_routes(telemetry: &Telemetry) {
         metrics.closed(Some(RouteRefusal::Forbidden));
     }
     let protocol = OutboundProtocol::Http1;
-    let labels = ProtocolLabels {
-        protocol,
-        parent: parent.clone(),
-    };
+    let labels = ProtocolLabels { protocol, parent: parent.clone() };
     outbound.protocol_connections(&labels).increment();
-    outbound
-        .detect(&ParentLabels(parent))
-        .detected(Detection::ReadTimeout, second);
+    outbound.detect(&ParentLabels(parent)).detected(Detection::ReadTimeout, second);
 }
 
 fn route_labels() -> RouteLabels {
-    RouteLabels {
-        parent: service(),
-        route: route(),
-        hostname: None,
-    }
+    RouteLabels { parent: service(), route: route(), hostname: None }
 }
 
 struct FixedProcess;
@@ -271,10 +231,7 @@ fn requests_and_responses_have_linkerds_labels_in_its_order() {
     let outbound = telemetry.outbound.endpoint(&outbound_endpoint());
     outbound.request();
     outbound.response(&success(200, 7));
-    outbound.response(&Response {
-        grpc_status: Some(0),
-        ..success(200, 60_000)
-    });
+    outbound.response(&Response { grpc_status: Some(0), ..success(200, 60_000) });
     outbound.response(&Response {
         status: None,
         classification: Classification::Failure,
@@ -294,9 +251,7 @@ fn requests_and_responses_have_linkerds_labels_in_its_order() {
     response_total{direction="outbound",authority="web.ns.svc.cluster.local:80",target_addr="10.0.0.1:8080",target_ip="10.0.0.1",target_port="8080",tls="true",server_id="web.ns.serviceaccount.identity.linkerd.cluster.local",dst_namespace="ns",dst_pod="web-1",classification="failure",grpc_status="",error="CANCEL"} 1
     "#);
     let latency = text(&telemetry, &["response_latency_ms"]);
-    let lines = latency
-        .lines()
-        .filter(|l| !l.contains("_bucket") || l.contains("=\"10\""));
+    let lines = latency.lines().filter(|l| !l.contains("_bucket") || l.contains("=\"10\""));
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
     # HELP response_latency_ms Elapsed times between a request's headers being received and its response stream completing
     # TYPE response_latency_ms histogram
@@ -314,9 +269,7 @@ fn connections_are_counted_open_and_closed_with_their_error() {
     let telemetry = telemetry();
     let transport = telemetry.inbound.transport(&InboundTransport {
         target_addr: "[fd00::2]:8080".parse().unwrap(),
-        tls: ServerTlsLabel::Opaque {
-            sni: "example.com".into(),
-        },
+        tls: ServerTlsLabel::Opaque { sni: "example.com".into() },
         server: server(),
     });
     let open = transport.opened();
@@ -325,16 +278,9 @@ fn connections_are_counted_open_and_closed_with_their_error() {
     broken.failed(&io::Error::from(io::ErrorKind::BrokenPipe));
     drop(broken);
     drop(transport.opened());
-    transport
-        .read_bytes()
-        .fetch_add(10, std::sync::atomic::Ordering::Relaxed);
+    transport.read_bytes().fetch_add(10, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(transport.open_connections(), 1);
-    let families = [
-        "tcp_open",
-        "tcp_open_connections",
-        "tcp_read_bytes",
-        "tcp_close",
-    ];
+    let families = ["tcp_open", "tcp_open_connections", "tcp_read_bytes", "tcp_close"];
     insta::assert_snapshot!(text(&telemetry, &families), @r#"
     # HELP tcp_open_total Total count of opened connections
     # TYPE tcp_open_total counter
@@ -397,27 +343,14 @@ fn decisions_name_server_route_and_authorization() {
 #[test]
 fn routes_and_backends_are_printed_as_prometheus_client_does() {
     let telemetry = telemetry();
-    let route = telemetry
-        .outbound
-        .route(RouteProtocol::Http, &route_labels());
+    let route = telemetry.outbound.route(RouteProtocol::Http, &route_labels());
+    route.ended(StreamEnd { status: Some(200), error: None }, Duration::from_millis(50));
     route.ended(
-        StreamEnd {
-            status: Some(200),
-            error: None,
-        },
-        Duration::from_millis(50),
-    );
-    route.ended(
-        StreamEnd {
-            status: None,
-            error: Some(StreamError::FailFast),
-        },
+        StreamEnd { status: None, error: Some(StreamError::FailFast) },
         Duration::from_secs(3),
     );
-    let families = [
-        "outbound_http_route_request_duration_seconds",
-        "outbound_http_route_request_statuses",
-    ];
+    let families =
+        ["outbound_http_route_request_duration_seconds", "outbound_http_route_request_statuses"];
     insta::assert_snapshot!(text(&telemetry, &families), @r#"
     # HELP outbound_http_route_request_duration_seconds The time between request initialization and response completion.
     # TYPE outbound_http_route_request_duration_seconds histogram

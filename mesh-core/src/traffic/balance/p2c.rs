@@ -28,24 +28,15 @@ pub fn pick(
     let (first, second) = (random >> 32, random & 0xffff_ffff);
     let count = len - excluded.len();
     if count <= 1 {
-        return (count == 1).then(|| Pick {
-            chosen: nth(0, excluded),
-            passed_over: None,
-        });
+        return (count == 1).then(|| Pick { chosen: nth(0, excluded), passed_over: None });
     }
     let first = scale(first, count);
     let second = scale(second, count - 1);
     let second = second + usize::from(second >= first);
     let (first, second) = (nth(first, excluded), nth(second, excluded));
-    let (chosen, other) = if load(second) < load(first) {
-        (second, first)
-    } else {
-        (first, second)
-    };
-    Some(Pick {
-        chosen,
-        passed_over: Some(other),
-    })
+    let (chosen, other) =
+        if load(second) < load(first) { (second, first) } else { (first, second) };
+    Some(Pick { chosen, passed_over: Some(other) })
 }
 
 /// Picks among the indices that are `eligible`; `None` where none is. For conditions that change
@@ -73,9 +64,7 @@ pub fn pick_where(
 
 /// The index of the `rank`-th that is not excluded.
 fn nth(rank: usize, excluded: &[usize]) -> usize {
-    excluded
-        .iter()
-        .fold(rank, |at, &hole| at + usize::from(hole <= at))
+    excluded.iter().fold(rank, |at, &hole| at + usize::from(hole <= at))
 }
 
 #[cfg(test)]
@@ -95,10 +84,7 @@ mod tests {
     #[test]
     fn few_endpoints_need_no_drawing() {
         assert_eq!(pick(0, &[], 7, |_| 0.0), None);
-        let only = |at| Pick {
-            chosen: at,
-            passed_over: None,
-        };
+        let only = |at| Pick { chosen: at, passed_over: None };
         assert_eq!(pick(1, &[], u64::MAX, |_| 0.0), Some(only(0)));
         assert_eq!(pick(1, &[0], u64::MAX, |_| 0.0), Some(only(0)));
         assert_eq!(pick(3, &[0, 1], u64::MAX, |_| 0.0), Some(only(2)));
@@ -109,9 +95,7 @@ mod tests {
         let mut chosen = [0; 6];
         let mut random = 1u64;
         for _ in 0..6_000 {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(0x1357_9bdf);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(0x1357_9bdf);
             let mixed = random ^ random >> 32;
             let pick = pick_where(6, mixed, |at| at % 2 == 1, |_| 0.0).unwrap();
             chosen[pick.chosen] += 1;

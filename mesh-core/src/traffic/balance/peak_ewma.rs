@@ -113,10 +113,7 @@ impl PeakEwma {
             }
         };
         Self {
-            parameters: Parameters {
-                decay_secs: positive_secs(decay),
-                penalty,
-            },
+            parameters: Parameters { decay_secs: positive_secs(decay), penalty },
             state: Mutex::new(State {
                 rtt_nanos: nanos(default_rtt),
                 measured_at: now,
@@ -158,10 +155,7 @@ impl PeakEwma {
         }
         state.in_flight = state.in_flight.saturating_add(1);
         drop(state);
-        InFlight {
-            endpoint: self.clone(),
-            started: now,
-        }
+        InFlight { endpoint: self.clone(), started: now }
     }
 
     /// Requests in flight.
@@ -187,11 +181,7 @@ impl InFlight {
     /// The answer has begun: its head, or the first of its body where there is one.
     pub fn succeeded(self, now: Timestamp) {
         let state = &mut self.endpoint.state();
-        state.succeeded(
-            now,
-            nanos(now.since(self.started)),
-            &self.endpoint.parameters,
-        );
+        state.succeeded(now, nanos(now.since(self.started)), &self.endpoint.parameters);
     }
 
     /// It failed: the endpoint answered 5xx, 429 or such a gRPC status, broke off, timed out, or
@@ -225,11 +215,7 @@ impl Drop for InFlight {
 impl State {
     fn age(&self, now: Timestamp, parameters: &Parameters) -> Age {
         // With a request in flight an answer is coming: wait for it before forgetting more.
-        let until = if self.in_flight > 0 {
-            self.busy_since
-        } else {
-            now
-        };
+        let until = if self.in_flight > 0 { self.busy_since } else { now };
         let idle = until.since(self.measured_at).saturating_sub(IDLE_GRACE);
         let idle = idle.as_secs_f64() / IDLE_DECAY.as_secs_f64();
         Age {
@@ -307,10 +293,8 @@ mod tests {
 
     use super::*;
 
-    const LOAD: Load = Load::PeakEwma {
-        default_rtt: Duration::from_millis(30),
-        decay: Duration::from_secs(10),
-    };
+    const LOAD: Load =
+        Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
 
     const fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -443,9 +427,7 @@ mod tests {
         endpoint.start(at(0)).failed(at(1), None);
         let once = load(&endpoint, 1);
         assert!(once > 5_000.0, "{once}");
-        endpoint
-            .start(at(1))
-            .failed(at(2), Some(Duration::from_secs(3_000)));
+        endpoint.start(at(1)).failed(at(2), Some(Duration::from_secs(3_000)));
         assert!(load(&endpoint, 2) > 300_000.0);
         assert!(load(&endpoint, 60_002) < 5_000.0);
     }

@@ -57,12 +57,7 @@ pub struct Changes<T> {
 
 impl<T> Default for Changes<T> {
     fn default() -> Self {
-        Self {
-            added: Vec::new(),
-            changed: Vec::new(),
-            removed: Vec::new(),
-            refused: 0,
-        }
+        Self { added: Vec::new(), changed: Vec::new(), removed: Vec::new(), refused: 0 }
     }
 }
 
@@ -97,12 +92,7 @@ impl<T> Clone for EndpointSet<T> {
 impl<T> EndpointSet<T> {
     /// An empty set, of which discovery has told nothing yet.
     pub fn new(load: Load) -> Self {
-        Self {
-            load,
-            members: IndexMap::new(),
-            exists: None,
-            resync: false,
-        }
+        Self { load, members: IndexMap::new(), exists: None, resync: false }
     }
 
     /// A new stream of updates begins: the endpoints that it tells of first replace all that are
@@ -152,10 +142,8 @@ impl<T> EndpointSet<T> {
         random: u64,
         excluded: &[SocketAddr],
     ) -> Option<&Arc<Member<T>>> {
-        let mut holes: Vec<usize> = excluded
-            .iter()
-            .filter_map(|address| self.members.get_index_of(address))
-            .collect();
+        let mut holes: Vec<usize> =
+            excluded.iter().filter_map(|address| self.members.get_index_of(address)).collect();
         holes.sort_unstable();
         holes.dedup();
         let load = |at: usize| self.members[at].load.load(now);
@@ -235,10 +223,7 @@ impl<T> EndpointSet<T> {
             load,
         });
         match self.members.insert(address, member.clone()) {
-            Some(before) => changes.changed.push(Changed {
-                before,
-                after: member,
-            }),
+            Some(before) => changes.changed.push(Changed { before, after: member }),
             None => changes.added.push(member),
         }
     }
@@ -262,10 +247,8 @@ mod tests {
 
     use super::*;
 
-    const LOAD: Load = Load::PeakEwma {
-        default_rtt: Duration::from_millis(30),
-        decay: Duration::from_secs(10),
-    };
+    const LOAD: Load =
+        Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
 
     fn address(last: u8) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, last], 80))
@@ -288,16 +271,12 @@ mod tests {
 
     /// Applies; each endpoint's state counts how often it was made.
     fn apply(set: &mut EndpointSet<u32>, update: EndpointUpdate) -> Changes<u32> {
-        set.apply(update, Timestamp::ZERO, |_, _, before| {
-            1 + before.map_or(0, |m| m.state)
-        })
+        set.apply(update, Timestamp::ZERO, |_, _, before| 1 + before.map_or(0, |m| m.state))
     }
 
     fn lasts<'m>(members: impl IntoIterator<Item = &'m Arc<Member<u32>>>) -> Vec<u8> {
-        let mut lasts: Vec<u8> = members
-            .into_iter()
-            .map(|m| m.labels.value("pod").unwrap().parse().unwrap())
-            .collect();
+        let mut lasts: Vec<u8> =
+            members.into_iter().map(|m| m.labels.value("pod").unwrap().parse().unwrap()).collect();
         lasts.sort_unstable();
         lasts
     }
@@ -307,10 +286,7 @@ mod tests {
         let mut set = EndpointSet::new(LOAD);
         assert_eq!(set.exists(), None);
         let changes = apply(&mut set, add(&[1, 2, 3]));
-        assert_eq!(
-            (lasts(&changes.added), set.exists()),
-            (vec![1, 2, 3], Some(true))
-        );
+        assert_eq!((lasts(&changes.added), set.exists()), (vec![1, 2, 3], Some(true)));
         assert!(apply(&mut set, add(&[2, 3])).is_empty());
         let load = set.member(&address(2)).unwrap().load.clone();
         let update = EndpointUpdate::Add {
@@ -320,24 +296,12 @@ mod tests {
         let changes = apply(&mut set, update);
         assert!(changes.added.is_empty() && changes.removed.is_empty());
         let Changed { before, after } = &changes.changed[0];
-        assert_eq!(
-            (before.state, after.state, after.endpoint.weight),
-            (1, 2, 9)
-        );
+        assert_eq!((before.state, after.state, after.endpoint.weight), (1, 2, 9));
         assert!(Arc::ptr_eq(&after.load, &load));
-        let changes = apply(
-            &mut set,
-            EndpointUpdate::Remove(vec![address(1), address(9)]),
-        );
-        assert_eq!(
-            (lasts(&changes.removed), lasts(set.iter())),
-            (vec![1], vec![2, 3])
-        );
+        let changes = apply(&mut set, EndpointUpdate::Remove(vec![address(1), address(9)]));
+        assert_eq!((lasts(&changes.removed), lasts(set.iter())), (vec![1], vec![2, 3]));
         let changes = apply(&mut set, EndpointUpdate::NoEndpoints { exists: false });
-        assert_eq!(
-            (lasts(&changes.removed), set.exists()),
-            (vec![2, 3], Some(false))
-        );
+        assert_eq!((lasts(&changes.removed), set.exists()), (vec![2, 3], Some(false)));
         assert!(set.is_empty() && set.pick(Timestamp::ZERO, 0, &[]).is_none());
     }
 
@@ -357,10 +321,7 @@ mod tests {
         set.resync();
         assert_eq!(set.len(), 3);
         let changes = apply(&mut set, add(&[2, 4]));
-        assert_eq!(
-            (lasts(&changes.added), lasts(&changes.removed)),
-            (vec![4], vec![1, 3])
-        );
+        assert_eq!((lasts(&changes.added), lasts(&changes.removed)), (vec![4], vec![1, 3]));
         apply(&mut set, add(&[5]));
         assert_eq!(lasts(set.iter()), [2, 4, 5]);
     }
@@ -372,10 +333,7 @@ mod tests {
         for random in (0..100).map(|i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             let excluded = [address(1), address(1), address(7)];
             let pick = |excluded: &[SocketAddr]| {
-                set.pick(Timestamp::ZERO, random, excluded)
-                    .unwrap()
-                    .endpoint
-                    .address
+                set.pick(Timestamp::ZERO, random, excluded).unwrap().endpoint.address
             };
             assert_eq!(pick(&excluded), address(2));
             let second = |m: &Member<u32>| m.endpoint.address == address(2);

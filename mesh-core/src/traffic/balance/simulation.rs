@@ -26,10 +26,7 @@ struct Answer {
 
 /// The answer of the replica that misbehaves; the others answer well.
 fn odd(replica: u16, after_ms: u64, ok: bool) -> Option<Answer> {
-    (replica == ODD).then_some(Answer {
-        after: Duration::from_millis(after_ms),
-        ok,
-    })
+    (replica == ODD).then_some(Answer { after: Duration::from_millis(after_ms), ok })
 }
 
 struct Simulation {
@@ -75,18 +72,15 @@ impl Simulation {
         let (pick, jitter) = (self.draw(), self.draw() % 9);
         let member = self.set.pick(now, pick, &[]).unwrap();
         let replica = member.endpoint.address.port() - address(0).port();
-        let answer = behaviour(replica, secs).unwrap_or(Answer {
-            after: Duration::from_millis(16 + jitter),
-            ok: true,
-        });
+        let answer = behaviour(replica, secs)
+            .unwrap_or(Answer { after: Duration::from_millis(16 + jitter), ok: true });
         if replica == ODD {
             self.odd_starts.push(secs);
         }
         self.starts.push(secs);
         let id = self.starts.len() as u64;
         let in_flight = member.load.start(now);
-        self.in_flight
-            .insert((now + answer.after, id), (in_flight, answer.ok));
+        self.in_flight.insert((now + answer.after, id), (in_flight, answer.ok));
     }
 
     fn end_before(&mut self, now: Timestamp) {
@@ -112,10 +106,7 @@ impl Simulation {
 
     /// Requests to the odd replica that began in `window` (seconds).
     fn odd_requests(&self, window: Range<f64>) -> usize {
-        self.odd_starts
-            .iter()
-            .filter(|at| window.contains(at))
-            .count()
+        self.odd_starts.iter().filter(|at| window.contains(at)).count()
     }
 
     /// Their share of all, relative to a fair share: 1.0 is one tenth.
@@ -155,15 +146,9 @@ fn a_replica_that_fails_at_once_gets_less_than_its_share_and_recovers() {
         let run = Simulation::run(seed, 400.0, 35.0, failing);
         let (failing, after) = (run.share(5.0..25.0), run.share(30.0..35.0));
         println!("seed {seed}: 503 at once {failing:.3}, 5 s after {after:.2} of fair");
-        assert!(
-            failing < 0.15,
-            "seed {seed}: {failing:.3} of its fair share"
-        );
+        assert!(failing < 0.15, "seed {seed}: {failing:.3} of its fair share");
         assert!(run.odd_requests(20.0..25.0) >= 1, "seed {seed}: not probed");
-        assert!(
-            after >= 0.6,
-            "seed {seed}: {after:.2} of its fair share 5 s after"
-        );
+        assert!(after >= 0.6, "seed {seed}: {after:.2} of its fair share 5 s after");
     }
 }
 
@@ -186,14 +171,8 @@ fn a_killed_replica_soon_gets_little() {
         let run = Simulation::run(seed, 400.0, 15.0, killed);
         let (first, later) = (run.odd_requests(5.0..6.0), run.share(6.0..15.0));
         println!("seed {seed}: killed, {first} in the first second, then {later:.3} of fair");
-        assert!(
-            first <= 20,
-            "seed {seed}: {first} of 40 in the first second"
-        );
-        assert!(
-            later < 0.05,
-            "seed {seed}: {later:.3} of its fair share later"
-        );
+        assert!(first <= 20, "seed {seed}: {first} of 40 in the first second");
+        assert!(later < 0.05, "seed {seed}: {later:.3} of its fair share later");
     }
 }
 
@@ -208,14 +187,8 @@ fn a_slow_replica_gets_little_and_is_back_5_s_after_it_recovered() {
         let (slow, after) = (run.share(11.0..20.0), run.share(25.0..30.0));
         let fifth = run.share(24.0..25.0);
         println!("seed {seed}: slow {slow:.3}, fifth second {fifth:.2}, then {after:.2} of fair");
-        assert!(
-            slow < 0.05,
-            "seed {seed}: {slow:.3} of its fair share while slow"
-        );
-        assert!(
-            after >= 0.6,
-            "seed {seed}: {after:.2} of its fair share after 5 s"
-        );
+        assert!(slow < 0.05, "seed {seed}: {slow:.3} of its fair share while slow");
+        assert!(after >= 0.6, "seed {seed}: {after:.2} of its fair share after 5 s");
     }
 }
 
@@ -245,10 +218,7 @@ fn little_traffic_hardly_tries_a_slow_replica() {
 fn replicas_that_all_fail_now_and_then_share_alike() {
     for seed in SEEDS {
         let run = Simulation::run(seed, 400.0, 40.0, |_, secs| {
-            one_in(10, secs).then_some(Answer {
-                after: Duration::from_millis(1),
-                ok: false,
-            })
+            one_in(10, secs).then_some(Answer { after: Duration::from_millis(1), ok: false })
         });
         let share = run.share(5.0..40.0);
         println!("seed {seed}: all fail 10 % {share:.2} of fair");

@@ -160,9 +160,7 @@ fn judge(seen: &[u8]) -> Progress<HttpFound> {
 }
 
 fn begins_known_method(seen: &[u8]) -> bool {
-    METHODS
-        .iter()
-        .any(|method| method.starts_with(seen) || seen.starts_with(method))
+    METHODS.iter().any(|method| method.starts_with(seen) || seen.starts_with(method))
 }
 
 enum RequestLine {
@@ -281,22 +279,14 @@ mod tests {
     #[test]
     fn a_whole_request_line_has_linkerds_verdict() {
         for stream in STREAMS {
-            assert_eq!(
-                in_segments(stream, &[]),
-                http(stream),
-                "{}",
-                stream.escape_ascii()
-            );
+            assert_eq!(in_segments(stream, &[]), http(stream), "{}", stream.escape_ascii());
         }
     }
 
     #[test]
     fn a_request_line_longer_than_the_buffer_is_http1() {
         let long = [b"GET /".as_slice(), &[b'a'; 2000]].concat();
-        assert_eq!(
-            HttpDetector::new().push(&long).done(),
-            Some(HttpFound::Http1)
-        );
+        assert_eq!(HttpDetector::new().push(&long).done(), Some(HttpFound::Http1));
         assert_eq!(in_segments(&long, &[1, 7, 900, 1100]), HttpFound::Http1);
     }
 
@@ -313,10 +303,7 @@ mod tests {
     fn a_decided_detector_stays_decided() {
         let mut detector = HttpDetector::new();
         assert_eq!(detector.push(b"\0"), Progress::Done(HttpFound::NotHttp));
-        assert_eq!(
-            detector.push(b"GET / HTTP/1.1\r\n"),
-            Progress::Done(HttpFound::NotHttp)
-        );
+        assert_eq!(detector.push(b"GET / HTTP/1.1\r\n"), Progress::Done(HttpFound::NotHttp));
         assert_eq!(detector.end(), HttpFound::NotHttp);
     }
 

@@ -179,12 +179,7 @@ const RANDOM_BYTES: usize = 32;
 
 impl Message {
     fn new() -> Self {
-        Self {
-            field: Field::Header,
-            number: Number::default(),
-            skip: 0,
-            left: 4,
-        }
+        Self { field: Field::Header, number: Number::default(), skip: 0, left: 4 }
     }
 
     fn byte(&mut self, byte: u8) -> Result<Option<TlsFound>, NotTls> {
@@ -195,11 +190,7 @@ impl Message {
         }
         self.number.add(byte);
         if self.number.filled < self.field.width() {
-            return if self.left == 0 {
-                Err(NotTls)
-            } else {
-                Ok(None)
-            };
+            return if self.left == 0 { Err(NotTls) } else { Ok(None) };
         }
         let value = std::mem::take(&mut self.number).value as usize;
         self.field(value)
@@ -251,10 +242,7 @@ impl Message {
                 let rest = list.checked_sub(3 + length).ok_or(NotTls)?;
                 match (kind, rest) {
                     (0, _) if length > 0 => self.go(
-                        Field::HostName {
-                            length,
-                            name: Vec::with_capacity(length.min(256)),
-                        },
+                        Field::HostName { length, name: Vec::with_capacity(length.min(256)) },
                         0,
                     ),
                     (0, _) => Err(NotTls),
@@ -271,9 +259,7 @@ impl Message {
                 if name.len() < *length {
                     return Ok(None);
                 }
-                let dns = std::str::from_utf8(name)
-                    .ok()
-                    .and_then(|n| DnsName::new(n).ok());
+                let dns = std::str::from_utf8(name).ok().and_then(|n| DnsName::new(n).ok());
                 Ok(Some(dns.map_or(TlsFound::NoSni, TlsFound::Sni)))
             }
             _ => Err(NotTls),
@@ -312,10 +298,7 @@ mod tests {
     }
 
     fn server_name(name: &[u8]) -> Vec<u8> {
-        extension(
-            0,
-            &with_length(2, &[&[0][..], &with_length(2, name)].concat()),
-        )
+        extension(0, &with_length(2, &[&[0][..], &with_length(2, name)].concat()))
     }
 
     /// A ClientHello as a handshake message.
@@ -338,11 +321,7 @@ mod tests {
 
     /// A key share such as X25519MLKEM768's makes hellos larger than 1 KB.
     fn post_quantum(name: &str) -> Vec<u8> {
-        hello(&[
-            extension(43, &[2, 3, 4]),
-            extension(51, &[5; 1216]),
-            server_name(name.as_bytes()),
-        ])
+        hello(&[extension(43, &[2, 3, 4]), extension(51, &[5; 1216]), server_name(name.as_bytes())])
     }
 
     fn detect(stream: &[u8]) -> Progress<TlsFound> {
@@ -372,30 +351,15 @@ mod tests {
         let cases: Vec<(&str, Vec<u8>)> = vec![
             ("small hello", whole(hello(&[server_name(b"web.example")]))),
             ("post-quantum hello", whole(post_quantum("web.example"))),
-            (
-                "upper case, trailing dot",
-                whole(hello(&[server_name(b"WEB.Example.")])),
-            ),
+            ("upper case, trailing dot", whole(hello(&[server_name(b"WEB.Example.")]))),
             ("no server name", whole(hello(&[extension(43, &[2, 3, 4])]))),
             ("no extensions", whole(hello(&[]))),
-            (
-                "server name is no DNS name",
-                whole(hello(&[server_name(b"a b")])),
-            ),
-            (
-                "server name is not UTF-8",
-                whole(hello(&[server_name(b"\xff\xfe")])),
-            ),
+            ("server name is no DNS name", whole(hello(&[server_name(b"a b")]))),
+            ("server name is not UTF-8", whole(hello(&[server_name(b"\xff\xfe")]))),
             ("empty server name", whole(hello(&[server_name(b"")]))),
-            (
-                "a name of another type",
-                whole(hello(&[extension(0, &[0, 4, 1, 0, 1, 9])])),
-            ),
+            ("a name of another type", whole(hello(&[extension(0, &[0, 4, 1, 0, 1, 9])]))),
             ("name longer than its list", whole(truncated_list)),
-            (
-                "half a hello",
-                whole(post_quantum("web.example"))[..600].to_vec(),
-            ),
+            ("half a hello", whole(post_quantum("web.example"))[..600].to_vec()),
             ("nothing", vec![]),
             ("an empty record", vec![22, 3, 1, 0, 0]),
             ("a record too large", vec![22, 3, 1, 0x40, 1]),
@@ -403,10 +367,7 @@ mod tests {
             ("SSL 2", vec![0x80, 0x2e, 1, 3, 1]),
             ("another major version", vec![22, 4, 1, 0, 200]),
             ("a ServerHello", in_records(&[2, 0, 0, 70, 3, 3], 100)),
-            (
-                "a hello larger than the limit",
-                in_records(&[1, 0, 0x41, 0, 3, 3], 100),
-            ),
+            ("a hello larger than the limit", in_records(&[1, 0, 0x41, 0, 3, 3], 100)),
             ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
         ];
         let mut table = String::new();
@@ -456,19 +417,12 @@ mod tests {
     #[test]
     fn record_headers_count_against_the_limit() {
         let large = hello(&[extension(51, &[5; 8_000]), server_name(b"web.example")]);
-        assert_eq!(
-            detect(&in_records(&large, 1)),
-            Progress::Done(TlsFound::NotTls)
-        );
+        assert_eq!(detect(&in_records(&large, 1)), Progress::Done(TlsFound::NotTls));
     }
 
     #[test]
     fn the_machine_is_small() {
-        assert!(
-            size_of::<TlsDetector>() <= 160,
-            "{}",
-            size_of::<TlsDetector>()
-        );
+        assert!(size_of::<TlsDetector>() <= 160, "{}", size_of::<TlsDetector>());
     }
 
     proptest! {

@@ -79,12 +79,7 @@ mod tests {
 
     #[test]
     fn names_match_whole_and_without_regard_to_case() {
-        for host in [
-            "example.com",
-            "EXAMPLE.com.",
-            "example.com:80",
-            "Example.com.:8080",
-        ] {
+        for host in ["example.com", "EXAMPLE.com.", "example.com:80", "Example.com.:8080"] {
             assert_eq!(rank("example.com", host), Some(HostRank::Exact), "{host}");
         }
         for host in ["a.example.com", "example.org", "example.com.org", "", "com"] {
@@ -101,13 +96,7 @@ mod tests {
         for host in ["a.example.com", "b.a.EXAMPLE.com", "a.example.com.:1"] {
             assert_eq!(rank("*.example.com", host), suffix, "{host}");
         }
-        for host in [
-            "example.com",
-            ".example.com",
-            "aexample.com",
-            "com",
-            "é.com",
-        ] {
+        for host in ["example.com", ".example.com", "aexample.com", "com", "é.com"] {
             assert_eq!(rank("*.example.com", host), None, "{host}");
         }
     }
@@ -115,9 +104,6 @@ mod tests {
     #[test]
     fn no_hosts_match_all_and_some_want_one() {
         assert_eq!(HostRank::of_any(&[], None), Some(HostRank::All));
-        assert_eq!(
-            HostRank::of_any(&[HostMatch::Exact("a".into())], None),
-            None
-        );
+        assert_eq!(HostRank::of_any(&[HostMatch::Exact("a".into())], None), None);
     }
 }

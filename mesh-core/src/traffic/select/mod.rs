@@ -46,11 +46,7 @@ pub struct Request<'r> {
 impl<'r> Request<'r> {
     /// A request as it is; its host is the URI's, else the `Host` header's.
     pub fn new(method: &'r Method, uri: &'r Uri, headers: &'r HeaderMap) -> Self {
-        let from_header = || {
-            headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok())
-        };
+        let from_header = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
         Self {
             method,
             uri,
@@ -161,10 +157,9 @@ pub fn sni<'p>(
 ) -> Option<(&'p TlsRoute, &'p ConnectionRule)> {
     let mut best: Option<(HostRank, _)> = None;
     for route in routes {
-        let (Some(rank), Some(rule)) = (
-            HostRank::of_any(&route.snis, Some(name.as_str())),
-            route.rules.first(),
-        ) else {
+        let (Some(rank), Some(rule)) =
+            (HostRank::of_any(&route.snis, Some(name.as_str())), route.rules.first())
+        else {
             continue;
         };
         if best.as_ref().is_none_or(|(held, _)| rank > *held) {
@@ -210,11 +205,7 @@ fn best<'p, T: Route, K: Ord + Copy>(
             };
             let rank = (host_rank, match_rank);
             if best.as_ref().is_none_or(|(held, _)| rank > *held) {
-                let selected = Selected {
-                    route,
-                    rule,
-                    matched,
-                };
+                let selected = Selected { route, rule, matched };
                 best = Some((rank, selected));
             }
         }

@@ -22,13 +22,8 @@ pub(super) struct HttpRank {
 
 impl HttpRank {
     /// A rule without matches: as if it had the prefix `/`.
-    pub(super) const ALL: Self = Self {
-        path_bytes: 1,
-        path_exact: false,
-        method: false,
-        headers: 0,
-        query_params: 0,
-    };
+    pub(super) const ALL: Self =
+        Self { path_bytes: 1, path_exact: false, method: false, headers: 0, query_params: 0 };
 
     pub(super) fn of(wanted: &HttpMatch, request: Request<'_>) -> Option<Self> {
         if wanted.method.as_ref().is_some_and(|m| m != request.method) {
@@ -39,10 +34,7 @@ impl HttpRank {
             None => Self::ALL.path_bytes,
         };
         let matches = wanted.headers.iter().all(|h| header(h, request.headers))
-            && wanted
-                .query_params
-                .iter()
-                .all(|q| query_param(q, request.uri.query()));
+            && wanted.query_params.iter().all(|q| query_param(q, request.uri.query()));
         matches.then_some(Self {
             path_bytes,
             path_exact: matches!(wanted.path, Some(PathMatch::Exact(_))),
@@ -63,11 +55,7 @@ pub(super) struct GrpcRank {
 
 impl GrpcRank {
     /// A rule without matches.
-    pub(super) const ALL: Self = Self {
-        service_bytes: 0,
-        method_bytes: 0,
-        headers: 0,
-    };
+    pub(super) const ALL: Self = Self { service_bytes: 0, method_bytes: 0, headers: 0 };
 
     pub(super) fn of(wanted: &GrpcMatch, request: Request<'_>) -> Option<Self> {
         if request.method != Method::POST {
@@ -107,19 +95,15 @@ fn path_bytes(wanted: &PathMatch, path: &str) -> Option<usize> {
 fn header(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
     match wanted {
         HeaderMatch::Exact(name, value) => headers.get_all(name).iter().any(|v| v == value),
-        HeaderMatch::Regex(name, pattern) => headers
-            .get_all(name)
-            .iter()
-            .any(|v| v.to_str().is_ok_and(|v| pattern.matches(v))),
+        HeaderMatch::Regex(name, pattern) => {
+            headers.get_all(name).iter().any(|v| v.to_str().is_ok_and(|v| pattern.matches(v)))
+        }
     }
 }
 
 /// Whether a parameter of that name and value is there, among others of the same name too.
 fn query_param(wanted: &QueryParamMatch, query: Option<&str>) -> bool {
-    let pairs = query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|p| !p.is_empty());
+    let pairs = query.unwrap_or_default().split('&').filter(|p| !p.is_empty());
     let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     match wanted {
         QueryParamMatch::Exact(name, exact) => {

@@ -37,10 +37,7 @@ fn route(name: &str, hosts: &[&str], matches: Vec<HttpMatch>) -> HttpRoute {
 }
 
 fn on(path: PathMatch) -> HttpMatch {
-    HttpMatch {
-        path: Some(path),
-        ..HttpMatch::default()
-    }
+    HttpMatch { path: Some(path), ..HttpMatch::default() }
 }
 
 fn exact(path: &str) -> HttpMatch {
@@ -56,10 +53,7 @@ fn regex(path: &str) -> HttpMatch {
 }
 
 fn header_is(name: &'static str, value: &'static str) -> HeaderMatch {
-    HeaderMatch::Exact(
-        HeaderName::from_static(name),
-        HeaderValue::from_static(value),
-    )
+    HeaderMatch::Exact(HeaderName::from_static(name), HeaderValue::from_static(value))
 }
 
 /// The name of the route selected for a GET with headers `x-a: 1` and `x-b: 2`.
@@ -93,15 +87,9 @@ fn a_host_goes_before_a_path() {
 #[test]
 fn a_host_header_counts_where_the_uri_has_no_authority() {
     let routes = [route("web", &["web"], vec![])];
-    let request = http::Request::get("/")
-        .header("host", "web:80")
-        .body(())
-        .unwrap();
+    let request = http::Request::get("/").header("host", "web:80").body(()).unwrap();
     assert!(client_http(&routes, Request::from(&request)).is_some());
-    let request = http::Request::get("http://other/")
-        .header("host", "web")
-        .body(())
-        .unwrap();
+    let request = http::Request::get("http://other/").header("host", "web").body(()).unwrap();
     assert!(client_http(&routes, Request::from(&request)).is_none());
 }
 
@@ -141,18 +129,10 @@ fn then_method_then_headers_then_query_then_order() {
         route("first", &[], vec![prefix("/")]),
         route("second", &[], vec![]),
         route("query", &[], vec![with(None, &[], &[("q", "1")])]),
-        route(
-            "header",
-            &[],
-            vec![with(None, std::slice::from_ref(&a), &[])],
-        ),
+        route("header", &[], vec![with(None, std::slice::from_ref(&a), &[])]),
         route("headers", &[], vec![with(None, &[a.clone(), b], &[])]),
         route("method", &[], vec![with(Some(Method::GET), &[], &[])]),
-        route(
-            "other method",
-            &[],
-            vec![with(Some(Method::PUT), &[a], &[])],
-        ),
+        route("other method", &[], vec![with(Some(Method::PUT), &[a], &[])]),
     ];
     for expected in ["method", "headers", "header", "query", "first"] {
         assert_eq!(selected(&routes, "/?q=1"), expected);
@@ -164,10 +144,7 @@ fn then_method_then_headers_then_query_then_order() {
 #[test]
 fn query_parameters_are_decoded() {
     let wants = |param| {
-        let wanted = HttpMatch {
-            query_params: vec![param],
-            ..HttpMatch::default()
-        };
+        let wanted = HttpMatch { query_params: vec![param], ..HttpMatch::default() };
         [route("hit", &[], vec![wanted])]
     };
     let exact = wants(QueryParamMatch::Exact("a b".into(), "c/d".into()));
@@ -175,10 +152,7 @@ fn query_parameters_are_decoded() {
     assert_eq!(selected(&exact, "/?x&a%20b=1&a%20b=c/d"), "hit");
     assert_eq!(selected(&exact, "/?a%2=c/d"), "none");
     assert_eq!(selected(&exact, "/"), "none");
-    let regex = wants(QueryParamMatch::Regex(
-        "n".into(),
-        Pattern::new("[0-9 ]+").unwrap(),
-    ));
+    let regex = wants(QueryParamMatch::Regex("n".into(), Pattern::new("[0-9 ]+").unwrap()));
     assert_eq!(selected(&regex, "/?n=1+2"), "hit");
     assert_eq!(selected(&regex, "/?n=12"), "hit");
     assert_eq!(selected(&regex, "/?n=a"), "none");
@@ -197,12 +171,9 @@ fn what_matched_is_told_for_rewriting() {
 
 #[test]
 fn grpc_is_selected_by_service_then_method_then_headers() {
-    let wants =
-        |service: Option<&str>, method: Option<&str>, headers: Vec<HeaderMatch>| GrpcMatch {
-            service: service.map(String::from),
-            method: method.map(String::from),
-            headers,
-        };
+    let wants = |service: Option<&str>, method: Option<&str>, headers: Vec<HeaderMatch>| {
+        GrpcMatch { service: service.map(String::from), method: method.map(String::from), headers }
+    };
     let route = |name: &str, matches| GrpcRoute {
         metadata: Metadata::new_default(name),
         hosts: vec![],
@@ -213,16 +184,10 @@ fn grpc_is_selected_by_service_then_method_then_headers() {
         route("method", vec![wants(None, Some("Get"), vec![])]),
         route("service", vec![wants(Some("a.B"), None, vec![])]),
         route("both", vec![wants(Some("a.B"), Some("Get"), vec![])]),
-        route(
-            "header",
-            vec![wants(Some("a.B"), Some("Get"), vec![header_is("x-a", "1")])],
-        ),
+        route("header", vec![wants(Some("a.B"), Some("Get"), vec![header_is("x-a", "1")])]),
     ];
     let selected = |routes: &[GrpcRoute], method: Method, path: &str, a: &str| {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("x-a", a);
+        let request = http::Request::builder().method(method).uri(path).header("x-a", a);
         client_grpc(routes, Request::from(&request.body(()).unwrap()))
             .map_or("none", |selected| selected.route.metadata.name())
             .to_string()
@@ -242,10 +207,7 @@ fn a_server_selects_as_a_client_does() {
         metadata: Metadata::new_default(name),
         hosts: vec![],
         authorizations: vec![],
-        rules: vec![ServerRule {
-            matches,
-            filters: vec![],
-        }],
+        rules: vec![ServerRule { matches, filters: vec![] }],
     };
     let routes = [route("all", vec![]), route("probe", vec![exact("/live")])];
     let name = |path: &str| {
@@ -253,10 +215,7 @@ fn a_server_selects_as_a_client_does() {
         let selected = server_http(&routes, Request::from(&request)).unwrap();
         selected.route.metadata.name().to_string()
     };
-    assert_eq!(
-        (name("/live").as_str(), name("/").as_str()),
-        ("probe", "all")
-    );
+    assert_eq!((name("/live").as_str(), name("/").as_str()), ("probe", "all"));
 }
 
 #[test]
@@ -264,15 +223,9 @@ fn an_sni_selects_the_most_specific_route() {
     let route = |name: &str, snis: &[&str]| TlsRoute {
         metadata: Metadata::new_default(name),
         snis: snis.iter().map(|text| host(text)).collect(),
-        rules: vec![ConnectionRule {
-            backends: Distribution::Empty,
-            filters: vec![],
-        }],
+        rules: vec![ConnectionRule { backends: Distribution::Empty, filters: vec![] }],
     };
-    let without_rules = TlsRoute {
-        rules: vec![],
-        ..route("empty", &["a.example"])
-    };
+    let without_rules = TlsRoute { rules: vec![], ..route("empty", &["a.example"]) };
     let routes = [
         without_rules,
         route("all", &[]),
@@ -297,11 +250,7 @@ fn any_match() -> impl Strategy<Value = HttpMatch> {
     ];
     let method = prop_oneof![Just(None), Just(Some(Method::GET)), Just(Some(Method::PUT))];
     let headers = prop::sample::subsequence(
-        vec![
-            header_is("x-a", "1"),
-            header_is("x-b", "2"),
-            header_is("x-c", "3"),
-        ],
+        vec![header_is("x-a", "1"), header_is("x-b", "2"), header_is("x-c", "3")],
         0..=3,
     );
     (path, method, headers).prop_map(|(path, method, headers)| HttpMatch {

@@ -44,20 +44,13 @@ impl Body {
     }
 
     const fn of(kind: Kind) -> Self {
-        Self {
-            kind,
-            informational: None,
-        }
+        Self { kind, informational: None }
     }
 
     /// Data already there.
     pub fn full(data: impl Into<Bytes>) -> Self {
         let data = data.into();
-        if data.is_empty() {
-            Self::empty()
-        } else {
-            Self::of(Kind::Full(data))
-        }
+        if data.is_empty() { Self::empty() } else { Self::of(Kind::Full(data)) }
     }
 
     /// Any other body, on the heap.
@@ -66,11 +59,7 @@ impl Body {
     }
 
     pub(super) fn http2(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() {
-            Self::empty()
-        } else {
-            Self::of(Kind::Http2(incoming))
-        }
+        if incoming.is_end_stream() { Self::empty() } else { Self::of(Kind::Http2(incoming)) }
     }
 
     /// The way back for informational responses to the request that this is the body of, where
@@ -113,16 +102,10 @@ impl Body {
     /// Splits off what can bring this body back while nobody has read from it.
     pub(super) fn lend(self) -> (Self, Loan) {
         let informational = self.informational;
-        let whole = |kind| Self {
-            kind,
-            informational,
-        };
+        let whole = |kind| Self { kind, informational };
         match self.kind {
             Kind::Empty => (Self::empty(), Loan::Copy(whole(Kind::Empty))),
-            Kind::Full(data) => (
-                Self::full(data.clone()),
-                Loan::Copy(whole(Kind::Full(data))),
-            ),
+            Kind::Full(data) => (Self::full(data.clone()), Loan::Copy(whole(Kind::Full(data)))),
             kind => {
                 let slot = Arc::new(Mutex::new(Some(whole(kind))));
                 (Self::of(Kind::Lent(slot.clone())), Loan::Slot(slot))

@@ -108,14 +108,8 @@ impl Http2ClientOptions {
     #[must_use]
     pub fn with_params(mut self, params: &Http2Params) -> Self {
         if let Some(flow) = &params.flow_control {
-            set(
-                &mut self.initial_stream_window_bytes,
-                flow.initial_stream_window_bytes,
-            );
-            set(
-                &mut self.initial_connection_window_bytes,
-                flow.initial_connection_window_bytes,
-            );
+            set(&mut self.initial_stream_window_bytes, flow.initial_stream_window_bytes);
+            set(&mut self.initial_connection_window_bytes, flow.initial_connection_window_bytes);
             self.adaptive_windows = flow.adaptive;
         }
         if params.keep_alive.is_some() {
@@ -259,9 +253,7 @@ impl Http2Connection {
 
 impl fmt::Debug for Http2Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http2Connection")
-            .field("closed", &self.is_closed())
-            .finish_non_exhaustive()
+        f.debug_struct("Http2Connection").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
 }
 
@@ -275,13 +267,7 @@ struct Spare {
 impl Spare {
     fn split(request: Request, extensions: Extensions, keep: bool) -> (Request, Self) {
         if !keep {
-            return (
-                request,
-                Self {
-                    extensions,
-                    rest: None,
-                },
-            );
+            return (request, Self { extensions, rest: None });
         }
         let (head, body) = request.into_parts();
         let (body, loan) = body.lend();

@@ -89,10 +89,7 @@ impl From<hyper::Error> for Error {
                 return Self::from_h2(h2);
             }
             if let Some(io) = cause.downcast_ref::<io::Error>() {
-                if io
-                    .get_ref()
-                    .is_some_and(|inner| inner.is::<PrefaceTimeout>())
-                {
+                if io.get_ref().is_some_and(|inner| inner.is::<PrefaceTimeout>()) {
                     return Self::Timeout("http/2 preface");
                 }
                 return io::Error::new(io.kind(), io.to_string()).into();
@@ -115,10 +112,9 @@ impl Error {
         match code {
             // h2 fails a stream with the peer's GOAWAY only where its id is above the last one
             // that the peer processed, or was never sent.
-            Some(code) if error.is_go_away() => Self::GoAway {
-                code,
-                unprocessed: error.is_remote(),
-            },
+            Some(code) if error.is_go_away() => {
+                Self::GoAway { code, unprocessed: error.is_remote() }
+            }
             Some(code) => Self::reset(code),
             None => match error.get_io() {
                 Some(io) => io::Error::new(io.kind(), io.to_string()).into(),

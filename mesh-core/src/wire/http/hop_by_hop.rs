@@ -69,10 +69,7 @@ fn remove_named(headers: &mut HeaderMap, option: &[u8]) {
     };
     // `TE` must be named, and is dealt with apart; `Upgrade` likewise.
     let kept = [&HOST, &CONTENT_LENGTH, &TE, &UPGRADE];
-    if kept
-        .iter()
-        .any(|name| option.eq_ignore_ascii_case(name.as_str()))
-    {
+    if kept.iter().any(|name| option.eq_ignore_ascii_case(name.as_str())) {
         return;
     }
     headers.remove(option);
@@ -136,23 +133,14 @@ mod tests {
             ("te", "gzip, Trailers"),
         ]);
         strip_hop_by_hop(&mut found);
-        assert_eq!(
-            found,
-            headers(&[("host", "a"), ("x-kept", "3"), ("te", "trailers")])
-        );
+        assert_eq!(found, headers(&[("host", "a"), ("x-kept", "3"), ("te", "trailers")]));
     }
 
     #[test]
     fn an_upgrade_under_way_is_passed_on() {
-        let mut found = headers(&[
-            ("connection", "keep-alive, Upgrade"),
-            ("upgrade", "websocket"),
-        ]);
+        let mut found = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
         strip_hop_by_hop_but_upgrade(&mut found);
-        assert_eq!(
-            found,
-            headers(&[("connection", "upgrade"), ("upgrade", "websocket")])
-        );
+        assert_eq!(found, headers(&[("connection", "upgrade"), ("upgrade", "websocket")]));
     }
 
     #[test]

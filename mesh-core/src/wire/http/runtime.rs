@@ -89,18 +89,12 @@ struct FirstBytes {
 
 impl Stream {
     pub(super) fn new(io: BoxIo) -> Self {
-        Self {
-            io,
-            first_bytes: None,
-        }
+        Self { io, first_bytes: None }
     }
 
     /// Reads fail with [`PrefaceTimeout`] where the first `bytes` have not come by `deadline`.
     pub(super) fn with_first_bytes(io: BoxIo, bytes: usize, deadline: BoxSleep) -> Self {
-        let first_bytes = Some(FirstBytes {
-            missing: bytes,
-            deadline,
-        });
+        let first_bytes = Some(FirstBytes { missing: bytes, deadline });
         Self { io, first_bytes }
     }
 
@@ -184,11 +178,7 @@ impl AsyncRead for Tunnel {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut inner = hyper::rt::ReadBuf::new(buf.initialize_unfilled());
-        ready!(hyper::rt::Read::poll_read(
-            Pin::new(&mut self.0),
-            cx,
-            inner.unfilled()
-        ))?;
+        ready!(hyper::rt::Read::poll_read(Pin::new(&mut self.0), cx, inner.unfilled()))?;
         let read = inner.filled().len();
         buf.advance(read);
         Poll::Ready(Ok(()))

@@ -114,10 +114,7 @@ async fn serve_http2(
     let deadline = runtime.now() + options.header_timeout;
     let preface_deadline = runtime.clock.sleep_until(deadline);
     let stream = Stream::with_first_bytes(io, PREFACE_BYTES, preface_deadline);
-    let service = Http2Service {
-        runtime: runtime.clone(),
-        service,
-    };
+    let service = Http2Service { runtime: runtime.clone(), service };
     let connection = http2_builder(runtime, options).serve_connection(stream, service);
     let mut connection = pin!(connection);
     tokio::select! {
@@ -175,10 +172,7 @@ impl hyper::service::Service<::http::Request<Incoming>> for Http2Service {
             .then(|| request.extensions_mut().remove::<OnUpgrade>())
             .flatten()
             .map(|upgrade| Box::new((self.runtime.clone(), upgrade)));
-        Answer {
-            response: self.service.call(request.map(Body::http2)),
-            tunnel,
-        }
+        Answer { response: self.service.call(request.map(Body::http2)), tunnel }
     }
 }
 

@@ -148,21 +148,13 @@ async fn data_and_trailers_pass_both_ways() {
 
 #[tokio::test]
 async fn a_reset_instead_of_a_response_keeps_its_code() {
-    for code in [
-        Reset::CANCEL,
-        Reset::INTERNAL_ERROR,
-        Reset::ENHANCE_YOUR_CALM,
-        0xd,
-    ] {
+    for code in [Reset::CANCEL, Reset::INTERNAL_ERROR, Reset::ENHANCE_YOUR_CALM, 0xd] {
         let resets = service(move |_| async move {
             let mut response = Response::new(Body::empty());
             response.extensions_mut().insert(Reset::new(code));
             response
         });
-        let error = to(proxy(to(resets).await))
-            .await
-            .send(get(Body::empty()))
-            .await;
+        let error = to(proxy(to(resets).await)).await.send(get(Body::empty())).await;
         match error.unwrap_err() {
             SendError::Failed(error) => assert_eq!(error.reset_code(), Some(code)),
             other => panic!("{other}"),
@@ -183,9 +175,7 @@ async fn a_reset_amid_a_response_keeps_its_code() {
     let mut response = connection.send(get(Body::empty())).await.unwrap();
     let frame = response.body_mut().frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "so far so ");
-    feed.send(Err(Error::reset(Reset::ENHANCE_YOUR_CALM)))
-        .await
-        .unwrap();
+    feed.send(Err(Error::reset(Reset::ENHANCE_YOUR_CALM))).await.unwrap();
     let error = response.into_body().collect().await.unwrap_err();
     assert_eq!(error.reset_code(), Some(Reset::ENHANCE_YOUR_CALM));
 }
@@ -208,9 +198,7 @@ async fn a_reset_amid_a_request_keeps_its_code() {
     feed.send(data("as I was ")).await.unwrap();
     let mut answer = Box::pin(connection.send(get(body)));
     assert!(settles(&mut answer).await.is_none());
-    feed.send(Err(Error::reset(Reset::ENHANCE_YOUR_CALM)))
-        .await
-        .unwrap();
+    feed.send(Err(Error::reset(Reset::ENHANCE_YOUR_CALM))).await.unwrap();
     assert!(answer.await.is_err());
     assert_eq!(seen_by.recv().await, Some(Some(Reset::ENHANCE_YOUR_CALM)));
 }
@@ -245,19 +233,15 @@ async fn giving_up_on_a_response_cancels_the_work_behind_it() {
 async fn a_refused_request_comes_back_whole_unless_its_body_was_read() {
     let refuses = service(|_| async move {
         let mut response = Response::new(Body::empty());
-        response
-            .extensions_mut()
-            .insert(Reset::new(Reset::REFUSED_STREAM));
+        response.extensions_mut().insert(Reset::new(Reset::REFUSED_STREAM));
         response
     });
     let connection = to(refuses).await;
     let (feed, waiting) = fed();
     let mut feed = Some(feed);
-    for (body, expected) in [
-        (Body::empty(), ""),
-        (Body::full("all of it"), "all of it"),
-        (waiting, "later"),
-    ] {
+    for (body, expected) in
+        [(Body::empty(), ""), (Body::full("all of it"), "all of it"), (waiting, "later")]
+    {
         let error = connection.send(get(body)).await.unwrap_err();
         let SendError::Unsent { request, error } = error else {
             panic!("{error}");
@@ -275,10 +259,7 @@ async fn a_refused_request_comes_back_whole_unless_its_body_was_read() {
     let (feed, read) = fed();
     feed.send(data("gone")).await.unwrap();
     let error = connection.send(get(read)).await.unwrap_err();
-    assert!(
-        matches!(&error, SendError::Failed(error) if error.is_unprocessed()),
-        "{error}"
-    );
+    assert!(matches!(&error, SendError::Failed(error) if error.is_unprocessed()), "{error}");
 }
 
 #[tokio::test]
@@ -293,16 +274,11 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
         })
     };
     let runtime = runtime();
-    let heeding = |heed_unsent| Http2ClientOptions {
-        heed_unsent,
-        ..Http2ClientOptions::default()
-    };
+    let heeding = |heed_unsent| Http2ClientOptions { heed_unsent, ..Http2ClientOptions::default() };
     let (connection, _serving) =
         connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(true)).await;
     let error = connection.send(get(Body::empty())).await.unwrap_err();
-    let SendError::Unsent { request, error } = error else {
-        panic!("{error}")
-    };
+    let SendError::Unsent { request, error } = error else { panic!("{error}") };
     assert!(matches!(error, Error::Unreachable));
     assert_eq!(request.headers()["l5d-test"], "kept");
     assert_eq!(request.extensions().get::<u8>(), Some(&7));
@@ -336,10 +312,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_more() {
     feed.send(data("to the ")).await.unwrap();
     feed.send(data("end")).await.unwrap();
     drop(feed);
-    assert_eq!(
-        response.into_body().read_to_end(99).await.unwrap(),
-        "to the end"
-    );
+    assert_eq!(response.into_body().read_to_end(99).await.unwrap(), "to the end");
     connection.closed().await;
     assert!(connection.is_closed() && !connection.is_ready());
     end.await.unwrap().unwrap();
@@ -434,10 +407,7 @@ async fn a_client_that_sends_no_preface_is_given_up() {
     let (io, drain) = (Box::new(far), DrainWatch::never());
     let result = serve(&runtime, io, HttpVersion::Http2, &options, nobody, drain).await;
     assert!(matches!(result.unwrap_err(), Error::Timeout(_)));
-    assert_eq!(
-        runtime.now().since(crate::time::Timestamp::ZERO),
-        options.header_timeout
-    );
+    assert_eq!(runtime.now().since(crate::time::Timestamp::ZERO), options.header_timeout);
 }
 
 #[tokio::test]
@@ -449,21 +419,14 @@ async fn a_tunnel_is_joined_with_the_upstreams_stream() {
         let near = near.lock().unwrap().take().unwrap();
         async move {
             let mut response = Response::new(Body::empty());
-            response
-                .extensions_mut()
-                .insert(Upgraded::new(Box::new(near)));
+            response.extensions_mut().insert(Upgraded::new(Box::new(near)));
             response
         }
     });
     let connection = to(proxy(to(tunnels).await)).await;
     let request = ::http::Request::connect("weft.example:443").body(Body::empty());
     let response = connection.send(request.unwrap()).await.unwrap();
-    let mut tunnel = response
-        .extensions()
-        .get::<Upgraded>()
-        .unwrap()
-        .take()
-        .unwrap();
+    let mut tunnel = response.extensions().get::<Upgraded>().unwrap().take().unwrap();
     tunnel.write_all(b"ping").await.unwrap();
     tunnel.flush().await.unwrap();
     let mut heard = [0; 4];

@@ -32,13 +32,8 @@ pub async fn connect(
     let name = ServerName::try_from(server.server_name.as_str())
         .map_err(|error| TlsError::Protocol(format!("server name: {error}")))?
         .to_owned();
-    let stream = TlsConnector::from(Arc::new(config))
-        .connect(name, io)
-        .await
-        .map_err(TlsError::from_io)?;
+    let stream =
+        TlsConnector::from(Arc::new(config)).connect(name, io).await.map_err(TlsError::from_io)?;
     let alpn_agreed = alpn.is_some() && stream.get_ref().1.alpn_protocol() == alpn;
-    Ok(ClientTls {
-        io: Box::new(stream),
-        alpn_agreed,
-    })
+    Ok(ClientTls { io: Box::new(stream), alpn_agreed })
 }

@@ -125,10 +125,8 @@ impl Credentials {
         let (_, expires) = validity_of(&leaf_der)
             .ok_or_else(|| CredentialsError::InvalidCertificate("no validity".to_string()))?;
         let leaf = CertificateDer::from(leaf_der);
-        let intermediates: Vec<_> = intermediates_der
-            .into_iter()
-            .map(CertificateDer::from)
-            .collect();
+        let intermediates: Vec<_> =
+            intermediates_der.into_iter().map(CertificateDer::from).collect();
         if let Some(roots) = self.0.current.load().roots.clone() {
             self.verifier(roots, self.0.local.identity.clone())
                 .verify(&leaf, &intermediates, now(&*self.0.clock))
@@ -156,11 +154,7 @@ impl Credentials {
     }
 
     fn set(&self, change: impl FnOnce(&mut Parts)) -> Result<(), CredentialsError> {
-        let mut setting = self
-            .0
-            .setting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut setting = self.0.setting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut parts = setting.clone();
         change(&mut parts);
         let configs = self.configs(&parts)?;
@@ -178,10 +172,7 @@ impl Credentials {
                 ..Configs::default()
             });
         };
-        let certificate = parts
-            .certificate
-            .as_ref()
-            .map(|(certificate, _)| certificate);
+        let certificate = parts.certificate.as_ref().map(|(certificate, _)| certificate);
         Ok(Configs {
             client: Some(Arc::new(self.client_config(roots, certificate)?)),
             roots: Some(roots.clone()),
@@ -244,9 +235,7 @@ impl Credentials {
         };
         let mut config = ClientConfig::clone(config);
         let verifier = self.verifier(roots.clone(), expected.clone());
-        config
-            .dangerous()
-            .set_certificate_verifier(Arc::new(verifier));
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
         config.alpn_protocols.extend(alpn.map(<[u8]>::to_vec));
         Ok(config)
     }
@@ -300,9 +289,7 @@ fn read_roots(pem: &[u8]) -> Result<RootCertStore, CredentialsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| invalid(error.to_string()))?;
+        roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(invalid("no certificate found".to_string()));
@@ -366,10 +353,8 @@ impl PeerVerifier {
         if found.contains(&self.expected) {
             return Ok(());
         }
-        let wrong = WrongIdentity {
-            expected: self.expected.clone(),
-            found: found.into_iter().next(),
-        };
+        let wrong =
+            WrongIdentity { expected: self.expected.clone(), found: found.into_iter().next() };
         Err(CertificateError::Other(OtherError(Arc::new(wrong))).into())
     }
 }
@@ -427,9 +412,7 @@ impl rustls::sign::SigningKey for TlsKey {
 
 impl rustls::sign::Signer for TlsKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        self.0
-            .sign(message)
-            .map_err(|error| rustls::Error::General(error.to_string()))
+        self.0.sign(message).map_err(|error| rustls::Error::General(error.to_string()))
     }
 
     fn scheme(&self) -> SignatureScheme {

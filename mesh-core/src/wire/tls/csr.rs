@@ -24,9 +24,7 @@ impl rcgen::PublicKeyData for RcgenKey {
 
 impl rcgen::SigningKey for RcgenKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0
-            .sign(message)
-            .map_err(|_| rcgen::Error::RemoteKeyError)
+        self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 
@@ -61,10 +59,8 @@ pub fn csr_der(key: &Arc<dyn KeyPair>, identity: &Identity) -> Result<Vec<u8>, C
 /// # Errors
 /// [`CsrError`] where it is not ASCII, which no [`Identity`] is.
 pub fn san(identity: &Identity) -> Result<SanType, CsrError> {
-    let text = identity
-        .as_str()
-        .try_into()
-        .map_err(|error: rcgen::Error| CsrError(error.to_string()))?;
+    let text =
+        identity.as_str().try_into().map_err(|error: rcgen::Error| CsrError(error.to_string()))?;
     Ok(match identity {
         Identity::Dns(_) => SanType::DnsName(text),
         Identity::Uri(_) => SanType::URI(text),

@@ -64,10 +64,7 @@ pub enum TlsError {
 impl TlsError {
     /// What tokio-rustls wraps in an I/O error.
     fn from_io(error: io::Error) -> Self {
-        match error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
+        match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
             Some(tls) => Self::from_rustls(tls),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
             None => Self::Io(error),
@@ -128,12 +125,7 @@ pub fn identities_of(certificate_der: &[u8]) -> Vec<Identity> {
         },
         _ => None,
     };
-    names
-        .value
-        .general_names
-        .iter()
-        .filter_map(identity)
-        .collect()
+    names.value.general_names.iter().filter_map(identity).collect()
 }
 
 /// From when until when a certificate is valid; `None` where it is no certificate.
@@ -141,8 +133,5 @@ pub fn validity_of(certificate_der: &[u8]) -> Option<(WallTime, WallTime)> {
     let (_, certificate) = X509Certificate::from_der(certificate_der).ok()?;
     let at = |secs: i64| WallTime::from_unix_secs(u64::try_from(secs).unwrap_or(0));
     let validity = certificate.validity();
-    Some((
-        at(validity.not_before.timestamp()),
-        at(validity.not_after.timestamp()),
-    ))
+    Some((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
 }

@@ -27,19 +27,10 @@ pub async fn accept(
     alpn: &[&'static [u8]],
 ) -> Result<ServerSession, TlsError> {
     let config = credentials.server_config_for(alpn)?;
-    let stream = TlsAcceptor::from(config)
-        .accept(io)
-        .await
-        .map_err(TlsError::from_io)?;
+    let stream = TlsAcceptor::from(config).accept(io).await.map_err(TlsError::from_io)?;
     let session = stream.get_ref().1;
-    let client = session
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .and_then(|leaf| identity_of(leaf));
+    let client =
+        session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| identity_of(leaf));
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    Ok(ServerSession {
-        io: Box::new(stream),
-        client,
-        alpn,
-    })
+    Ok(ServerSession { io: Box::new(stream), client, alpn })
 }

@@ -23,19 +23,13 @@ use crate::time::WallTime;
 
 /// The testing runtime with working cryptography.
 pub(crate) fn runtime() -> Runtime {
-    Runtime {
-        crypto: Arc::new(AwsLc),
-        ..testing::runtime()
-    }
+    Runtime { crypto: Arc::new(AwsLc), ..testing::runtime() }
 }
 
 /// The identity and server name `name`.
 pub(crate) fn server_tls(name: &str) -> ServerTls {
     let name = DnsName::new(name).unwrap();
-    ServerTls {
-        identity: Identity::Dns(name.clone()),
-        server_name: name,
-    }
+    ServerTls { identity: Identity::Dns(name.clone()), server_name: name }
 }
 
 /// A certificate authority, valid for years around the testing runtime's wall clock.
@@ -75,10 +69,7 @@ impl Authority {
         let leaf = leaf_params(identity, now, lifetime)
             .signed_by(&RcgenKey(key.clone()), &self.issuer)
             .unwrap();
-        Issued {
-            leaf_der: leaf.der().to_vec(),
-            key,
-        }
+        Issued { leaf_der: leaf.der().to_vec(), key }
     }
 
     /// The leaf that a signing request asks for, valid from now for `lifetime`.
@@ -103,9 +94,7 @@ impl Authority {
         let issued = self.issue(&local.identity, runtime.clock.wall(), day);
         let credentials = Credentials::new(runtime, local);
         credentials.set_roots(self.pem.as_bytes()).unwrap();
-        credentials
-            .set_certificate(issued.leaf_der, Vec::new(), issued.key)
-            .unwrap();
+        credentials.set_certificate(issued.leaf_der, Vec::new(), issued.key).unwrap();
         credentials
     }
 }
@@ -126,10 +115,8 @@ impl PublicKeyData for RequestKey {
 fn leaf_params(identity: &Identity, now: WallTime, lifetime: Duration) -> CertificateParams {
     let mut params = params();
     params.subject_alt_names = vec![san(identity).unwrap()];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.not_before = rcgen::date_time_ymd(1970, 1, 1) + now.as_duration();
     params.not_after = params.not_before + lifetime;
     params

@@ -24,10 +24,7 @@ async fn handshake(
     alpn: (Option<&'static [u8]>, &[&'static [u8]]),
 ) -> Handshake {
     let (near, far) = duplex(1 << 16);
-    tokio::join!(
-        connect(Box::new(near), client, to, alpn.0),
-        accept(Box::new(far), server, alpn.1),
-    )
+    tokio::join!(connect(Box::new(near), client, to, alpn.0), accept(Box::new(far), server, alpn.1),)
 }
 
 const NO_ALPN: (Option<&[u8]>, &[&[u8]]) = (None, &[]);
@@ -84,14 +81,10 @@ async fn a_uri_is_an_identity_too() {
         server_name: server_tls("vm.example").server_name,
     };
     let issued = authority.issue(&spiffe.identity, runtime.clock.wall(), DAY);
-    assert_eq!(
-        identity_of(&issued.leaf_der).as_ref(),
-        Some(&spiffe.identity)
-    );
+    assert_eq!(identity_of(&issued.leaf_der).as_ref(), Some(&spiffe.identity));
     let vm = Credentials::new(&runtime, spiffe.clone());
     vm.set_roots(authority.pem().as_bytes()).unwrap();
-    vm.set_certificate(issued.leaf_der, Vec::new(), issued.key)
-        .unwrap();
+    vm.set_certificate(issued.leaf_der, Vec::new(), issued.key).unwrap();
     let (client, server) = handshake(&web, &vm, &spiffe, NO_ALPN).await;
     assert!(client.is_ok() && server.is_ok());
 }
@@ -164,15 +157,10 @@ async fn renewal_and_new_anchors_hold_for_the_next_handshake() {
     let (before, _served) = handshake(&web, &books, books.local(), NO_ALPN).await;
     let issued = new.issue(&books.local().identity, runtime.clock.wall(), 2 * DAY);
     let refused = books.set_certificate(issued.leaf_der.clone(), Vec::new(), issued.key.clone());
-    assert!(matches!(
-        refused.unwrap_err(),
-        CredentialsError::Refused(TlsError::UnknownIssuer)
-    ));
+    assert!(matches!(refused.unwrap_err(), CredentialsError::Refused(TlsError::UnknownIssuer)));
     let bundle = format!("{}{}", old.pem(), new.pem());
     books.set_roots(bundle.as_bytes()).unwrap();
-    books
-        .set_certificate(issued.leaf_der, Vec::new(), issued.key)
-        .unwrap();
+    books.set_certificate(issued.leaf_der, Vec::new(), issued.key).unwrap();
     assert!(books.expires() > web.expires());
     let (client, _) = handshake(&web, &books, books.local(), NO_ALPN).await;
     assert!(matches!(client.err().unwrap(), TlsError::UnknownIssuer));
@@ -190,13 +178,11 @@ async fn a_certificate_for_another_key_or_name_is_not_taken() {
     let mine = authority.issue(&web.local().identity, now, DAY);
     let other = authority.issue(&server_tls("books.ns.example").identity, now, DAY);
     assert!(matches!(
-        web.set_certificate(mine.leaf_der, Vec::new(), other.key.clone())
-            .unwrap_err(),
+        web.set_certificate(mine.leaf_der, Vec::new(), other.key.clone()).unwrap_err(),
         CredentialsError::WrongKey
     ));
     assert!(matches!(
-        web.set_certificate(other.leaf_der, Vec::new(), other.key)
-            .unwrap_err(),
+        web.set_certificate(other.leaf_der, Vec::new(), other.key).unwrap_err(),
         CredentialsError::Refused(TlsError::WrongIdentity { .. })
     ));
     assert!(matches!(
@@ -234,10 +220,7 @@ async fn a_request_for_a_certificate_names_one_identity_and_nothing_else() {
     assert_eq!(*info.subject_pki.subject_public_key.data, *key.public_key());
     let extensions: Vec<_> = csr.requested_extensions().unwrap().collect();
     let text = format!("{extensions:?}");
-    assert!(
-        text.contains(name) && text.matches("DNSName").count() == 1,
-        "{text}"
-    );
+    assert!(text.contains(name) && text.matches("DNSName").count() == 1, "{text}");
 }
 
 #[tokio::test]

@@ -143,9 +143,7 @@ impl Connection {
         let mut exchange = Exchange::begin(self.0, &parts, body);
         let received = poll_fn(|cx| exchange.poll_head(cx, &parts)).await;
         match received {
-            Ok(head) => exchange
-                .respond(&parts, head, recycle)
-                .map_err(SendError::Failed),
+            Ok(head) => exchange.respond(&parts, head, recycle).map_err(SendError::Failed),
             Err(error) if exchange.is_unsent(&parts.method, &error) => {
                 let request = Request::from_parts(parts, exchange.upload.into_body());
                 Err(SendError::Unsent { request, error })
@@ -157,9 +155,7 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
-            .field("reused", &self.0.reused)
-            .finish_non_exhaustive()
+        f.debug_struct("Connection").field("reused", &self.0.reused).finish_non_exhaustive()
     }
 }
 
@@ -238,10 +234,8 @@ impl Exchange {
                 }
                 return Poll::Ready(Ok(head));
             }
-            self.informational_left = self
-                .informational_left
-                .checked_sub(1)
-                .ok_or(Refusal::TooManyInformational)?;
+            self.informational_left =
+                self.informational_left.checked_sub(1).ok_or(Refusal::TooManyInformational)?;
             if status == StatusCode::CONTINUE {
                 self.upload.release();
             } else if let Some(informational) = &self.informational {
@@ -257,9 +251,8 @@ impl Exchange {
             return Poll::Pending;
         }
         let clock = &self.link.clock;
-        let patience = self
-            .patience
-            .get_or_insert_with(|| clock.sleep_until(clock.now() + CONTINUE_TIMEOUT));
+        let patience =
+            self.patience.get_or_insert_with(|| clock.sleep_until(clock.now() + CONTINUE_TIMEOUT));
         ready!(patience.as_mut().poll(cx));
         self.upload.release();
         Poll::Ready(())

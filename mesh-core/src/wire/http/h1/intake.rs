@@ -102,16 +102,9 @@ impl Shared {
             Body::empty()
         } else {
             state.intake = Intake::Lent;
-            Body::wrap(RequestBody {
-                shared: self.clone(),
-                exchange,
-                ended: false,
-            })
+            Body::wrap(RequestBody { shared: self.clone(), exchange, ended: false })
         };
-        let informational = Informational {
-            shared: self.clone(),
-            exchange,
-        };
+        let informational = Informational { shared: self.clone(), exchange };
         (body, informational)
     }
 
@@ -222,9 +215,7 @@ impl State {
         }
         self.continue_due = false;
         if let Some(transport) = &mut self.transport {
-            transport
-                .out()
-                .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            transport.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             self.wake_server();
         }
     }

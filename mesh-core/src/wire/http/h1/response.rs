@@ -37,15 +37,7 @@ impl ResponseBody {
         keep_alive: bool,
         recycle: Option<Arc<dyn Recycle>>,
     ) -> Self {
-        Self {
-            download: Some(Download {
-                link,
-                upload,
-                keep_alive,
-                recycle,
-            }),
-            decoder,
-        }
+        Self { download: Some(Download { link, upload, keep_alive, recycle }), decoder }
     }
 
     /// As a body; where there is nothing to read, the connection goes on at once.

@@ -55,13 +55,7 @@ pub async fn serve(
     service: Arc<dyn Service>,
     drain: DrainWatch,
 ) -> Result<(), Error> {
-    let session = Session {
-        runtime,
-        shared: Arc::new(Shared::new(io)),
-        options,
-        service,
-        drain,
-    };
+    let session = Session { runtime, shared: Arc::new(Shared::new(io)), options, service, drain };
     while let Some(Call { asked, answer }) = session.next_call().await? {
         let response = session.answered(answer).await?;
         match session.begin_response(&asked, response)? {
@@ -178,11 +172,7 @@ impl Session<'_> {
                 }
             }
         };
-        match self
-            .runtime
-            .timeout(self.options.header_timeout, rest)
-            .await
-        {
+        match self.runtime.timeout(self.options.header_timeout, rest).await {
             Ok(head) => head,
             Err(_) => Err(NoHead::TimedOut),
         }
@@ -220,9 +210,7 @@ impl Session<'_> {
         if asked.version == Version::HTTP_11 {
             body = body.with_informational(informational);
         }
-        let answer = self
-            .service
-            .call(http::Request::from_parts(head.parts, body));
+        let answer = self.service.call(http::Request::from_parts(head.parts, body));
         Call { asked, answer }
     }
 
@@ -274,11 +262,7 @@ impl Session<'_> {
             keep_alive: self.write_head(asked, &parts, framing)?,
             encoder: BodyEncoder::new(framing),
             // A body where there must be none is not looked at.
-            body: if framing == Framing::None {
-                Body::empty()
-            } else {
-                body
-            },
+            body: if framing == Framing::None { Body::empty() } else { body },
         }))
     }
 
@@ -304,14 +288,7 @@ impl Session<'_> {
         };
         state.head_sent = true;
         let out = state.transport()?.out();
-        response_head(
-            parts,
-            &asked.method,
-            asked.version,
-            framing,
-            connection,
-            out,
-        );
+        response_head(parts, &asked.method, asked.version, framing, connection, out);
         Ok(keep)
     }
 
@@ -417,11 +394,7 @@ impl Session<'_> {
             over = end => over,
             () = self.runtime.sleep(END_TIMEOUT) => true,
         };
-        if over {
-            Ok(())
-        } else {
-            Err(EncodeError::TooLong.into())
-        }
+        if over { Ok(()) } else { Err(EncodeError::TooLong.into()) }
     }
 
     /// Joins a connection that has left HTTP with what it was for.
@@ -453,10 +426,7 @@ impl Session<'_> {
                 Ok(Intake::Ended) => return true,
                 Ok(Intake::Dropped) => {
                     let discard = self.discard_body();
-                    return matches!(
-                        self.runtime.timeout(UNREAD_TIMEOUT, discard).await,
-                        Ok(true)
-                    );
+                    return matches!(self.runtime.timeout(UNREAD_TIMEOUT, discard).await, Ok(true));
                 }
                 Ok(Intake::Lent | Intake::Failed(_)) => return false,
                 // Whoever reads the body may go on as long as something comes.
@@ -523,14 +493,8 @@ impl Session<'_> {
     async fn close(&self) {
         let closing = async {
             self.flush().await?;
-            poll_fn(|cx| {
-                self.shared
-                    .lock()
-                    .transport()?
-                    .poll_shutdown(cx)
-                    .map_err(Fault::from)
-            })
-            .await?;
+            poll_fn(|cx| self.shared.lock().transport()?.poll_shutdown(cx).map_err(Fault::from))
+                .await?;
             let mut left = UNREAD_BYTES_MAX;
             loop {
                 {

@@ -124,11 +124,8 @@ impl Transport {
             let written = if self.data.is_empty() && self.last.is_empty() {
                 ready!(Pin::new(&mut self.io).poll_write(cx, first))?
             } else {
-                let slices = [
-                    IoSlice::new(first),
-                    IoSlice::new(&self.data),
-                    IoSlice::new(self.last),
-                ];
+                let slices =
+                    [IoSlice::new(first), IoSlice::new(&self.data), IoSlice::new(self.last)];
                 let skip = slices.iter().take_while(|slice| slice.is_empty()).count();
                 ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[skip..]))?
             };
@@ -217,9 +214,7 @@ mod tests {
         drop(transport.input.split_to(10));
         transport.out().extend_from_slice(b"head ");
         transport.push(Bytes::from_static(b"data"), b" end");
-        poll_fn(|cx| transport.poll_flush(cx))
-            .await
-            .expect("writes");
+        poll_fn(|cx| transport.poll_flush(cx)).await.expect("writes");
         transport.next_message();
         assert_eq!(transport.held_bytes(), 0);
         let mut read = [0; 13];

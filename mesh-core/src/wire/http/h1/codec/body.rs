@@ -69,10 +69,9 @@ impl BodyDecoder {
         Self(match framing {
             Framing::None | Framing::Length(0) => State::End,
             Framing::Length(left) => State::Length(left),
-            Framing::Chunked => State::Chunked {
-                step: FIRST,
-                extensions_left: CHUNK_EXTENSION_BYTES_MAX,
-            },
+            Framing::Chunked => {
+                State::Chunked { step: FIRST, extensions_left: CHUNK_EXTENSION_BYTES_MAX }
+            }
             Framing::UntilClose => State::UntilClose,
         })
     }
@@ -112,10 +111,7 @@ impl BodyDecoder {
                 }
                 Ok(Decoded::Data(data))
             }
-            State::Chunked {
-                step,
-                extensions_left,
-            } => {
+            State::Chunked { step, extensions_left } => {
                 let decoded = chunked(step, extensions_left, input)?;
                 match &decoded {
                     Decoded::End | Decoded::Trailers(_) => self.0 = State::End,
@@ -142,9 +138,7 @@ impl BodyDecoder {
 
 /// At most `left` bytes off the front of `input`, which is not empty.
 fn take(input: &mut BytesMut, left: &mut u64) -> Bytes {
-    let length = usize::try_from(*left)
-        .unwrap_or(usize::MAX)
-        .min(input.len());
+    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
     *left -= length as u64;
     if length == input.len() {
         return mem::take(input).freeze();
@@ -189,10 +183,7 @@ fn size_line(step: Chunk, byte: u8, extensions_left: &mut u32) -> Result<Chunk, 
                 return Err(Refusal::ChunkSizeOverflow);
             }
             let digit = char::from(byte).to_digit(16).unwrap_or_default();
-            Ok(Chunk::Size {
-                digits: digits + 1,
-                size: size << 4 | u64::from(digit),
-            })
+            Ok(Chunk::Size { digits: digits + 1, size: size << 4 | u64::from(digit) })
         }
         (Chunk::Size { digits: 0, .. }, _) => Err(Refusal::ChunkSize),
         (Chunk::Size { size, .. } | Chunk::Extension { size }, b'\r') => {
@@ -203,9 +194,7 @@ fn size_line(step: Chunk, byte: u8, extensions_left: &mut u32) -> Result<Chunk, 
         (Chunk::Size { .. }, _) => Err(Refusal::ChunkSize),
         (Chunk::Extension { .. }, 0..=8 | 10..=31 | 127) => Err(Refusal::Control(byte)),
         (Chunk::Extension { .. }, _) => {
-            *extensions_left = extensions_left
-                .checked_sub(1)
-                .ok_or(Refusal::ChunkExtensions)?;
+            *extensions_left = extensions_left.checked_sub(1).ok_or(Refusal::ChunkExtensions)?;
             Ok(step)
         }
         (Chunk::SizeLineFeed { size: 0 }, b'\n') => Ok(Chunk::Trailers(Scan::default())),

@@ -164,10 +164,7 @@ pub struct BodyEncoder {
 impl BodyEncoder {
     /// For a body whose head said so.
     pub fn new(framing: Framing) -> Self {
-        Self {
-            framing,
-            ended: matches!(framing, Framing::None | Framing::Length(0)),
-        }
+        Self { framing, ended: matches!(framing, Framing::None | Framing::Length(0)) }
     }
 
     /// Whether everything that belongs to the body has been written, so that there is no need to
@@ -196,9 +193,7 @@ impl BodyEncoder {
         match &mut self.framing {
             Framing::None => Err(EncodeError::TooLong),
             Framing::Length(left) => {
-                *left = left
-                    .checked_sub(length as u64)
-                    .ok_or(EncodeError::TooLong)?;
+                *left = left.checked_sub(length as u64).ok_or(EncodeError::TooLong)?;
                 if last && *left > 0 {
                     return Err(EncodeError::TooShort);
                 }

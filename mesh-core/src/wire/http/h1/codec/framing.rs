@@ -88,11 +88,7 @@ fn is_chunked(version: Version, headers: &HeaderMap) -> Result<bool, Refusal> {
             chunked += 1;
         }
     }
-    if chunked == 1 {
-        Ok(true)
-    } else {
-        Err(Refusal::CodingRepeated)
-    }
+    if chunked == 1 { Ok(true) } else { Err(Refusal::CodingRepeated) }
 }
 
 /// The one `Content-Length`.

@@ -51,10 +51,7 @@ impl Default for HeadDecoder {
 impl HeadDecoder {
     /// For heads of at most so many bytes, with their first and last line.
     pub fn new(bytes_max: usize) -> Self {
-        Self {
-            scan: Scan::default(),
-            bytes_max,
-        }
+        Self { scan: Scan::default(), bytes_max }
     }
 
     /// Takes a request's head off the front of `input`, and empty lines before it (RFC 9112,
@@ -157,19 +154,12 @@ impl HeadDecoder {
 }
 
 fn version(minor: u8) -> Version {
-    if minor == 0 {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    }
+    if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
 /// Tells an unsupported version from a malformed first line.
 fn first_line(section: &[u8], error: httparse::Error) -> Refusal {
-    let line = section
-        .split(|byte| *byte == b'\r')
-        .next()
-        .unwrap_or(section);
+    let line = section.split(|byte| *byte == b'\r').next().unwrap_or(section);
     if line.starts_with(b"HTTP/") {
         return match error {
             httparse::Error::Version => Refusal::Version,
@@ -200,11 +190,7 @@ fn check_target(method: &Method, uri: &Uri, target: &str) -> Result<(), Refusal>
     } else {
         target.starts_with('/') || (uri.scheme().is_some() && uri.authority().is_some())
     };
-    if good && !target.contains('#') {
-        Ok(())
-    } else {
-        Err(Refusal::Target)
-    }
+    if good && !target.contains('#') { Ok(()) } else { Err(Refusal::Target) }
 }
 
 /// RFC 9112, section 3.2: exactly one good `Host` in HTTP/1.1, at most one in HTTP/1.0.
@@ -219,11 +205,7 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if hosts.next().is_some() {
         return Err(Refusal::HostRepeated);
     }
-    if is_host(host.as_bytes()) {
-        Ok(())
-    } else {
-        Err(Refusal::Host)
-    }
+    if is_host(host.as_bytes()) { Ok(()) } else { Err(Refusal::Host) }
 }
 
 /// `uri-host [":" port]` of RFC 9110, section 7.2, where the host may be empty.

@@ -41,11 +41,7 @@ impl Scan {
             }
             if at == 0 || bytes[..at].ends_with(b"\r\n") {
                 let end = at + 2;
-                return if end > bytes_max {
-                    Err(Refusal::HeadTooLarge)
-                } else {
-                    Ok(Some(end))
-                };
+                return if end > bytes_max { Err(Refusal::HeadTooLarge) } else { Ok(Some(end)) };
             }
             match bytes.get(at + 2) {
                 Some(b' ' | b'\t') => return Err(Refusal::ObsFold),

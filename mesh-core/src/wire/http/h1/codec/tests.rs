@@ -45,10 +45,7 @@ fn response(method: Method, input: &[u8]) -> Result<String, Refusal> {
         head.parts.status.as_u16(),
         head.framing,
         head.keep_alive,
-        head.parts
-            .extensions
-            .get::<Reason>()
-            .map(|reason| &reason.0)
+        head.parts.extensions.get::<Reason>().map(|reason| &reason.0)
     ))
 }
 
@@ -60,21 +57,14 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     fn new(input: &'a [u8], cuts: &'a [usize]) -> Self {
-        Self {
-            left: input,
-            cuts: cuts.iter(),
-            buffer: BytesMut::new(),
-        }
+        Self { left: input, cuts: cuts.iter(), buffer: BytesMut::new() }
     }
 
     fn feed(&mut self) -> bool {
         if self.left.is_empty() {
             return false;
         }
-        let length = self
-            .cuts
-            .next()
-            .map_or(self.left.len(), |cut| (*cut).max(1));
+        let length = self.cuts.next().map_or(self.left.len(), |cut| (*cut).max(1));
         let (piece, left) = self.left.split_at(length.min(self.left.len()));
         self.buffer.extend_from_slice(piece);
         self.left = left;
@@ -105,91 +95,40 @@ fn whatever_two_hops_could_read_differently_is_refused() {
     let extensions = "5;".to_owned() + &"x".repeat(CHUNK_EXTENSION_BYTES_MAX as usize + 1);
     let trailers = "0\r\na: ".to_owned() + &"b".repeat(HEAD_BYTES_MAX);
     let cases: Vec<(&str, String)> = vec![
-        (
-            "length and coding",
-            post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
-        ),
-        (
-            "coding and length",
-            post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
-        ),
-        (
-            "differing lengths",
-            post("Content-Length: 5\r\nContent-Length: 6\r\n"),
-        ),
-        (
-            "equal lengths",
-            post("Content-Length: 5\r\nContent-Length: 5\r\n"),
-        ),
+        ("length and coding", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")),
+        ("coding and length", post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n")),
+        ("differing lengths", post("Content-Length: 5\r\nContent-Length: 6\r\n")),
+        ("equal lengths", post("Content-Length: 5\r\nContent-Length: 5\r\n")),
         ("list of lengths", post("Content-Length: 5, 5\r\n")),
         ("signed length", post("Content-Length: +5\r\n")),
         ("hexadecimal length", post("Content-Length: 0x5\r\n")),
         ("inner space in length", post("Content-Length: 5 5\r\n")),
         ("empty length", post("Content-Length:\r\n")),
-        (
-            "length of 2^64",
-            post("Content-Length: 18446744073709551616\r\n"),
-        ),
-        (
-            "gzip, chunked",
-            post("Transfer-Encoding: gzip, chunked\r\n"),
-        ),
+        ("length of 2^64", post("Content-Length: 18446744073709551616\r\n")),
+        ("gzip, chunked", post("Transfer-Encoding: gzip, chunked\r\n")),
         ("identity", post("Transfer-Encoding: identity\r\n")),
-        (
-            "chunked in quotes",
-            post("Transfer-Encoding: \"chunked\"\r\n"),
-        ),
-        (
-            "chunked with parameter",
-            post("Transfer-Encoding: chunked;q=1\r\n"),
-        ),
+        ("chunked in quotes", post("Transfer-Encoding: \"chunked\"\r\n")),
+        ("chunked with parameter", post("Transfer-Encoding: chunked;q=1\r\n")),
         ("xchunked", post("Transfer-Encoding: xchunked\r\n")),
-        (
-            "chunked with form feed",
-            post("Transfer-Encoding: \x0cchunked\r\n"),
-        ),
-        (
-            "chunked, chunked",
-            post("Transfer-Encoding: chunked, chunked\r\n"),
-        ),
+        ("chunked with form feed", post("Transfer-Encoding: \x0cchunked\r\n")),
+        ("chunked, chunked", post("Transfer-Encoding: chunked, chunked\r\n")),
         (
             "chunked in two fields",
             post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
         ),
-        (
-            "chunked then empty",
-            post("Transfer-Encoding: chunked,\r\n"),
-        ),
+        ("chunked then empty", post("Transfer-Encoding: chunked,\r\n")),
         ("no coding", post("Transfer-Encoding:\r\n")),
-        (
-            "coding in 1.0",
-            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
-        ),
-        (
-            "bare LF after request line",
-            "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "bare LF after field",
-            "GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(),
-        ),
-        (
-            "bare LF ends head",
-            "GET / HTTP/1.1\r\nHost: a\r\n\n".to_owned(),
-        ),
-        (
-            "bare LF first",
-            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
+        ("coding in 1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()),
+        ("bare LF after request line", "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned()),
+        ("bare LF after field", "GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned()),
+        ("bare LF ends head", "GET / HTTP/1.1\r\nHost: a\r\n\n".to_owned()),
+        ("bare LF first", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
         ("bare CR in value", post("X: a\rb\r\n")),
         ("bare CR before field", post("\rX: a\r\n")),
         ("two CR", post("X: a\r\r\n")),
         ("folded with space", post("X: a\r\n b\r\n")),
         ("folded with tab", post("X: a\r\n\tb\r\n")),
-        (
-            "space before first field",
-            "GET / HTTP/1.1\r\n Host: a\r\n\r\n".to_owned(),
-        ),
+        ("space before first field", "GET / HTTP/1.1\r\n Host: a\r\n\r\n".to_owned()),
         ("space before colon", post("Content-Length : 5\r\n")),
         ("tab before colon", post("Transfer-Encoding\t: chunked\r\n")),
         ("no colon", post("X\r\n")),
@@ -202,62 +141,23 @@ fn whatever_two_hops_could_read_differently_is_refused() {
         ("vertical tab in value", post("X: a\x0b\r\n")),
         ("no host", "GET / HTTP/1.1\r\n\r\n".to_owned()),
         ("two hosts", post("Host: a\r\n")),
-        (
-            "two hosts in 1.0",
-            "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
-        ),
-        (
-            "host with user",
-            "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".to_owned(),
-        ),
-        (
-            "host with path",
-            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned(),
-        ),
-        (
-            "host with space",
-            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(),
-        ),
-        (
-            "host with bad port",
-            "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n".to_owned(),
-        ),
+        ("two hosts in 1.0", "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".to_owned()),
+        ("host with user", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".to_owned()),
+        ("host with path", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".to_owned()),
+        ("host with space", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned()),
+        ("host with bad port", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n".to_owned()),
         ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n".to_owned()),
         ("HTTP/2.0", "PRI * HTTP/2.0\r\n\r\n".to_owned()),
         ("HTTP/0.9", "GET /\r\n\r\n".to_owned()),
-        (
-            "no such version",
-            "GET / HTTQ/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "two spaces",
-            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "tab in request line",
-            "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "space at end of request line",
-            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n".to_owned(),
-        ),
+        ("no such version", "GET / HTTQ/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("two spaces", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("tab in request line", "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("space at end of request line", "GET / HTTP/1.1 \r\nHost: a\r\n\r\n".to_owned()),
         ("bad method", "G(T / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        (
-            "fragment",
-            "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "authority form without connect",
-            "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "asterisk without options",
-            "GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
-        (
-            "connect to a path",
-            "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        ),
+        ("fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("authority form without connect", "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("asterisk without options", "GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("connect to a path", "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
         (
             "connect with body",
             "CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n".to_owned(),
@@ -281,14 +181,8 @@ fn whatever_two_hops_could_read_differently_is_refused() {
         ("bare CR after data", chunked("5\r\nhello\r0\r\n\r\n")),
         ("bare LF in trailers", chunked("0\r\na: b\n\r\n")),
         ("folded trailer", chunked("0\r\na: b\r\n c\r\n\r\n")),
-        (
-            "space before colon in trailers",
-            chunked("0\r\na : b\r\n\r\n"),
-        ),
-        (
-            "length in trailers",
-            chunked("0\r\nContent-Length: 5\r\n\r\n"),
-        ),
+        ("space before colon in trailers", chunked("0\r\na : b\r\n\r\n")),
+        ("length in trailers", chunked("0\r\nContent-Length: 5\r\n\r\n")),
         ("host in trailers", chunked("0\r\nHost: b\r\n\r\n")),
         ("large trailers", chunked(&trailers)),
     ];
@@ -328,50 +222,20 @@ fn a_responses_framing_follows_the_request_and_the_status() {
         (Method::GET, "HTTP/1.1 200 OK\r\n\r\n"),
         (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
         (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
-        (
-            Method::GET,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
-        (
-            Method::GET,
-            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
-        ),
-        (
-            Method::GET,
-            "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
+        (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (Method::GET, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
+        (Method::GET, "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
         (Method::GET, "HTTP/1.1 103 Early Hints\r\n\r\n"),
-        (
-            Method::CONNECT,
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
-        ),
-        (
-            Method::CONNECT,
-            "HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\n",
-        ),
+        (Method::CONNECT, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        (Method::CONNECT, "HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\n"),
         (Method::GET, "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n"),
-        (
-            Method::GET,
-            "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\n",
-        ),
-        (
-            Method::GET,
-            "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\n",
-        ),
+        (Method::GET, "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\n"),
+        (Method::GET, "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\n"),
         (Method::GET, "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n"),
         (Method::GET, "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n"),
-        (
-            Method::GET,
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
-        (
-            Method::HEAD,
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
-        ),
-        (
-            Method::GET,
-            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        ),
+        (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n"),
+        (Method::GET, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
         (Method::GET, "HTTP/2 200 OK\r\n\r\n"),
         (Method::GET, "HTTP/1.1 20 OK\r\n\r\n"),
     ];
@@ -410,25 +274,17 @@ fn encode(
     parts.uri = "/a?b=c".parse().expect("a good target");
     parts.headers = header_map(fields);
     let size = pieces.iter().map(Vec::len).sum::<usize>() as u64;
-    let framing = if trailers.is_some() {
-        Framing::Chunked
-    } else {
-        Framing::Length(size)
-    };
+    let framing = if trailers.is_some() { Framing::Chunked } else { Framing::Length(size) };
     let mut out = Vec::new();
     request_head(&parts, framing, ConnectionField::Absent, &mut out);
     let mut encoder = BodyEncoder::new(framing);
     for piece in pieces {
-        let after = encoder
-            .data(piece.len(), false, &mut out)
-            .expect("the size is right");
+        let after = encoder.data(piece.len(), false, &mut out).expect("the size is right");
         out.extend_from_slice(piece);
         out.extend_from_slice(after);
     }
     let trailers = trailers.map(header_map);
-    encoder
-        .end(trailers.as_ref(), &mut out)
-        .expect("the size is right");
+    encoder.end(trailers.as_ref(), &mut out).expect("the size is right");
     assert!(encoder.is_end());
     out
 }

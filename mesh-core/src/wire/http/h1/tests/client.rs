@@ -21,11 +21,7 @@ struct Opened {
 
 fn open() -> Opened {
     let (server, io) = stream();
-    Opened {
-        server,
-        connection: Connection::new(&runtime(), io),
-        pool: Pool::default(),
-    }
+    Opened { server, connection: Connection::new(&runtime(), io), pool: Pool::default() }
 }
 
 fn recycle(pool: &Pool) -> Option<Arc<dyn Recycle>> {
@@ -42,9 +38,7 @@ fn pop(pool: &Pool) -> Option<Connection> {
 fn request(method: Method, body: impl Into<Body>) -> Request {
     let mut request = http::Request::new(body.into());
     *request.method_mut() = method;
-    request
-        .headers_mut()
-        .insert("host", HeaderValue::from_static("a"));
+    request.headers_mut().insert("host", HeaderValue::from_static("a"));
     request
 }
 
@@ -70,10 +64,7 @@ async fn a_connection_comes_back_when_the_response_has_ended_and_holds_no_buffer
     let mut opened = open();
     let sent = tokio::spawn(opened.connection.send(get(), recycle(&opened.pool)));
     opened.server.expect(GET).await;
-    opened
-        .server
-        .send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel")
-        .await;
+    opened.server.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel").await;
     let response = sent.await.expect("no panic").expect("it is answered");
     assert!(pop(&opened.pool).is_none());
     opened.server.send("lo").await;
@@ -136,10 +127,7 @@ async fn head_and_a_small_body_go_in_one_write() {
     let mut opened = open();
     let put = request(Method::PUT, "hello");
     let _sent = tokio::spawn(opened.connection.send(put, None));
-    opened
-        .server
-        .expect("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello")
-        .await;
+    opened.server.expect("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await;
     assert_eq!(opened.server.writes.load(Ordering::Relaxed), 1);
 }
 
@@ -147,19 +135,10 @@ async fn head_and_a_small_body_go_in_one_write() {
 async fn the_upload_goes_on_while_the_response_is_read_and_after_it() {
     let mut opened = open();
     let (feed, body) = Feed::body();
-    let sent = tokio::spawn(
-        opened
-            .connection
-            .send(request(Method::POST, body), recycle(&opened.pool)),
-    );
-    opened
-        .server
-        .expect("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await;
-    opened
-        .server
-        .send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe")
-        .await;
+    let sent =
+        tokio::spawn(opened.connection.send(request(Method::POST, body), recycle(&opened.pool)));
+    opened.server.expect("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    opened.server.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe").await;
     let response = sent.await.expect("no panic").expect("it is answered");
     let reading = tokio::spawn(text(response.into_body()));
     feed.data("abc");
@@ -183,26 +162,16 @@ async fn a_request_body_that_fails_is_cut_off() {
     feed.data("abc");
     drop(feed);
     let error = sent.await.expect("no panic").expect_err("it fails");
-    assert!(
-        matches!(error, SendError::Failed(Error::Canceled)),
-        "{error}"
-    );
+    assert!(matches!(error, SendError::Failed(Error::Canceled)), "{error}");
     // Nothing tells the server that the body was whole.
     let mut found = String::new();
-    opened
-        .server
-        .io
-        .read_to_string(&mut found)
-        .await
-        .expect("reads");
+    opened.server.io.read_to_string(&mut found).await.expect("reads");
     assert!(!found.ends_with("0\r\n\r\n"), "{found}");
 }
 
 fn expecting(body: Body) -> Request {
     let mut request = request(Method::PUT, body);
-    request
-        .headers_mut()
-        .insert("expect", HeaderValue::from_static("100-continue"));
+    request.headers_mut().insert("expect", HeaderValue::from_static("100-continue"));
     request
 }
 
@@ -212,11 +181,8 @@ const EXPECTING: &str =
 #[tokio::test(start_paused = true)]
 async fn a_body_waits_for_continue() {
     let mut opened = open();
-    let sent = tokio::spawn(
-        opened
-            .connection
-            .send(expecting("hello".into()), recycle(&opened.pool)),
-    );
+    let sent =
+        tokio::spawn(opened.connection.send(expecting("hello".into()), recycle(&opened.pool)));
     opened.server.expect(EXPECTING).await;
     opened.server.expect_nothing().await;
     opened.server.send("HTTP/1.1 100 Continue\r\n\r\n").await;
@@ -240,11 +206,7 @@ async fn a_body_waits_a_second_and_no_longer() {
 async fn a_body_that_was_not_wanted_is_not_asked_for() {
     let mut opened = open();
     let (feed, body) = Feed::body();
-    let sent = tokio::spawn(
-        opened
-            .connection
-            .send(expecting(body), recycle(&opened.pool)),
-    );
+    let sent = tokio::spawn(opened.connection.send(expecting(body), recycle(&opened.pool)));
     feed.data("never");
     opened
         .server
@@ -253,10 +215,7 @@ async fn a_body_that_was_not_wanted_is_not_asked_for() {
              transfer-encoding: chunked\r\n\r\n",
         )
         .await;
-    opened
-        .server
-        .send("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    opened.server.send("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n").await;
     let response = sent.await.expect("no panic").expect("it is answered");
     assert_eq!(response.status(), StatusCode::EXPECTATION_FAILED);
     opened.server.expect_last("").await;
@@ -269,10 +228,7 @@ async fn a_body_goes_out_once_the_server_has_begun_to_answer_well() {
     let mut opened = open();
     let sent = tokio::spawn(opened.connection.send(expecting("hello".into()), None));
     opened.server.expect(EXPECTING).await;
-    opened
-        .server
-        .send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
-        .await;
+    opened.server.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await;
     let response = sent.await.expect("no panic").expect("it is answered");
     let reading = tokio::spawn(response.into_body().read_to_end(9));
     let received = opened.server.expect("hello");
@@ -367,10 +323,7 @@ async fn an_idle_connection_notices_its_end_and_what_nobody_asked_for() {
     let mut opened = used().await;
     let mut closed = Box::pin(opened.connection.closed());
     assert!(settles(&mut closed).await.is_none());
-    opened
-        .server
-        .send("HTTP/1.1 408 Request Timeout\r\n\r\n")
-        .await;
+    opened.server.send("HTTP/1.1 408 Request Timeout\r\n\r\n").await;
     closed.await;
     assert!(!opened.connection.is_alive());
     let mut opened = used().await;
@@ -418,11 +371,7 @@ async fn connect_and_upgrades_yield_the_stream_with_what_was_read_ahead() {
     headers.insert("connection", HeaderValue::from_static("Upgrade"));
     headers.insert("upgrade", HeaderValue::from_static("websocket"));
     for (request, head, answer) in [
-        (
-            connect,
-            "CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n",
-            "HTTP/1.1 200 OK\r\n\r\nahead",
-        ),
+        (connect, "CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nahead"),
         (
             websocket,
             "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
@@ -435,10 +384,7 @@ async fn connect_and_upgrades_yield_the_stream_with_what_was_read_ahead() {
         opened.server.expect(head).await;
         opened.server.send(answer).await;
         let response = sent.await.expect("no panic").expect("it is answered");
-        let upgraded = response
-            .extensions()
-            .get::<Upgraded>()
-            .expect("it is there");
+        let upgraded = response.extensions().get::<Upgraded>().expect("it is there");
         let mut io = upgraded.take().expect("nobody took it");
         let mut read = [0; 5];
         io.read_exact(&mut read).await.expect("reads");
@@ -453,16 +399,8 @@ async fn connect_and_upgrades_yield_the_stream_with_what_was_read_ahead() {
 async fn the_target_is_written_as_it_is_but_for_http_2s() {
     for (uri, version, line) in [
         ("/a?b", Version::HTTP_11, "GET /a?b HTTP/1.1\r\n"),
-        (
-            "http://b/a?b",
-            Version::HTTP_11,
-            "GET http://b/a?b HTTP/1.1\r\n",
-        ),
-        (
-            "http://b/a?b",
-            Version::HTTP_2,
-            "GET /a?b HTTP/1.1\r\nhost: b\r\n",
-        ),
+        ("http://b/a?b", Version::HTTP_11, "GET http://b/a?b HTTP/1.1\r\n"),
+        ("http://b/a?b", Version::HTTP_2, "GET /a?b HTTP/1.1\r\nhost: b\r\n"),
         ("/", Version::HTTP_10, "GET / HTTP/1.0\r\n"),
     ] {
         let mut opened = open();

@@ -33,25 +33,14 @@ fn stream() -> (Peer, Box<Tested>) {
     let (far, near) = tokio::io::duplex(64 * 1024);
     let reset = Arc::new(AtomicBool::new(false));
     let writes = Arc::new(AtomicUsize::new(0));
-    let tested = Tested {
-        io: near,
-        reset: reset.clone(),
-        writes: writes.clone(),
-    };
-    let peer = Peer {
-        io: far,
-        reset,
-        writes,
-    };
+    let tested = Tested { io: near, reset: reset.clone(), writes: writes.clone() };
+    let peer = Peer { io: far, reset, writes };
     (peer, Box::new(tested))
 }
 
 impl Peer {
     async fn send(&mut self, text: &str) {
-        self.io
-            .write_all(text.as_bytes())
-            .await
-            .expect("the stream is open");
+        self.io.write_all(text.as_bytes()).await.expect("the stream is open");
     }
 
     /// Sends no more.
@@ -140,10 +129,7 @@ impl AsyncWrite for Tested {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let all: Vec<u8> = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, &all));
         self.writes.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(written)

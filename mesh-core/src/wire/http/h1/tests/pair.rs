@@ -14,14 +14,7 @@ fn connect(service: impl Service, buffer_bytes: usize) -> Connection {
     let (near, far) = tokio::io::duplex(buffer_bytes);
     tokio::spawn(async move {
         let (options, drain) = (ServerOptions::default(), DrainWatch::never());
-        server::serve(
-            &runtime(),
-            Box::new(far),
-            &options,
-            Arc::new(service),
-            drain,
-        )
-        .await
+        server::serve(&runtime(), Box::new(far), &options, Arc::new(service), drain).await
     });
     Connection::new(&runtime(), Box::new(near))
 }
@@ -121,14 +114,7 @@ async fn continue_passes_end_to_end() {
     let (mut client, io) = stream();
     tokio::spawn(async move {
         let (options, drain) = (ServerOptions::default(), DrainWatch::never());
-        server::serve(
-            &runtime(),
-            io,
-            &options,
-            Arc::new(proxy(echo_late, 1024)),
-            drain,
-        )
-        .await
+        server::serve(&runtime(), io, &options, Arc::new(proxy(echo_late, 1024)), drain).await
     });
     let start = tokio::time::Instant::now();
     client
@@ -137,9 +123,5 @@ async fn continue_passes_end_to_end() {
     client.expect("HTTP/1.1 100 Continue\r\n\r\n").await;
     client.send("hi").await;
     client.expect("HTTP/1.1 200 OK\r\n").await;
-    assert_eq!(
-        start.elapsed().as_millis(),
-        0,
-        "nobody waited for a timeout"
-    );
+    assert_eq!(start.elapsed().as_millis(), 0, "nobody waited for a timeout");
 }

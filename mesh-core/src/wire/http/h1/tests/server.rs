@@ -28,12 +28,7 @@ fn serve(options: ServerOptions) -> Served {
         let service = Arc::new(ByHand(sender));
         server::serve(&runtime(), io, &options, service, watch).await
     });
-    Served {
-        client,
-        requests,
-        drain,
-        task,
-    }
+    Served { client, requests, drain, task }
 }
 
 impl Served {
@@ -89,10 +84,7 @@ async fn pipelined_requests_are_answered_in_order_even_to_a_client_that_sends_no
         assert_eq!(request.uri().path(), path);
     }
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
-    served
-        .client
-        .expect_last(&format!("{head}/1{head}/2{head}/3"))
-        .await;
+    served.client.expect_last(&format!("{head}/1{head}/2{head}/3")).await;
     assert_eq!(served.result().await, "ok");
 }
 
@@ -109,10 +101,7 @@ async fn a_client_that_resets_the_connection_cancels_the_service() {
 #[tokio::test(start_paused = true)]
 async fn so_does_one_that_resets_it_amid_a_body_that_nobody_reads_yet() {
     let mut served = Served::new();
-    served
-        .client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
-        .await;
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc").await;
     let (request, mut answer) = served.request().await;
     served.client.expect_nothing().await;
     served.client.reset();
@@ -123,10 +112,7 @@ async fn so_does_one_that_resets_it_amid_a_body_that_nobody_reads_yet() {
 #[tokio::test(start_paused = true)]
 async fn http_1_0_is_answered_in_kind() {
     let mut served = Served::new();
-    served
-        .client
-        .send("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
-        .await;
+    served.client.send("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").await;
     let request = served.answer("hello").await;
     assert_eq!(request.version(), Version::HTTP_10);
     served
@@ -139,38 +125,25 @@ async fn http_1_0_is_answered_in_kind() {
     feed.trailers("x-lost", "1");
     feed.end();
     served.answer(body).await;
-    served
-        .client
-        .expect_last("HTTP/1.0 200 OK\r\n\r\nto the end")
-        .await;
+    served.client.expect_last("HTTP/1.0 200 OK\r\n\r\nto the end").await;
     assert_eq!(served.result().await, "ok");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_to_head_tells_a_length_and_has_no_body() {
     let mut served = Served::new();
-    served
-        .client
-        .send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await;
+    served.client.send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let (_, answer) = served.request().await;
     let mut long = response(Body::empty());
-    long.headers_mut()
-        .insert("content-length", HeaderValue::from_static("1000"));
+    long.headers_mut().insert("content-length", HeaderValue::from_static("1000"));
     answer.send(long).expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await;
     served.client.send(GET).await;
     let (_, answer) = served.request().await;
     let mut nothing = response(Body::empty());
     *nothing.status_mut() = StatusCode::NO_CONTENT;
     answer.send(nothing).expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 204 No Content\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 204 No Content\r\n\r\n").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,40 +164,23 @@ async fn a_body_of_unknown_length_is_chunked_with_its_trailers() {
     feed.end();
     served.client.send(GET).await;
     served.answer("next").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnext")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnext").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_requests_body_can_be_its_responses() {
     let mut served = Served::new();
-    served
-        .client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await;
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await;
     let (request, answer) = served.request().await;
-    answer
-        .send(response(request.into_body()))
-        .expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await;
+    answer.send(response(request.into_body())).expect("somebody waits");
+    served.client.expect("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
     served.client.send("3\r\nabc\r\n").await;
     served.client.expect("3\r\nabc\r\n").await;
     served.client.send("2\r\nde\r\n0\r\nx-sum: 1\r\n\r\n").await;
-    served
-        .client
-        .expect("2\r\nde\r\n0\r\nx-sum: 1\r\n\r\n")
-        .await;
+    served.client.expect("2\r\nde\r\n0\r\nx-sum: 1\r\n\r\n").await;
     served.client.send(GET).await;
     served.answer("").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
 }
 
 const EXPECTING: &str =
@@ -241,10 +197,7 @@ async fn continue_is_sent_when_the_body_is_wanted_and_not_before() {
     served.client.send("hello").await;
     assert_eq!(reading.await.expect("no panic"), "hello");
     answer.send(response("")).expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,25 +219,13 @@ async fn who_was_never_told_to_continue_is_told_to_close() {
 #[tokio::test(start_paused = true)]
 async fn a_little_unread_body_is_skipped_and_a_large_one_ends_the_connection() {
     let mut served = Served::new();
-    served
-        .client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n")
-        .await;
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").await;
     served.answer("1").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await;
     served.client.send("hello").await;
-    served
-        .client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
-        .await;
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
     served.answer("2").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2").await;
     let rest = "x".repeat(1_000_000);
     // The server stops reading somewhere.
     let _ = served.client.io.write_all(rest.as_bytes()).await;
@@ -294,27 +235,18 @@ async fn a_little_unread_body_is_skipped_and_a_large_one_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_still_read_after_the_response_is_read_to_its_end() {
     let mut served = Served::new();
-    served
-        .client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n")
-        .await;
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await;
     let (request, answer) = served.request().await;
     let reading = tokio::spawn(text(request.into_body()));
     answer.send(response("early")).expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly").await;
     served.client.send("01234").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     served.client.send("56789").await;
     assert_eq!(reading.await.expect("no panic"), "0123456789");
     served.client.send(GET).await;
     served.answer("").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,10 +254,7 @@ async fn a_drain_closes_an_idle_connection_at_once() {
     let mut served = Served::new();
     served.client.send(GET).await;
     served.answer("").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     served.drain.start();
     served.client.expect_last("").await;
     assert_eq!(served.result().await, "ok");
@@ -375,10 +304,7 @@ async fn an_idle_connection_is_closed_after_its_time_silently() {
     tokio::time::sleep(Duration::from_secs(59)).await;
     served.client.send(GET).await;
     served.answer("").await;
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let start = tokio::time::Instant::now();
     served.client.expect_last("").await;
     assert_eq!(start.elapsed().as_secs(), 60);
@@ -396,10 +322,7 @@ async fn what_follows_a_refused_head_is_never_served() {
         .expect_last("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         .await;
     assert!(served.requests.recv().await.is_none());
-    assert_eq!(
-        served.result().await,
-        "invalid message: more than one content-length"
-    );
+    assert_eq!(served.result().await, "invalid message: more than one content-length");
 }
 
 #[tokio::test(start_paused = true)]
@@ -418,19 +341,13 @@ async fn a_refused_chunk_cancels_the_service_and_is_answered() {
         .client
         .expect_last("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         .await;
-    assert_eq!(
-        served.result().await,
-        "invalid message: malformed chunk size"
-    );
+    assert_eq!(served.result().await, "invalid message: malformed chunk size");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_cut_off_midway_fails_its_body() {
     let mut served = Served::new();
-    served
-        .client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc")
-        .await;
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc").await;
     let (request, _answer) = served.request().await;
     served.client.finish().await;
     assert_eq!(
@@ -443,10 +360,7 @@ async fn a_request_cut_off_midway_fails_its_body() {
 #[tokio::test(start_paused = true)]
 async fn a_response_that_breaks_midway_is_not_ended_but_cut_off() {
     for (length, head) in [
-        (
-            None,
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
-        ),
+        (None, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"),
         (Some("5"), "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc"),
     ] {
         let mut served = Served::new();
@@ -457,9 +371,7 @@ async fn a_response_that_breaks_midway_is_not_ended_but_cut_off() {
         let (_, answer) = served.request().await;
         let mut broken = response(body);
         if let Some(length) = length {
-            broken
-                .headers_mut()
-                .insert("content-length", HeaderValue::from_static(length));
+            broken.headers_mut().insert("content-length", HeaderValue::from_static(length));
         }
         answer.send(broken).expect("somebody waits");
         served.client.expect_last(head).await;
@@ -474,9 +386,7 @@ async fn a_response_must_fit_its_length() {
         served.client.send(GET).await;
         let (_, answer) = served.request().await;
         let mut wrong = response(text);
-        wrong
-            .headers_mut()
-            .insert("content-length", HeaderValue::from_static("5"));
+        wrong.headers_mut().insert("content-length", HeaderValue::from_static("5"));
         answer.send(wrong).expect("somebody waits");
         assert!(served.result().await.contains("than its content-length"));
     }
@@ -487,15 +397,10 @@ async fn informational_responses_go_before_the_final_one_and_are_bounded() {
     let mut served = Served::new();
     served.client.send(GET).await;
     let (request, answer) = served.request().await;
-    let informational = request
-        .body()
-        .informational()
-        .expect("the server puts it there")
-        .clone();
+    let informational = request.body().informational().expect("the server puts it there").clone();
     let (mut hint, ()) = http::Response::new(()).into_parts();
     hint.status = StatusCode::from_u16(103).expect("a status");
-    hint.headers
-        .insert("link", HeaderValue::from_static("</a.css>"));
+    hint.headers.insert("link", HeaderValue::from_static("</a.css>"));
     let early = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
     assert!(informational.send(&hint));
     served.client.expect(early).await;
@@ -505,10 +410,7 @@ async fn informational_responses_go_before_the_final_one_and_are_bounded() {
         served.client.expect(early).await;
     }
     answer.send(response("x")).expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx")
-        .await;
+    served.client.expect("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx").await;
     assert!(!informational.send(&hint));
 }
 
@@ -521,12 +423,8 @@ async fn an_upgrade_joins_both_streams_with_what_was_read_ahead() {
     let (mut far, near) = tokio::io::duplex(1024);
     let mut switching = response(Body::empty());
     *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    switching
-        .headers_mut()
-        .insert("upgrade", HeaderValue::from_static("echo"));
-    switching
-        .extensions_mut()
-        .insert(Upgraded::new(Box::new(near)));
+    switching.headers_mut().insert("upgrade", HeaderValue::from_static("echo"));
+    switching.extensions_mut().insert(Upgraded::new(Box::new(near)));
     answer.send(switching).expect("somebody waits");
     served
         .client
@@ -552,10 +450,7 @@ async fn an_upgrade_that_was_not_asked_for_is_a_bad_gateway() {
     let mut switching = response(Body::empty());
     *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.send(switching).expect("somebody waits");
-    served
-        .client
-        .expect("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
-        .await;
+    served.client.expect("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -572,19 +467,9 @@ async fn a_slow_reader_stops_the_response_and_not_the_server() {
     assert!(feed.is_wanted() && start.elapsed().as_secs() == 1);
     feed.end();
     let mut found = vec![0; 1_000_000];
-    served
-        .client
-        .io
-        .read_exact(&mut found)
-        .await
-        .expect("reads");
+    served.client.io.read_exact(&mut found).await.expect("reads");
     let start = tokio::time::Instant::now();
-    served
-        .client
-        .io
-        .read_exact(&mut found[..100])
-        .await
-        .expect("reads");
+    served.client.io.read_exact(&mut found[..100]).await.expect("reads");
     assert_eq!(start.elapsed().as_secs(), 0);
 }
 
@@ -594,13 +479,8 @@ async fn the_futures_are_small() {
     let (_peer, io) = stream();
     let service = Arc::new(ByHand(mpsc::unbounded_channel().0));
     let runtime = runtime();
-    let mut serve = Box::pin(server::serve(
-        &runtime,
-        io,
-        &options,
-        service,
-        drain::DrainWatch::never(),
-    ));
+    let mut serve =
+        Box::pin(server::serve(&runtime, io, &options, service, drain::DrainWatch::never()));
     let bytes = size_of_val(&*serve);
     println!("server::serve: {bytes} bytes");
     assert!(bytes <= 1000, "{bytes} bytes");
