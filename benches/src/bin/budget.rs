@@ -6,6 +6,7 @@
 
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use benches::allocations::{self, Counting, Counts, Role};
 use benches::budget::{Gates, Verdict};
@@ -28,6 +29,9 @@ const WARM_UP: u64 = 300;
 
 /// Connections whose memory is shared among them.
 const CONNECTIONS: usize = 200;
+
+/// After so long a proxy has given memory back for the first time.
+const SETTLED: Duration = Duration::from_secs(2);
 
 const ROLES: [(Role, &str); 2] = [(Role::Outbound, "outbound"), (Role::Inbound, "inbound")];
 
@@ -245,6 +249,9 @@ fn processes(figures: &mut Figures) -> io::Result<()> {
             figures.push((format!("rss_kb_{what}_{role}"), kb as f64));
         }
     };
+    tell("at_start", proxies.rss_kb()?);
+    // A second after its start a proxy gives back what starting took.
+    std::thread::sleep(SETTLED);
     tell("idle", proxies.rss_kb()?);
     let loaded = processes::load(hosts.call(), 100, 120)?;
     tell("after_12000_requests_on_100_connections", proxies.rss_kb()?);
