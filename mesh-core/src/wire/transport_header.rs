@@ -1,5 +1,5 @@
 //! The header that a meshed client writes first on a connection to a peer's proxy port, so that
-//! one port serves all (ALPN `transport.l5d.io/v1`; LINKERD.md 1.3).
+//! one port serves all (ALPN `transport.l5d.io/v1`).
 //!
 //! On the wire: `transport.l5d.io/v1\r\n\r\n`, a big-endian u32 length, and a protobuf message
 //! `Header { int32 port = 1; string name = 2; SessionProtocol session_protocol = 3 }` where

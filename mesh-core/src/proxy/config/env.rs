@@ -260,8 +260,8 @@ impl Env<'_> {
         }
     }
 
-    /// A control-plane service. TLS is left out iff it is on this host (LINKERD.md's T6 rule of
-    /// linkerd2-proxy): otherwise its name must be known.
+    /// A control-plane service. TLS is left out iff it is on this host, as in
+    /// linkerd2-proxy: otherwise its name must be known.
     fn control_address(&self, service: &str) -> ControlAddress {
         let address = format!("LINKERD2_PROXY_{service}_SVC_ADDR");
         let name = format!("LINKERD2_PROXY_{service}_SVC_NAME");
