@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
@@ -95,16 +95,21 @@ impl Network {
     /// # Errors
     /// As the kernel's, where none of several could be had.
     pub(crate) fn free(seed: u64) -> io::Result<Self> {
+        Self::hold(seed).map(|(network, _)| network)
+    }
+
+    /// A part that no other demo uses, and the ports by which it is known to be free, bound.
+    fn hold(seed: u64) -> io::Result<(Self, Vec<TcpListener>)> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for attempt in 0..16 {
             let drawn = seed.wrapping_add(attempt * 7919);
             let network = Self(64 + (drawn % 128) as u8, (drawn / 128 % 256) as u8);
-            let taken = (SERVICES.iter().flat_map(Instance::all_of))
-                .map(|instance| SocketAddr::from((instance.address(network), INBOUND_PORT)))
-                .find_map(|address| std::net::TcpListener::bind(address).err());
-            match taken {
-                None => return Ok(network),
-                Some(error) => last = error,
+            let bound: io::Result<Vec<_>> = Instance::all()
+                .map(|instance| TcpListener::bind((instance.address(network), INBOUND_PORT)))
+                .collect();
+            match bound {
+                Ok(bound) => return Ok((network, bound)),
+                Err(error) => last = error,
             }
         }
         Err(io::Error::new(last.kind(), format!("no free loopback network 127.x.y.0/24: {last}")))
@@ -391,11 +396,7 @@ mod tests {
 
     #[test]
     fn two_demos_have_networks_of_their_own() {
-        let first = Network::free(5).unwrap();
-        let held: Vec<_> = Instance::all()
-            .map(|i| std::net::TcpListener::bind((i.address(first), INBOUND_PORT)))
-            .collect();
-        assert!(held.iter().all(Result::is_ok));
+        let (first, _held) = Network::hold(5).unwrap();
         assert_ne!(Network::free(5).unwrap(), first);
     }
 }
