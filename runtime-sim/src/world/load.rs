@@ -16,7 +16,7 @@ use mesh_core::wire::http::client::{self, Http2ClientOptions, Http2Connection};
 use mesh_core::wire::http::{Body, Request, Response, SendError, h1};
 
 use super::programs::{BODY_BYTES_MAX, MARKER, NUMBER_HEADER};
-use super::record::Record;
+use super::record::{Answer, Failure, FailureClass, Record};
 use super::scenario::{Arrivals, Protocol, Workload};
 use crate::lock;
 
@@ -26,6 +26,7 @@ pub(super) struct Load {
     runtime: Runtime,
     record: Record,
     name: Arc<str>,
+    sender: Arc<str>,
     to: Arc<str>,
     protocol: Protocol,
     timeout: Duration,
@@ -34,8 +35,23 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(runtime: Runtime, record: Record, workload: &Workload) -> Self {
-        Self {
+    /// A workload as a pod sends it. What is not carried out is an error, in words.
+    pub(super) fn new(
+        runtime: Runtime,
+        record: Record,
+        sender: Arc<str>,
+        workload: &Workload,
+    ) -> Result<Self, String> {
+        if !matches!(
+            workload.protocol,
+            Protocol::Http1 | Protocol::H2 | Protocol::Tcp | Protocol::ServerFirstTcp
+        ) || !matches!(workload.arrivals, Arrivals::Constant { .. } | Arrivals::Closed { .. })
+            || workload.misbehave.is_some()
+        {
+            return Err(format!("workload {}: this is not carried out yet", workload.name));
+        }
+        Ok(Self {
+            sender,
             runtime,
             record,
             name: workload.name.as_str().into(),
@@ -44,7 +60,7 @@ impl Load {
             timeout: workload.timeout.0,
             http1: Arc::default(),
             http2: Arc::default(),
-        }
+        })
     }
 
     /// Sends until `stop`.
@@ -79,16 +95,19 @@ impl Load {
                     });
                 }
             }
+            _ => {}
         }
     }
 
     async fn request(&self) {
-        let number = self.record.begin(&self.name, self.runtime.now());
+        let number = self.record.begin(&self.name, &self.sender, self.runtime.now());
         let result = match self.runtime.timeout(self.timeout, self.exchange(number)).await {
             Ok(result) => result,
             Err(_) => Err("timed out".to_owned()),
         };
-        self.record.end(number, self.runtime.now(), result);
+        let answer = result.map(Answer::status);
+        let failed = |what| Failure { class: FailureClass::BrokenOff, what };
+        self.record.end(number, self.runtime.now(), answer.map_err(failed));
     }
 
     async fn exchange(&self, number: u64) -> Result<u16, String> {
@@ -96,7 +115,7 @@ impl Load {
             Protocol::Http1 => self.http1(number).await,
             Protocol::H2 => self.http2(number).await,
             Protocol::Tcp => self.lines(number, false).await,
-            Protocol::ServerFirstTcp => self.lines(number, true).await,
+            _ => self.lines(number, true).await,
         }
     }
 

@@ -32,7 +32,7 @@ use kubernetes::PodPlan;
 use load::Load;
 use programs::{Behaviour, Program, Server};
 use record::Record;
-use scenario::{Action, CrashKind};
+use scenario::{Action, CrashKind, Senders};
 
 pub use simulator::Simulator;
 
@@ -173,16 +173,30 @@ impl<S: Simulator> World<S> {
         Ok(())
     }
 
-    fn start_workloads(&self, spec: &scenario::Spec) {
+    fn start_workloads(&self, spec: &scenario::Spec) -> Result<(), String> {
         let end = Timestamp::ZERO + spec.duration.0;
         for workload in &spec.workloads {
-            let first: Arc<str> = format!("{}-0", workload.from).into();
-            let Some(runtime) = self.pods.get(&first).and_then(|pod| pod.app.clone()) else {
-                continue;
-            };
             let stop = workload.stop.map_or(end, |stop| Timestamp::ZERO + stop.0);
-            let load = Load::new(runtime, self.record.clone(), workload);
-            load.start(workload, stop.min(end));
+            for name in self.senders(workload) {
+                let Some(runtime) = self.pods.get(&name).and_then(|pod| pod.app.clone()) else {
+                    continue;
+                };
+                let load = Load::new(runtime, self.record.clone(), name, workload)?;
+                load.start(workload, stop.min(end));
+            }
+        }
+        Ok(())
+    }
+
+    /// The pods that send a workload.
+    fn senders(&self, workload: &scenario::Workload) -> Vec<Arc<str>> {
+        let is_of = |name: &str| {
+            let index = name.strip_prefix(&*workload.from).and_then(|rest| rest.strip_prefix('-'));
+            index.is_some_and(|index| index.parse::<u32>().is_ok())
+        };
+        match workload.senders {
+            Senders::First => vec![format!("{}-0", workload.from).into()],
+            Senders::All => self.pods.keys().filter(|name| is_of(name)).cloned().collect(),
         }
     }
 

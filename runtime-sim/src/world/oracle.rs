@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_core::time::Timestamp;
 
-use super::record::{Entries, Execution, Request};
+use super::record::{Answer, Entries, Execution, Request};
 use super::scenario::{Expectation, Window};
 
 /// Whether an expectation holds, and what was found.
@@ -105,8 +105,9 @@ fn causes(entries: &Entries, workload: &str, window: Window) -> String {
     let mut causes = BTreeMap::<String, u64>::new();
     for request in of(entries, workload, window).filter(|request| !request.succeeded()) {
         let cause = match &request.end {
-            Some((_, Ok(status))) => format!("status {status}"),
-            Some((_, Err(cause))) => cause.clone(),
+            Some((_, Ok(Answer { status, grpc_status: None }))) => format!("status {status}"),
+            Some((_, Ok(Answer { grpc_status: Some(code), .. }))) => format!("grpc-status {code}"),
+            Some((_, Err(failure))) => failure.to_string(),
             None => "never ended".to_owned(),
         };
         *causes.entry(cause).or_default() += 1;
@@ -194,23 +195,27 @@ mod tests {
         Expectation::Conserved { workload: "w".to_owned(), executions_at_most: 1 }
     }
 
+    fn executed(number: u64) -> Execution {
+        Execution { at: Timestamp::ZERO, pod: "pod".into(), number: Some(number), client: None }
+    }
+
     #[test]
     fn a_request_executed_twice_is_not_conserved() {
         let (record, at) = (Record::default(), Timestamp::ZERO);
-        let number = record.begin(&"w".into(), at);
-        record.execute(at, &"pod".into(), Some(number));
-        record.end(number, at, Ok(200));
+        let number = record.begin(&"w".into(), &"client".into(), at);
+        record.execute(executed(number));
+        record.end(number, at, Ok(Answer::status(200)));
         assert!(judged(conserved(), &record));
-        record.execute(at, &"pod".into(), Some(number));
+        record.execute(executed(number));
         assert!(!judged(conserved(), &record));
     }
 
     #[test]
     fn a_request_without_an_end_or_an_execution_is_not_conserved() {
         let (record, at) = (Record::default(), Timestamp::ZERO);
-        let number = record.begin(&"w".into(), at);
+        let number = record.begin(&"w".into(), &"client".into(), at);
         assert!(!judged(conserved(), &record));
-        record.end(number, at, Ok(200));
+        record.end(number, at, Ok(Answer::status(200)));
         assert!(!judged(conserved(), &record));
     }
 
@@ -228,8 +233,8 @@ mod tests {
     fn server_errors_are_failures_and_client_errors_are_answers() {
         let record = Record::default();
         for status in [200, 404, 503] {
-            let number = record.begin(&"w".into(), Timestamp::ZERO);
-            record.end(number, Timestamp::ZERO, Ok(status));
+            let number = record.begin(&"w".into(), &"client".into(), Timestamp::ZERO);
+            record.end(number, Timestamp::ZERO, Ok(Answer::status(status)));
         }
         let failures = |at_most| Expectation::Failures {
             workload: "w".to_owned(),

@@ -18,7 +18,7 @@ use mesh_core::wire::rewind::rewind;
 use crate::lock;
 use crate::random::Random;
 
-use super::record::Record;
+use super::record::{Execution, Record};
 
 /// The header that carries a request's number.
 pub(super) const NUMBER_HEADER: &str = "x-request-number";
@@ -139,6 +139,11 @@ impl Server {
         let _ = served;
     }
 
+    fn executed(&self, number: Option<u64>, client: Option<&str>) {
+        let (at, pod) = (self.runtime.now(), self.pod.clone());
+        self.record.execute(Execution { at, pod, number, client: client.map(Arc::from) });
+    }
+
     async fn serve_http(self, mut connection: Connection) -> Result<(), std::io::Error> {
         // "PRI " is HTTP/2's preface, and no HTTP/1 method.
         let mut first = [0; 4];
@@ -164,7 +169,7 @@ impl Server {
         let mut line = String::new();
         while lines.read_line(&mut line).await? > 0 {
             let number = line.split_whitespace().nth(1).and_then(|n| n.parse().ok());
-            self.record.execute(self.runtime.now(), &self.pod, number);
+            self.executed(number, None);
             let (status, latency) = self.behaviour.next();
             self.runtime.sleep(latency).await;
             if status != 200 {
@@ -184,7 +189,8 @@ impl Service for Server {
         Box::pin(async move {
             let number = request.headers().get(NUMBER_HEADER);
             let number = number.and_then(|value| value.to_str().ok()?.parse().ok());
-            server.record.execute(server.runtime.now(), &server.pod, number);
+            let client = request.headers().get("l5d-client-id");
+            server.executed(number, client.and_then(|id| id.to_str().ok()));
             let body = request.into_body().read_to_end(BODY_BYTES_MAX).await;
             let (mut status, latency) = server.behaviour.next();
             server.runtime.sleep(latency).await;

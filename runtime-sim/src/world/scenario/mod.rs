@@ -11,7 +11,10 @@ use serde::Deserialize;
 pub use expect::{Expectation, Window};
 pub use fault::{Action, CrashKind, Fault};
 pub use span::Span;
-pub use workload::{Arrivals, Protocol, Workload};
+pub use workload::{
+    Arrivals, Connections, Framing, Misbehaviour, Protocol, RequestShape, Retries, Senders, Size,
+    StreamShape, Streaming, Workload,
+};
 
 /// A scenario's own part of a file.
 #[derive(Clone, Debug, Deserialize)]
