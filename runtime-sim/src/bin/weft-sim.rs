@@ -101,7 +101,7 @@ fn play_all(
         scenarios.push((read(&file)?, file));
     }
     for (scenario, file) in scenarios {
-        let seeds = seed.map_or_else(|| scenario.spec.seeds.clone(), |seed| vec![seed]);
+        let seeds = seed.map_or_else(|| scenario.spec.seeds.pinned.clone(), |seed| vec![seed]);
         for seed in seeds {
             let report = run(&scenario, seed, engine, trace)
                 .map_err(|error| (BAD_SCENARIO, format!("{}: {error}", file.display())))?;

@@ -41,7 +41,7 @@ pub(super) struct PodPlan {
     pub(super) latency: Duration,
     /// Its `preStop` sleep: it goes on for so long after it is deleted.
     pub(super) pre_stop: Duration,
-    deployment: String,
+    pub(super) deployment: String,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     containers: Vec<Container>,

@@ -4,6 +4,7 @@
 //! Law: a world knows its engine by [`Simulator`] alone, and what it does to it follows from the
 //! scenario and the seed.
 
+mod faults;
 mod kubernetes;
 mod load;
 mod mesh;
@@ -19,20 +20,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::resource::{Kind, ObjectRef, yaml};
 use mesh_core::runtime::Runtime;
 use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::cluster::ApiServer;
 use crate::random::Random;
-use crate::topology::{Crash, HostSpec, Redirect, Role};
+use crate::topology::{HostSpec, Redirect, Role};
 
 use kubernetes::PodPlan;
 use load::Load;
 use programs::{Behaviour, Program, Server};
 use record::Record;
-use scenario::{Action, CrashKind, Senders};
+use scenario::Senders;
 
 pub use simulator::Simulator;
 
@@ -198,123 +198,6 @@ impl<S: Simulator> World<S> {
             Senders::First => vec![format!("{}-0", workload.from).into()],
             Senders::All => self.pods.keys().filter(|name| is_of(name)).cloned().collect(),
         }
-    }
-
-    /// Does what a fault does. Tells when a deleted pod is to be stopped.
-    fn begin(&mut self, action: &Action) -> Result<Option<(Arc<str>, Timestamp)>, String> {
-        match action {
-            Action::Crash { target, how, process } => self.crash(target, *how, process.as_deref()),
-            Action::Restart { target } => self.restart(target)?,
-            Action::Pause { target } => self.set_paused(target, true)?,
-            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true),
-            Action::Slow { target, by } => self.behave(target, |b| b.set_slow(by.0)),
-            Action::Errors { target, status, rate } => {
-                self.behave(target, |b| b.set_errors(Some((*status, *rate))))
-            }
-            Action::Apply { manifest } => self.apply(manifest)?,
-            Action::Delete { object, name, namespace } => {
-                return self.delete(object, name, namespace);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Undoes what a fault did.
-    fn end(&mut self, action: &Action) -> Result<(), String> {
-        match action {
-            Action::Crash { target, .. } => self.restart(target)?,
-            Action::Pause { target } => self.set_paused(target, false)?,
-            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false),
-            Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
-            Action::Errors { target, .. } => self.behave(target, |b| b.set_errors(None)),
-            Action::Restart { .. } | Action::Apply { .. } | Action::Delete { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn host(&self, target: &str) -> usize {
-        self.pods.get(target).map_or(self.controller, |pod| pod.host)
-    }
-
-    fn crash(&mut self, target: &str, how: CrashKind, process: Option<&str>) {
-        let how = match how {
-            CrashKind::Process => Crash::Process,
-            CrashKind::Power => Crash::Power,
-        };
-        self.simulator.crash(self.host(target), process, how);
-    }
-
-    fn restart(&mut self, target: &str) -> Result<(), String> {
-        let host = self.host(target);
-        self.simulator.power_on(host);
-        // What still runs of it would hold its ports.
-        self.simulator.crash(host, None, Crash::Process);
-        match target {
-            mesh::CONTROLLER => {
-                self.start_controller();
-                Ok(())
-            }
-            pod => self.start_pod(pod),
-        }
-    }
-
-    fn set_paused(&mut self, target: &str, paused: bool) -> Result<(), String> {
-        let host = self.host(target);
-        match self.simulator.set_paused(host, paused) {
-            true => Ok(()),
-            false => Err("this engine cannot pause a host".to_owned()),
-        }
-    }
-
-    fn set_partition(&mut self, a: &str, b: &str, one_way: bool, parted: bool) {
-        let (a, b) = (self.host(a), self.host(b));
-        self.simulator.set_cut(a, b, parted);
-        if !one_way {
-            self.simulator.set_cut(b, a, parted);
-        }
-    }
-
-    fn behave(&self, target: &str, change: impl FnOnce(&Behaviour)) {
-        if let Some(pod) = self.pods.get(target) {
-            change(&pod.behaviour);
-        }
-    }
-
-    fn apply(&self, manifest: &str) -> Result<(), String> {
-        let read = yaml::read("fault", manifest).map_err(|problems| {
-            let problems = problems.iter().map(ToString::to_string);
-            problems.collect::<Vec<_>>().join("; ")
-        })?;
-        for object in read.objects {
-            self.api.apply(object);
-        }
-        self.sync_endpoints();
-        Ok(())
-    }
-
-    fn delete(
-        &mut self,
-        object: &str,
-        name: &str,
-        namespace: &str,
-    ) -> Result<Option<(Arc<str>, Timestamp)>, String> {
-        let kind = parse::kind(object).ok_or_else(|| format!("there is no kind `{object}`"))?;
-        let namespace = match self.pods.get(name).filter(|_| kind == Kind::Pod) {
-            Some(pod) => pod.plan.namespace.clone(),
-            None => namespace.to_owned(),
-        };
-        let name_of = ObjectRef { kind, namespace, name: name.to_owned() };
-        let Some(pod) = self.pods.get_mut(name).filter(|_| kind == Kind::Pod) else {
-            return match self.api.delete(&name_of) {
-                true => Ok(None),
-                false => Err(format!("there is no {name_of} to delete")),
-            };
-        };
-        pod.listed = false;
-        let stops = (pod.plan.name.clone(), self.simulator.now() + pod.plan.pre_stop);
-        self.sync_endpoints();
-        self.api.delete(&name_of);
-        Ok(Some(stops))
     }
 
     /// Tells a deleted pod's programs to finish, and when they will be ended.

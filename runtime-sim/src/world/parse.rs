@@ -13,7 +13,7 @@ use serde_yaml_ng::with::singleton_map_recursive;
 use mesh_core::resource::yaml::{self, Problem};
 use mesh_core::resource::{Kind, Object};
 
-use super::scenario::{Action, Expectation, Spec};
+use super::scenario::{Action, Expectation, Spec, Target};
 
 /// A file, read.
 #[derive(Clone, Debug)]
@@ -256,17 +256,17 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Vec<Problem> {
     problems
 }
 
+/// The names of pods that an action is done to.
 fn targets(action: &Action) -> Vec<&str> {
-    match action {
-        Action::Crash { target, .. }
-        | Action::Restart { target }
-        | Action::Pause { target }
-        | Action::Slow { target, .. }
-        | Action::Errors { target, .. } => vec![target],
-        Action::Partition { a, b, .. } => vec![a, b],
-        Action::Delete { object, name, .. } if object == "Pod" => vec![name],
-        Action::Apply { .. } | Action::Delete { .. } => Vec::new(),
-    }
+    let named = action.targets().into_iter().filter_map(|target| match target {
+        Target::Pod(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let deleted = match action {
+        Action::Delete { object, name, .. } if object == "Pod" => Some(name.as_str()),
+        _ => None,
+    };
+    named.chain(deleted).collect()
 }
 
 fn subjects(expectation: &Expectation) -> (Option<&str>, Option<&str>) {

@@ -15,6 +15,7 @@ use crate::system_random;
 use crate::topology::Crash;
 use crate::trace::Trace;
 
+use super::faults::{self, Stops};
 use super::oracle::{self, judge};
 use super::parse::{self, Scenario};
 use super::record::{Entries, Request};
@@ -127,6 +128,12 @@ fn run_here(
     engine: EngineKind,
     keep_lines: bool,
 ) -> Result<Report, String> {
+    let faults = scenario.spec.faults.iter();
+    let impossible: Vec<_> =
+        faults.filter_map(|fault| faults::impossible(&fault.action, engine)).collect();
+    if !impossible.is_empty() {
+        return Err(impossible.join("; "));
+    }
     let trace = Trace::new(keep_lines);
     let api = ApiServer::default();
     match engine {
@@ -163,10 +170,12 @@ fn play<S: Simulator>(
     world.start_workloads(spec)?;
     let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
     for fault in &spec.faults {
-        let at = Timestamp::ZERO + fault.at.0;
-        steps.insert((at, steps.len()), Step::Begin(&fault.action));
-        if let Some(lasts) = fault.lasts {
-            steps.insert((at + lasts.0, steps.len()), Step::End(&fault.action));
+        for at in fault.beginnings(spec.duration) {
+            let at = Timestamp::ZERO + at;
+            steps.insert((at, steps.len()), Step::Begin(&fault.action));
+            if let Some(lasts) = fault.lasts {
+                steps.insert((at + lasts.0, steps.len()), Step::End(&fault.action));
+            }
         }
     }
     let end = Timestamp::ZERO + spec.duration.0;
@@ -178,25 +187,27 @@ fn play<S: Simulator>(
         world.simulator.run_while(at, &mut || true);
         let done = match step {
             Step::Begin(action) => world.begin(action),
-            Step::End(action) => world.end(action).map(|()| None),
+            Step::End(action) => world.end(action).map(|()| Stops::new()),
             Step::Stop(pod) => {
                 let ends = world.stop(&pod);
                 steps.insert((ends, number), Step::Kill(pod));
                 number += 1;
-                Ok(None)
+                Ok(Stops::new())
             }
             Step::Kill(pod) => {
-                let host = world.host(&pod);
-                world.simulator.crash(host, None, Crash::Process);
-                Ok(None)
+                if let Some(host) = world.host(&pod) {
+                    world.simulator.crash(host, None, Crash::Process);
+                }
+                Ok(Stops::new())
             }
         };
         match done {
-            Ok(Some((pod, at))) => {
-                steps.insert((at, number), Step::Stop(pod));
-                number += 1;
+            Ok(stops) => {
+                for (pod, at) in stops {
+                    steps.insert((at, number), Step::Stop(pod));
+                    number += 1;
+                }
             }
-            Ok(None) => {}
             Err(trouble) => troubles.push(trouble),
         }
     }

@@ -2,17 +2,19 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Span;
 
 /// What must hold. Times are since the start of the run; a window left open is the whole run.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Expectation {
     /// So many requests were answered: nothing else is shown by too few.
     Requests {
         /// Which workload.
+        #[schemars(extend("format" = "workload"))]
         workload: String,
         /// How many.
         at_least: u64,
@@ -20,8 +22,10 @@ pub enum Expectation {
     /// The part of the requests that began in the window and succeeded.
     SuccessRate {
         /// Which workload.
+        #[schemars(extend("format" = "workload"))]
         workload: String,
         /// From 0 to 1.
+        #[schemars(range(min = 0.0, max = 1.0))]
         at_least: f64,
         /// When.
         #[serde(default)]
@@ -30,6 +34,7 @@ pub enum Expectation {
     /// Requests that began in the window and failed.
     Failures {
         /// Which workload.
+        #[schemars(extend("format" = "workload"))]
         workload: String,
         /// How many.
         at_most: u64,
@@ -41,6 +46,7 @@ pub enum Expectation {
     /// success was executed.
     Conserved {
         /// Which workload.
+        #[schemars(extend("format" = "workload"))]
         workload: String,
         /// Times one request may be executed.
         #[serde(default = "once")]
@@ -49,12 +55,16 @@ pub enum Expectation {
     /// A pod's part of the requests that reached any pod in the window.
     LoadShare {
         /// Which workload.
+        #[schemars(extend("format" = "workload"))]
         workload: String,
         /// Which pod.
+        #[schemars(extend("format" = "pod"))]
         pod: String,
         /// From 0 to 1.
+        #[schemars(range(min = 0.0, max = 1.0))]
         at_least: Option<f64>,
         /// From 0 to 1.
+        #[schemars(range(min = 0.0, max = 1.0))]
         at_most: Option<f64>,
         /// When.
         #[serde(default)]
@@ -63,8 +73,10 @@ pub enum Expectation {
     /// A quantile of the time that successes took.
     Latency {
         /// Which workload.
+        #[schemars(extend("format" = "workload"))]
         workload: String,
         /// 0.5, 0.99…
+        #[schemars(range(min = 0.0, max = 1.0))]
         quantile: f64,
         /// How long.
         at_most: Span,
@@ -77,6 +89,7 @@ pub enum Expectation {
     /// A pod was sent no request after a moment.
     NoTraffic {
         /// Which pod.
+        #[schemars(extend("format" = "pod"))]
         pod: String,
         /// Since when.
         after: Span,
@@ -88,7 +101,7 @@ fn once() -> u64 {
 }
 
 /// A part of the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Its beginning; the run's where nothing is said.

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Span;
 
 /// Requests from the pods of a deployment.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Unique in the scenario.
     pub name: String,
     /// A Deployment of this file.
+    #[schemars(extend("format" = "deployment"))]
     pub from: String,
     /// Which of its pods send; each of them all that `arrivals` says.
     #[serde(default)]
@@ -60,7 +62,7 @@ fn ten_seconds() -> Span {
 }
 
 /// Which pods of a deployment send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Senders {
     /// The first.
@@ -71,7 +73,7 @@ pub enum Senders {
 }
 
 /// What a workload speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -91,22 +93,25 @@ pub enum Protocol {
 }
 
 /// When requests come.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Arrivals {
     /// So many a second, whatever becomes of them.
     Constant {
         /// Requests per second.
+        #[schemars(range(min = 0.000_001))]
         rate: f64,
     },
     /// So many a second on average, each independent of the others.
     Poisson {
         /// Requests per second.
+        #[schemars(range(min = 0.000_001))]
         rate: f64,
     },
     /// So many callers, each of which sends the next when it has its answer.
     Closed {
         /// Callers.
+        #[schemars(range(min = 1))]
         concurrency: u32,
         /// Between an answer and the next request.
         #[serde(default)]
@@ -115,21 +120,24 @@ pub enum Arrivals {
     /// So many at once, again and again.
     Burst {
         /// Requests at once.
+        #[schemars(range(min = 1))]
         size: u32,
         /// Between two bursts.
         every: Span,
     },
     /// A rate that grows or falls steadily from `start` to `stop`.
     Ramp {
+        #[schemars(range(min = 0.0))]
         /// Requests per second at first.
         from: f64,
+        #[schemars(range(min = 0.0))]
         /// Requests per second at last.
         to: f64,
     },
 }
 
 /// What a request asks for, and how.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestShape {
     /// `http1`, `h2`: the method.
@@ -166,7 +174,7 @@ impl Default for RequestShape {
 }
 
 /// So many bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Size {
     /// Always so many.
@@ -187,7 +195,7 @@ impl Default for Size {
 }
 
 /// How the end of a body is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
     /// By its length beforehand.
@@ -198,7 +206,7 @@ pub enum Framing {
 }
 
 /// The messages of one request.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StreamShape {
     /// `grpc`: who sends how many.
@@ -219,7 +227,7 @@ impl Default for StreamShape {
 }
 
 /// Who sends how many messages of a gRPC call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Streaming {
     /// One each.
@@ -234,7 +242,7 @@ pub enum Streaming {
 }
 
 /// Whether connections carry more than one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connections {
     /// They do: HTTP/1.1's are kept for the next, HTTP/2 has one for all.
@@ -245,7 +253,7 @@ pub enum Connections {
 }
 
 /// How often a client tries again what failed or was answered with a server's error.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retries {
     /// Attempts beyond the first.
@@ -262,7 +270,7 @@ impl Default for Retries {
 
 /// How a client breaks the rules. Each request has a connection of its own; it ends as the other
 /// side ends it, or with the class `timeout` when the client itself gives up after `timeout`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Misbehaviour {
     /// Sends an HTTP/1.1 request byte by byte.
