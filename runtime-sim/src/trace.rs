@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
@@ -122,9 +123,23 @@ impl fmt::Debug for Trace {
 /// When simulated worlds begin: 2026-01-01T00:00:00Z.
 pub(crate) const START: WallTime = WallTime::from_unix_secs(1_767_225_600);
 
-/// Sees the bytes that a host receives: the host's name, whether they came over a link between
-/// hosts, the bytes.
-pub type Tap = Arc<dyn Fn(&str, bool, &[u8]) + Send + Sync>;
+/// Sees the bytes that hosts receive.
+pub type Tap = Arc<dyn Fn(&Delivery<'_>) + Send + Sync>;
+
+/// Bytes that reach a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// The host that sent them.
+    pub from: IpAddr,
+    /// The host that receives them: the same for what stays on a host.
+    pub to: IpAddr,
+    /// The connection and the end that sent them, unique in the run.
+    pub stream: (u64, usize),
+    /// The bytes, in the stream's order.
+    pub bytes: &'a [u8],
+}
 
 /// A task that panicked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -161,8 +161,18 @@ fn print(report: &Report, file: &Path, output: Output) -> std::io::Result<()> {
     let (name, seed, engine) = (&report.scenario, report.seed, report.engine);
     writeln!(out, "{verdict} {name} seed {seed} {engine:?} {}", report.trace_hash)?;
     for judged in &report.expectations {
-        let mark = if judged.holds { "ok " } else { "NOT" };
+        let mark = match &judged.relaxed {
+            _ if judged.holds => "ok ",
+            Some(_) => "let",
+            None => "NOT",
+        };
         writeln!(out, "  {mark} {}: {}", judged.expected, judged.found)?;
+        if let Some(first) = &judged.first {
+            writeln!(out, "      first {first}")?;
+        }
+        if let Some(because) = judged.relaxed.as_ref().filter(|_| !judged.holds) {
+            writeln!(out, "      relaxed, because {because}")?;
+        }
     }
     for (name, figures) in &report.workloads {
         let (all, succeeded) = (figures.requests, figures.succeeded);

@@ -17,6 +17,7 @@ use mesh_core::time::Timestamp;
 use super::agenda::{Event, Nanos, Planned};
 use super::host::HostId;
 use super::network::State;
+use crate::trace::Delivery;
 
 pub(super) type ConnectionId = u64;
 
@@ -384,7 +385,9 @@ impl State {
         let at = Timestamp::from_nanos(now);
         self.trace.bytes(at, &host.name, id, from, &bytes);
         if let Some(tap) = &self.tap {
-            tap(&host.name, sender != to.host, &bytes);
+            let stream = (id, from);
+            let from = self.hosts[sender].ip;
+            tap(&Delivery { at, from, to: host.ip, stream, bytes: &bytes });
         }
         if to.boot != host.boot || !to.held {
             // Nobody there knows the connection, or wants its bytes.

@@ -145,7 +145,7 @@ impl Doors {
         lock(&self.shared.announced).insert(key, original_dst);
         self.shared.announcement.notify_waiters();
         Ok(Connection {
-            io: Box::new(self.wrap(stream, !target.ip().is_loopback())),
+            io: Box::new(self.wrap(stream, target.ip())),
             peer: to,
             local,
             original_dst: None,
@@ -161,13 +161,14 @@ impl Doors {
         }
     }
 
-    fn wrap(&self, stream: turmoil::net::TcpStream, between_hosts: bool) -> Stream {
+    fn wrap(&self, stream: turmoil::net::TcpStream, peer: IpAddr) -> Stream {
+        let peer = if peer.is_loopback() { self.host.ip } else { peer };
         Stream {
             inner: stream,
             shared: self.shared.clone(),
             host: self.host.name.clone(),
             number: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
-            between_hosts,
+            hosts: (peer, self.host.ip),
         }
     }
 
@@ -231,7 +232,7 @@ impl Doors {
         };
         let original_dst = tokio::time::timeout(ANNOUNCED_WITHIN, told).await.ok()?;
         Some(Connection {
-            io: Box::new(self.wrap(stream, !loopback)),
+            io: Box::new(self.wrap(stream, peer.ip())),
             peer,
             local,
             original_dst: original_dst.filter(|_| transparent),

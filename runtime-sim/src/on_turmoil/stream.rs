@@ -1,6 +1,7 @@
 //! A turmoil stream that writes what arrives into the trace.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Shared;
 use super::doors::now;
 use crate::lock;
+use crate::trace::Delivery;
 
 /// Bytes of one message: turmoil takes any, and bounds their number.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -19,7 +21,8 @@ pub(super) struct Stream {
     pub(super) shared: Arc<Shared>,
     pub(super) host: Arc<str>,
     pub(super) number: u64,
-    pub(super) between_hosts: bool,
+    /// The other end's, and this end's.
+    pub(super) hosts: (IpAddr, IpAddr),
 }
 
 impl AsyncRead for Stream {
@@ -39,7 +42,8 @@ impl AsyncRead for Stream {
             shared.trace.bytes(now(shared), &self.host, self.number, 0, bytes);
             let tap = lock(&shared.tap).clone();
             if let Some(tap) = tap {
-                tap(&self.host, self.between_hosts, bytes);
+                let (at, (from, to)) = (now(shared), self.hosts);
+                tap(&Delivery { at, from, to, stream: (self.number, 0), bytes });
             }
         }
         polled

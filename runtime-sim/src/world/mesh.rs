@@ -15,6 +15,7 @@ use crate::cluster::ApiServer;
 use crate::files::MemoryFiles;
 
 use super::kubernetes::{CONTROL_NAMESPACE, PodPlan};
+use super::oracle::PodFacts;
 
 /// The controller's host.
 pub(super) const CONTROLLER: &str = "controller";
@@ -66,10 +67,19 @@ pub(super) fn start_proxy(
     Ok(())
 }
 
+fn identity(account: &str, namespace: &str) -> String {
+    format!("{account}.{namespace}.serviceaccount.identity.{CONTROL_NAMESPACE}.cluster.local")
+}
+
+/// What oracles know of a pod.
+pub(super) fn facts(pod: &PodPlan) -> PodFacts {
+    PodFacts {
+        deployment: pod.deployment.clone(),
+        identity: pod.meshed.then(|| identity(&pod.account, &pod.namespace)),
+    }
+}
+
 fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
-    let identity = |account: &str, namespace: &str| {
-        format!("{account}.{namespace}.serviceaccount.identity.{CONTROL_NAMESPACE}.cluster.local")
-    };
     let workload = format!("{{\"ns\":\"{}\",\"pod\":\"{}\"}}", pod.namespace, pod.name);
     let mut environment = BTreeMap::new();
     let mut set = |name: &str, value: String| {

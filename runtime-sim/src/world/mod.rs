@@ -117,16 +117,21 @@ impl<S: Simulator> World<S> {
     }
 
     fn watch_for_plaintext(&self) {
-        let record = self.record.clone();
-        self.simulator.set_tap(Arc::new(move |_host, between_hosts, bytes| {
-            let marker = programs::MARKER.as_bytes();
-            if between_hosts && bytes.windows(marker.len()).any(|window| window == marker) {
-                record.saw_plaintext();
-            }
-        }));
+        let names = self.pods.values().map(|pod| (pod.plan.ip, pod.plan.name.clone())).collect();
+        let tap = oracle::plaintext::watch(programs::MARKER, names, self.record.clone());
+        self.simulator.set_tap(tap);
+    }
+
+    /// What oracles know of the pods.
+    fn facts(&self) -> BTreeMap<Arc<str>, oracle::PodFacts> {
+        self.pods.iter().map(|(name, pod)| (name.clone(), mesh::facts(&pod.plan))).collect()
     }
 
     fn sync_endpoints(&self) {
+        let now = self.simulator.now();
+        for (name, pod) in &self.pods {
+            self.record.set_present(name, pod.listed, now);
+        }
         let listed = self.pods.values().filter(|pod| pod.listed);
         kubernetes::sync_endpoints(&self.api, &self.simulator, listed.map(|pod| &pod.plan));
     }

@@ -13,7 +13,7 @@ use serde_yaml_ng::with::singleton_map_recursive;
 use mesh_core::resource::yaml::{self, Problem};
 use mesh_core::resource::{Kind, Object};
 
-use super::scenario::{Action, Expectation, Spec, Target};
+use super::scenario::{Action, Spec, Target};
 
 /// A file, read.
 #[derive(Clone, Debug)]
@@ -245,11 +245,13 @@ fn check(file: &str, text: &str, scenario: &Scenario) -> Vec<Problem> {
     }
     for (index, expectation) in spec.expect.iter().enumerate() {
         let field = format!("spec.expect[{index}]");
-        let (workload, pod) = subjects(expectation);
-        if let Some(workload) = workload {
+        if let Some(workload) = expectation.workload() {
             ask(&workloads, workload, field.clone(), "workload");
         }
-        if let Some(pod) = pod {
+        if let Some(deployment) = expectation.deployment() {
+            ask(&deployments, deployment, field.clone(), "Deployment");
+        }
+        if let Some(pod) = expectation.pod() {
             ask(&pods, pod, field, "pod");
         }
     }
@@ -267,19 +269,6 @@ fn targets(action: &Action) -> Vec<&str> {
         _ => None,
     };
     named.chain(deleted).collect()
-}
-
-fn subjects(expectation: &Expectation) -> (Option<&str>, Option<&str>) {
-    match expectation {
-        Expectation::Requests { workload, .. }
-        | Expectation::SuccessRate { workload, .. }
-        | Expectation::Failures { workload, .. }
-        | Expectation::Conserved { workload, .. }
-        | Expectation::Latency { workload, .. } => (Some(workload), None),
-        Expectation::LoadShare { workload, pod, .. } => (Some(workload), Some(pod)),
-        Expectation::NoTraffic { pod, .. } => (None, Some(pod)),
-        Expectation::NoPlaintext {} => (None, None),
-    }
 }
 
 /// The kind of a name, such as `Server`.

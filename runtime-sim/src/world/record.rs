@@ -1,4 +1,7 @@
-//! What happened to requests: what their senders saw, and what reached a pod. Oracles read it.
+//! What happened to requests: what their senders saw, what reached a pod, what crossed a link in the
+//! clear, and when pods were there. Oracles read it.
+//!
+//! Law: writing an entry costs the same however many there are, and its order is that of the run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,16 +19,28 @@ pub struct Record(Arc<Mutex<Entries>>);
 /// Everything recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Entries {
-    /// Requests by number, which is unique in the run.
-    pub requests: BTreeMap<u64, Request>,
+    /// Requests in the order they began; the one of number `n` stands at `n - 1`.
+    pub requests: Vec<Request>,
     /// What pods executed, in order.
     pub executions: Vec<Execution>,
     /// Connections that workloads opened, or tried to.
     pub connections: u64,
     /// Requests that ended though they were not under way: a fault of the harness.
     pub stray_ends: u64,
-    /// Deliveries between hosts in which the marker stood.
-    pub plaintext: u64,
+    /// The marker in the clear between hosts, by who sent it and who received it.
+    pub plaintext: BTreeMap<(Arc<str>, Arc<str>), Sighting>,
+    /// Whether pods were among their services' ready endpoints, since when.
+    pub presence: BTreeMap<Arc<str>, Vec<(Timestamp, bool)>>,
+    under_way: usize,
+}
+
+/// The marker in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// When first.
+    pub first: Timestamp,
+    /// How often.
+    pub count: u64,
 }
 
 /// A request, as its sender saw it.
@@ -47,6 +62,10 @@ pub struct Request {
     pub messages_sent: u64,
     /// Messages of a stream that came.
     pub messages_received: u64,
+    /// The first message that was lost, doubled or overtaken, at either end.
+    pub torn: Option<(Timestamp, String)>,
+    /// How often it reached a pod.
+    pub executions: u32,
     /// When it ended, and how.
     pub end: Option<(Timestamp, Result<Answer, Failure>)>,
 }
@@ -176,6 +195,17 @@ impl Request {
     }
 }
 
+impl Entries {
+    /// The request of a number.
+    pub fn request(&self, number: u64) -> Option<&Request> {
+        self.requests.get(usize::try_from(number.checked_sub(1)?).ok()?)
+    }
+
+    fn request_mut(&mut self, number: u64) -> Option<&mut Request> {
+        self.requests.get_mut(usize::try_from(number.checked_sub(1)?).ok()?)
+    }
+}
+
 impl Record {
     /// A pod sends a request. Returns its number.
     pub fn begin(&self, workload: &Arc<str>, sender: &Arc<str>, now: Timestamp) -> u64 {
@@ -190,16 +220,19 @@ impl Record {
             first_byte: None,
             messages_sent: 0,
             messages_received: 0,
+            torn: None,
+            executions: 0,
             end: None,
         };
-        entries.requests.insert(number, request);
+        entries.under_way += 1;
+        entries.requests.push(request);
         number
     }
 
     /// Something happens to a request that is under way.
     pub fn note(&self, number: u64, change: impl FnOnce(&mut Request)) {
         let mut entries = lock(&self.0);
-        let request = entries.requests.get_mut(&number);
+        let request = entries.request_mut(number);
         if let Some(request) = request.filter(|request| request.end.is_none()) {
             change(request);
         }
@@ -215,30 +248,89 @@ impl Record {
     /// A request ends.
     pub fn end(&self, number: u64, now: Timestamp, result: Result<Answer, Failure>) {
         let mut entries = lock(&self.0);
-        match entries.requests.get_mut(&number) {
-            Some(request) if request.end.is_none() => request.end = Some((now, result)),
+        match entries.request_mut(number) {
+            Some(request) if request.end.is_none() => {
+                request.end = Some((now, result));
+                entries.under_way -= 1;
+            }
             _ => entries.stray_ends += 1,
         }
     }
 
     /// A request reaches a pod.
     pub fn execute(&self, execution: Execution) {
-        lock(&self.0).executions.push(execution);
+        let mut entries = lock(&self.0);
+        if let Some(request) = execution.number.and_then(|number| entries.request_mut(number)) {
+            request.executions += 1;
+        }
+        entries.executions.push(execution);
     }
 
-    /// The marker stood in a delivery between hosts.
-    pub fn saw_plaintext(&self) {
-        lock(&self.0).plaintext += 1;
+    /// A message of a stream came that is not the one after the last: it was lost, doubled or
+    /// overtaken. Whoever received it tells.
+    pub fn tear(&self, number: u64, now: Timestamp, what: String) {
+        if let Some(request) = lock(&self.0).request_mut(number) {
+            request.torn.get_or_insert((now, what));
+        }
+    }
+
+    /// The marker crossed from one host to another in the clear.
+    pub fn saw_plaintext(&self, from: &Arc<str>, to: &Arc<str>, now: Timestamp) {
+        let mut entries = lock(&self.0);
+        let seen = entries.plaintext.entry((from.clone(), to.clone()));
+        seen.or_insert(Sighting { first: now, count: 0 }).count += 1;
+    }
+
+    /// A pod is among its services' ready endpoints from now on, or is not.
+    pub fn set_present(&self, pod: &Arc<str>, present: bool, now: Timestamp) {
+        let mut entries = lock(&self.0);
+        let history = entries.presence.entry(pod.clone()).or_default();
+        if history.last().is_none_or(|(_, last)| *last != present) {
+            history.push((now, present));
+        }
     }
 
     /// Requests that have not ended.
     pub fn under_way(&self) -> usize {
-        let entries = lock(&self.0);
-        entries.requests.values().filter(|request| request.end.is_none()).count()
+        lock(&self.0).under_way
     }
 
     /// What is recorded so far.
     pub fn entries(&self) -> Entries {
         lock(&self.0).clone()
+    }
+
+    /// Takes what is recorded, and leaves nothing.
+    pub fn take(&self) -> Entries {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::ZERO;
+
+    #[test]
+    fn requests_are_under_way_until_they_end() {
+        let record = Record::default();
+        let numbers = [(); 2].map(|()| record.begin(&"w".into(), &"client-0".into(), NOW));
+        assert_eq!((numbers, record.under_way()), ([1, 2], 2));
+        record.end(2, NOW, Ok(Answer::status(200)));
+        record.end(2, NOW, Ok(Answer::status(200)));
+        record.end(9, NOW, Ok(Answer::status(200)));
+        assert_eq!((record.under_way(), record.entries().stray_ends), (1, 2));
+    }
+
+    #[test]
+    fn presence_is_a_list_of_changes() {
+        let (record, pod) = (Record::default(), "pod".into());
+        for (millis, present) in [(1, true), (2, true), (3, false), (4, true)] {
+            record.set_present(&pod, present, Timestamp::from_millis(millis));
+        }
+        let at = Timestamp::from_millis;
+        let expected = vec![(at(1), true), (at(3), false), (at(4), true)];
+        assert_eq!(record.entries().presence[&pod], expected);
     }
 }

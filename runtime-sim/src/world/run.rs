@@ -16,7 +16,7 @@ use crate::topology::Crash;
 use crate::trace::Trace;
 
 use super::faults::{self, Stops};
-use super::oracle::{self, judge};
+use super::oracle::{self, Evidence, Judgement, judge_all};
 use super::parse::{self, Scenario};
 use super::record::{Entries, Request};
 use super::scenario::Action;
@@ -55,29 +55,18 @@ pub struct Report {
     /// Virtual time that passed, in seconds.
     pub virtual_seconds: f64,
     /// What was expected, and found.
-    pub expectations: Vec<Judged>,
+    pub expectations: Vec<Judgement>,
     /// Figures of workloads, by name.
     pub workloads: BTreeMap<String, WorkloadFigures>,
     /// Requests that reached each pod.
     pub pods: BTreeMap<String, u64>,
     /// Draws from the system's randomness, answered from the seed; one is for `std`'s hash maps.
     pub system_draws: u64,
-    /// Panics of tasks, and faults that could not be done.
+    /// Faults that could not be done.
     pub troubles: Vec<String>,
     /// The trace's last lines, where they were kept.
     #[serde(skip)]
     pub trace_lines: Vec<String>,
-}
-
-/// An expectation and its judgement.
-#[derive(Clone, Debug, Serialize)]
-pub struct Judged {
-    /// In words.
-    pub expected: String,
-    /// Whether it holds.
-    pub holds: bool,
-    /// The figure.
-    pub found: String,
 }
 
 /// What came of a workload.
@@ -215,8 +204,6 @@ fn play<S: Simulator>(
     let record = world.record.clone();
     let linger = end + LINGER;
     world.simulator.run_while(linger, &mut || record.under_way() > 0);
-    let panics = world.simulator.panics().into_iter();
-    troubles.extend(panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message)));
     Ok(report(scenario, seed, engine, &world, trace, troubles))
 }
 
@@ -228,18 +215,13 @@ fn report<S: Simulator>(
     trace: &Trace,
     troubles: Vec<String>,
 ) -> Report {
-    let entries = world.record.entries();
-    let judged: Vec<_> = scenario
-        .spec
-        .expect
-        .iter()
-        .map(|expectation| judge(expectation, &entries))
-        .map(|judgement| Judged {
-            expected: judgement.expected,
-            holds: judgement.holds,
-            found: judgement.found,
-        })
-        .collect();
+    let entries = world.record.take();
+    let panics = world.simulator.panics().into_iter();
+    let panics = panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message));
+    let (panics, facts) = (panics.collect::<Vec<_>>(), world.facts());
+    let now = world.simulator.now();
+    let evidence = Evidence::new(&scenario.spec, &entries, &facts, &panics, now);
+    let judged = judge_all(&scenario.spec, &evidence);
     let workloads = scenario.spec.workloads.iter();
     let workloads = workloads.map(|w| (w.name.clone(), figures(&entries, &w.name)));
     let mut pods: BTreeMap<String, u64> = BTreeMap::new();
@@ -251,7 +233,7 @@ fn report<S: Simulator>(
         scenario: scenario.name.clone(),
         seed,
         engine,
-        passed: troubles.is_empty() && judged.iter().all(|judged| judged.holds),
+        passed: troubles.is_empty() && judged.iter().all(Judgement::passes),
         trace_hash: digest.hash,
         events: digest.events,
         bytes: digest.bytes,
@@ -266,7 +248,7 @@ fn report<S: Simulator>(
 }
 
 fn figures(entries: &Entries, workload: &str) -> WorkloadFigures {
-    let requests = entries.requests.values().filter(|r| *r.workload == *workload);
+    let requests = entries.requests.iter().filter(|r| *r.workload == *workload);
     let successes = requests.clone().filter(|request| request.succeeded());
     let mut times: Vec<_> = successes.filter_map(Request::latency).collect();
     times.sort_unstable();

@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use app::App;
-pub use expect::{Expectation, Window};
+pub use expect::{Between, DefaultOracle, Expectation, Value, Window};
 pub use fault::{Action, Component, CrashKind, DnsKind, Fault, OutageKind, Process, RotationStep};
 pub use network::{LatencySpec, LinkSpec, NamedLink, Network};
 pub use random::{FaultClass, RandomFaults};
