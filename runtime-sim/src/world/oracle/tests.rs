@@ -342,8 +342,8 @@ fn a_wrong_or_a_missing_client_identity_is_seen() {
         let record = Record::default();
         for (millis, client) in [(0, Some(OWN)), (10, client)] {
             let number = record.begin(&w(), &"client-0".into(), at(millis));
-            let execution = execute(&record, at(millis), "web-0", number);
-            record.told_client(execution, client);
+            let (pod, client) = ("web-0".into(), client.map(Into::into));
+            record.execute(Execution { at: at(millis), pod, number: Some(number), client });
         }
         record
     };
