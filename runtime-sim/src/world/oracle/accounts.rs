@@ -175,9 +175,10 @@ pub(super) fn live(evidence: &Evidence<'_>, workload: &str, last: Duration) -> F
     let succeeded = recent.clone().filter(|(_, request)| request.succeeded()).count();
     let found = format!("{succeeded} of the last {total} succeeded");
     if first.is_none() && succeeded == 0 {
-        first = recent.clone().next().map(|(number, request)| {
-            Offence::at(request.began, cause(request)).of_request(number)
-        });
+        first = recent
+            .clone()
+            .next()
+            .map(|(number, request)| Offence::at(request.began, cause(request)).of_request(number));
     }
     Finding { holds: first.is_none() && succeeded > 0, found, first }
 }

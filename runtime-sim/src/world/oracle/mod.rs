@@ -285,9 +285,7 @@ fn find(expectation: &Expectation, evidence: &Evidence<'_>) -> Finding {
         Expectation::Live { workload, last } => accounts::live(evidence, workload, last.0),
         Expectation::NoPlaintext { between } => plaintext::judge(evidence, *between),
         Expectation::NoTraffic { pod, after } => presence::no_traffic(evidence, pod, after.0),
-        Expectation::NoTrafficToDead { within } => {
-            presence::no_traffic_to_dead(evidence, within.0)
-        }
+        Expectation::NoTrafficToDead { within } => presence::no_traffic_to_dead(evidence, within.0),
         Expectation::Converged { .. }
         | Expectation::Bounded { .. }
         | Expectation::MetricsAgree { .. }

@@ -28,9 +28,8 @@ pub fn watch(marker: &'static str, names: BTreeMap<IpAddr, Arc<str>>, record: Re
         }
         drop(matchers);
         if found {
-            let name = |ip: IpAddr| {
-                names.get(&ip).cloned().unwrap_or_else(|| ip.to_string().into())
-            };
+            let name =
+                |ip: IpAddr| names.get(&ip).cloned().unwrap_or_else(|| ip.to_string().into());
             record.saw_plaintext(&name(delivery.from), &name(delivery.to), delivery.at);
         }
     })

@@ -84,7 +84,12 @@ fn request(record: &Record, millis: u64, pod: &str, result: Result<Answer, Failu
 fn good() -> Record {
     let record = Record::default();
     for index in 0..100 {
-        request(&record, index * 100, ["web-0", "web-1"][index as usize % 2], Ok(Answer::status(200)));
+        request(
+            &record,
+            index * 100,
+            ["web-0", "web-1"][index as usize % 2],
+            Ok(Answer::status(200)),
+        );
     }
     record
 }
@@ -316,7 +321,9 @@ fn a_burst_of_retries_breaks_the_budget_and_the_same_over_time_does_not() {
 fn one_request_that_gets_through_is_not_denied() {
     let denied = Expectation::Denied { workload: workload(), window: Window::default() };
     let record = Record::default();
-    for (index, result) in [Ok(Answer::status(403)), failed(FailureClass::Reset)].into_iter().enumerate() {
+    for (index, result) in
+        [Ok(Answer::status(403)), failed(FailureClass::Reset)].into_iter().enumerate()
+    {
         let number = record.begin(&w(), &"client-0".into(), at(index as u64));
         record.end(number, at(index as u64 + 1), result);
     }

@@ -17,7 +17,8 @@ impl fmt::Display for Window {
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bounds = [("exactly", self.equals), ("at least", self.at_least), ("at most", self.at_most)];
+        let bounds =
+            [("exactly", self.equals), ("at least", self.at_least), ("at most", self.at_most)];
         let mut first = true;
         for (words, bound) in bounds {
             let Some(bound) = bound else { continue };
@@ -109,7 +110,9 @@ impl Expectation {
             Self::NoPlaintext { between: Between::Meshed } => {
                 f.write_str("no plaintext between meshed pods")
             }
-            Self::NoPlaintext { between: Between::All } => f.write_str("no plaintext between hosts"),
+            Self::NoPlaintext { between: Between::All } => {
+                f.write_str("no plaintext between hosts")
+            }
             Self::NoTraffic { pod, after } => write!(f, "no traffic to {pod} after {after}"),
             Self::NoTrafficToDead { within } => {
                 write!(f, "no traffic to pods that are gone for {within}")

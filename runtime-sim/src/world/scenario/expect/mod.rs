@@ -259,7 +259,9 @@ pub enum Expectation {
 
 /// What is expected of every scenario. An expectation of the same name that a scenario writes takes
 /// the place of the default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum DefaultOracle {
     /// Every workload is conserved.
