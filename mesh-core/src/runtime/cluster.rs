@@ -12,6 +12,12 @@ use crate::time::WallTime;
 ///
 /// Law: between `Init` and `InitDone` come exactly the objects that exist; those known before and
 /// not listed are gone. `Apply` and `Delete` come in between only after `InitDone`.
+///
+/// One watch never goes back in time: a list is no older than what it told before, however it was
+/// lost meanwhile, so what was seen to go comes back only where it was made again. A source that has
+/// replicas asks them for lists that are recent enough, or refuses theirs. No more is promised: the
+/// first list of a watch may be of an earlier moment than another watch showed, as after a restart,
+/// and the watches of two kinds show two moments. Those are the reader's to cope with.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
     /// A list begins, or begins again after the watch was lost.

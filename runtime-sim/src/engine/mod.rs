@@ -93,6 +93,7 @@ impl Engine {
         let process = state.next_process;
         state.hosts[host].processes.insert(process, name.to_owned());
         state.event(host, format_args!("start {name}"));
+        let client = state.hosts[host].name.clone();
         drop(state);
         let doors = Arc::new(Doors { shared: self.shared.clone(), host, process, role });
         let outfit = &self.outfits[host];
@@ -103,7 +104,7 @@ impl Engine {
             entropy: outfit.entropy.clone(),
             crypto: outfit.crypto.clone(),
             files: Arc::new(outfit.files.clone()),
-            cluster: self.api.door(doors),
+            cluster: self.api.door(&client, doors),
         }
     }
 

@@ -169,7 +169,7 @@ impl Turmoil {
             entropy: here.outfit.entropy.clone(),
             crypto: here.outfit.crypto.clone(),
             files: Arc::new(here.outfit.files.clone()),
-            cluster: self.api.door(doors),
+            cluster: self.api.door(&here.name, doors),
         }
     }
 

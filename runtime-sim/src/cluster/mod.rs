@@ -1,0 +1,340 @@
+//! An API server in memory, shared by the hosts of a world. Each host is a client of its own, with
+//! faults of its own: lag, broken and stalled watches, lost history, replicas that are behind,
+//! conflicts, outages.
+//!
+//! Law: what a client is told keeps the law of the `cluster` door under every fault, and whatever
+//! is not faulty is told at once.
+//!
+//! Modules: `store` has objects and history, `fault` what is wrong and for whom, `watch` is the
+//! client's end, `lease` and `token` what their names say.
+
+mod fault;
+mod lease;
+mod store;
+#[cfg(test)]
+mod tests;
+mod token;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Duration;
+
+use mesh_core::resource::{Kind, Object, ObjectRef};
+use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
+use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster};
+use mesh_core::time::Timestamp;
+
+use crate::lock;
+use crate::trace::START;
+
+use fault::Faults;
+use lease::Leases;
+use store::Store;
+use token::Tokens;
+use watch::Watch;
+
+pub use fault::ApiFault;
+pub use token::TokenSpec;
+
+/// The objects of a world, and who serves them. Cloning shares it. Where a method takes a client,
+/// it is a host's name; nobody named means every client.
+#[derive(Clone, Debug, Default)]
+pub struct ApiServer(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    store: Store,
+    faults: Faults,
+    leases: Leases,
+    tokens: Tokens,
+    /// Writes still to meet a conflict, beside those of [`ApiFault::Conflict`].
+    conflicts: u32,
+    /// Times that connections were cut, of everyone and of each client.
+    cuts: Counts,
+    /// Times that histories were declared void.
+    voided: Counts,
+    watches: BTreeMap<u64, (Kind, Waker)>,
+    watches_made: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: u64,
+    by_client: BTreeMap<String, u64>,
+}
+
+type Item = Result<WatchEvent, ClusterError>;
+
+impl ApiServer {
+    /// Makes or replaces an object. Its resource version and uid are the server's to give.
+    pub fn apply(&self, object: Object) {
+        let kind = object.kind();
+        let mut state = lock(&self.0);
+        if state.store.put(object) {
+            let woken = state.watchers_of(kind);
+            drop(state);
+            wake(woken);
+        }
+    }
+
+    /// Removes an object. Tells whether there was one. Tokens of a service account end with it,
+    /// and those that are bound to a pod with that.
+    pub fn delete(&self, name: &ObjectRef) -> bool {
+        let mut state = lock(&self.0);
+        if !state.store.remove(name) {
+            return false;
+        }
+        match name.kind {
+            Kind::ServiceAccount => state.tokens.revoke_account(&name.namespace, &name.name),
+            Kind::Pod => state.tokens.revoke_pod(&name.namespace, &name.name),
+            _ => {}
+        }
+        let woken = state.watchers_of(name.kind);
+        drop(state);
+        wake(woken);
+        true
+    }
+
+    /// The object of that name.
+    pub fn find(&self, name: &ObjectRef) -> Option<Object> {
+        lock(&self.0).store.find(name).cloned()
+    }
+
+    /// The objects of a kind, by namespace and name.
+    pub fn list(&self, kind: Kind) -> Vec<Object> {
+        lock(&self.0).store.list(kind).cloned().collect()
+    }
+
+    /// The version of the latest write.
+    pub fn version(&self) -> u64 {
+        lock(&self.0).store.version()
+    }
+
+    /// A token for a service account, valid for one audience and the whole run, or as long as the
+    /// account lives.
+    pub fn issue_token(&self, namespace: &str, account: &str, audience: &str) -> String {
+        self.issue(TokenSpec {
+            namespace: namespace.to_owned(),
+            account: account.to_owned(),
+            audience: audience.to_owned(),
+            pod: None,
+            expires: None,
+        })
+    }
+
+    /// A token.
+    pub fn issue(&self, spec: TokenSpec) -> String {
+        lock(&self.0).tokens.issue(spec)
+    }
+
+    /// Ends the tokens of a service account.
+    pub fn revoke_account(&self, namespace: &str, account: &str) {
+        lock(&self.0).tokens.revoke_account(namespace, account);
+    }
+
+    /// Sets a fault until it is cleared, in place of another of its sort for the same clients.
+    pub fn set_fault(&self, client: Option<&str>, fault: ApiFault) {
+        let mut state = lock(&self.0);
+        let now = state.store.snapshot();
+        state.faults.set(client, fault, now);
+        if matches!(fault, ApiFault::Outage | ApiFault::WatchOutage | ApiFault::Forbidden) {
+            state.cuts.add(client);
+        }
+        self.changed(state);
+    }
+
+    /// Clears the fault of that sort that was set for the same clients. What it says beside its
+    /// sort, as a lag's length, does not matter.
+    pub fn clear_fault(&self, client: Option<&str>, fault: ApiFault) {
+        let mut state = lock(&self.0);
+        state.faults.clear(client, fault);
+        self.changed(state);
+    }
+
+    /// Clears all faults that were set for these clients; nobody named: every fault.
+    pub fn clear_faults(&self, client: Option<&str>) {
+        let mut state = lock(&self.0);
+        state.faults.clear_all(client);
+        self.changed(state);
+    }
+
+    /// Breaks watches, once: what was on its way is lost. They resume where they were.
+    pub fn disconnect(&self, client: Option<&str>) {
+        let mut state = lock(&self.0);
+        state.cuts.add(client);
+        self.changed(state);
+    }
+
+    /// Breaks watches, once, and has them list again, as a server does that has forgotten the
+    /// history (410 Gone).
+    pub fn relist(&self, client: Option<&str>) {
+        let mut state = lock(&self.0);
+        state.cuts.add(client);
+        state.voided.add(client);
+        self.changed(state);
+    }
+
+    /// The next `count` writes meet a conflict.
+    pub fn set_conflicts(&self, count: u32) {
+        lock(&self.0).conflicts = count;
+    }
+
+    /// The lease of that name.
+    pub fn lease(&self, name: &str) -> Option<Lease> {
+        lock(&self.0).leases.find(name)
+    }
+
+    /// Times that a lease went from one holder to another.
+    pub fn lease_transitions(&self, name: &str) -> u32 {
+        lock(&self.0).leases.transitions(name)
+    }
+
+    /// Gives a lease to somebody, whoever holds it, or to nobody.
+    pub fn set_lease(&self, name: &str, lease: Option<Lease>) {
+        let mut state = lock(&self.0);
+        match lease {
+            Some(lease) => state.leases.give(name, lease),
+            None => drop(state.leases.take_away(name)),
+        }
+    }
+
+    /// The door of a host, by whose clock it waits and holds leases.
+    pub fn door(&self, client: &str, clock: Arc<dyn Clock>) -> Arc<dyn Cluster> {
+        Arc::new(Door { server: self.clone(), client: client.into(), clock })
+    }
+
+    fn changed(&self, mut state: std::sync::MutexGuard<'_, State>) {
+        let woken = state.watches.values().map(|(_, waker)| waker.clone()).collect();
+        state.watches.clear();
+        drop(state);
+        wake(woken);
+    }
+}
+
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}
+
+impl Counts {
+    fn add(&mut self, client: Option<&str>) {
+        match client {
+            Some(client) => *self.by_client.entry(client.to_owned()).or_default() += 1,
+            None => self.all += 1,
+        }
+    }
+
+    fn of(&self, client: &str) -> u64 {
+        self.all + self.by_client.get(client).copied().unwrap_or(0)
+    }
+}
+
+impl State {
+    fn next_watch(&mut self) -> u64 {
+        self.watches_made += 1;
+        self.watches_made
+    }
+
+    /// Has a watch woken, once, when its kind or a fault changes.
+    fn wake_for(&mut self, watch: u64, kind: Kind, waker: &Waker) {
+        self.watches.insert(watch, (kind, waker.clone()));
+    }
+
+    fn forget_watch(&mut self, watch: u64) {
+        self.watches.remove(&watch);
+    }
+
+    fn watchers_of(&mut self, kind: Kind) -> Vec<Waker> {
+        let watching = self.watches.extract_if(.., |_, (watched, _)| *watched == kind);
+        watching.map(|(_, (_, waker))| waker).collect()
+    }
+
+    fn cuts(&self, client: &str) -> u64 {
+        self.cuts.of(client)
+    }
+
+    fn voided(&self, client: &str) -> u64 {
+        self.voided.of(client)
+    }
+
+    /// A write as a client makes it: refused where it knows an older version of the object.
+    fn write(&mut self, client: &str, object: Object) -> Result<(), ClusterError> {
+        self.faults.refuse(client)?;
+        let name = object.object_ref();
+        let conflict = || Err(ClusterError::Conflict(name.to_string()));
+        if self.conflicts > 0 {
+            self.conflicts -= 1;
+            return conflict();
+        }
+        if self.faults.meets(client, ApiFault::Conflict) {
+            return conflict();
+        }
+        let Some(current) = self.store.find(&name) else {
+            return Err(ClusterError::NotFound(name.to_string()));
+        };
+        let known = object.meta().resource_version.as_ref();
+        if known.is_some() && known != current.meta().resource_version.as_ref() {
+            return conflict();
+        }
+        self.store.put(object);
+        Ok(())
+    }
+}
+
+struct Door {
+    server: ApiServer,
+    client: Arc<str>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Cluster for Door {
+    fn watch(&self, kind: Kind) -> BoxStream<Item> {
+        let (server, client, clock) =
+            (self.server.clone(), self.client.clone(), self.clock.clone());
+        Box::pin(Watch::new(server, client, clock, kind))
+    }
+
+    fn write_status(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let kind = object.kind();
+        let mut state = lock(&self.server.0);
+        let result = state.write(&self.client, object);
+        let woken = state.watchers_of(kind);
+        drop(state);
+        wake(woken);
+        Box::pin(async { result })
+    }
+
+    fn hold_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        duration: Duration,
+    ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
+        let now = self.clock.wall();
+        let mut state = lock(&self.server.0);
+        let result = match state.faults.refuse(&self.client) {
+            Err(error) => Err(error),
+            Ok(()) if state.faults.meets(&self.client, ApiFault::Conflict) => {
+                Err(ClusterError::Conflict(name.to_owned()))
+            }
+            Ok(()) => Ok(state.leases.hold(name, holder, duration, now)),
+        };
+        Box::pin(async { result })
+    }
+
+    fn review_token(
+        &self,
+        token: &str,
+        audience: &str,
+    ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
+        // The server's clock is right, whatever its client's shows.
+        let now = START + self.clock.now().since(Timestamp::ZERO);
+        let state = lock(&self.server.0);
+        let reviewed = state.faults.refuse(&self.client);
+        let result = reviewed.and_then(|()| state.tokens.review(token, audience, now));
+        Box::pin(async { result })
+    }
+}
