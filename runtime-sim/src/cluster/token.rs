@@ -77,9 +77,8 @@ impl Tokens {
             return denied("token for another audience");
         }
         let pod = spec.pod.iter();
-        let extra = pod.map(|pod| {
-            ("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.clone()])
-        });
+        let extra =
+            pod.map(|pod| ("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.clone()]));
         let username = format!("system:serviceaccount:{}:{}", spec.namespace, spec.account);
         Ok(TokenReview { username, extra: extra.collect() })
     }
@@ -124,7 +123,8 @@ mod tests {
     #[test]
     fn a_token_ends_with_its_account_or_pod() {
         let mut tokens = Tokens::default();
-        let (first, second) = (tokens.issue(spec()), tokens.issue(TokenSpec { pod: None, ..spec() }));
+        let (first, second) =
+            (tokens.issue(spec()), tokens.issue(TokenSpec { pod: None, ..spec() }));
         tokens.revoke_pod("shop", "web-0");
         assert!(tokens.review(&first, "mesh", at(1)).is_err());
         assert!(tokens.review(&second, "mesh", at(1)).is_ok());
