@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::runtime::cluster::ClusterError;
+use mesh_core::time::Timestamp;
 
-use super::store::Snapshot;
+use super::store::{Snapshot, Store};
 
 /// What is wrong with an API server, until it is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +21,9 @@ pub enum ApiFault {
     Lag(Duration),
     /// Watches stay open and say nothing, as over a dead connection; new ones do not open.
     Stall,
-    /// Who lists or resumes from now on does so at a replica that stands still since now. Watches
-    /// that are open stay where they are.
-    Stale,
+    /// Who lists or resumes from now on does so at a replica that stands still, and stood so much
+    /// before now. Watches that are open stay where they are.
+    Stale(Duration),
     /// No history is kept: a watch that broke is told 410 Gone and lists again.
     Compacted,
     /// Every write meets a conflict.
@@ -41,14 +42,18 @@ struct InForce {
     client: Option<Arc<str>>,
     fault: ApiFault,
     /// Where the replica of [`ApiFault::Stale`] stands.
-    replica: Arc<Snapshot>,
+    replica: Option<Arc<Snapshot>>,
 }
 
 impl Faults {
     /// Sets a fault, in place of another of its sort that meets the same clients.
-    pub(super) fn set(&mut self, client: Option<&str>, fault: ApiFault, now: Arc<Snapshot>) {
+    pub(super) fn set(&mut self, client: Option<&str>, fault: ApiFault, store: &Store, now: Timestamp) {
         self.clear(client, fault);
-        self.0.push(InForce { client: client.map(Arc::from), fault, replica: now });
+        let replica = match fault {
+            ApiFault::Stale(by) => Some(Arc::new(store.snapshot_before(now, by))),
+            _ => None,
+        };
+        self.0.push(InForce { client: client.map(Arc::from), fault, replica });
     }
 
     /// Clears the fault of that sort that was set for the same clients.
@@ -79,8 +84,8 @@ impl Faults {
 
     /// The replica that answers a client who lists now, where it stands still.
     pub(super) fn replica(&self, client: &str) -> Option<Arc<Snapshot>> {
-        let stale = self.of(client).filter(|known| known.fault == ApiFault::Stale);
-        stale.map(|known| known.replica.clone()).min_by_key(|replica| replica.version)
+        let replicas = self.of(client).filter_map(|known| known.replica.clone());
+        replicas.min_by_key(|replica| replica.version)
     }
 
     /// Why a client's request fails, where it does.

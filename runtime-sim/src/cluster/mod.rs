@@ -57,6 +57,16 @@ struct State {
     voided: Counts,
     watches: BTreeMap<u64, (Kind, Waker)>,
     watches_made: u64,
+    /// The time that passes for the server: that of its first client.
+    clock: Option<Ticking>,
+}
+
+struct Ticking(Arc<dyn Clock>);
+
+impl std::fmt::Debug for Ticking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ticking")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +82,8 @@ impl ApiServer {
     pub fn apply(&self, object: Object) {
         let kind = object.kind();
         let mut state = lock(&self.0);
-        if state.store.put(object) {
+        let now = state.now();
+        if state.store.put(object, now) {
             let woken = state.watchers_of(kind);
             drop(state);
             wake(woken);
@@ -83,7 +94,8 @@ impl ApiServer {
     /// and those that are bound to a pod with that.
     pub fn delete(&self, name: &ObjectRef) -> bool {
         let mut state = lock(&self.0);
-        if !state.store.remove(name) {
+        let now = state.now();
+        if !state.store.remove(name, now) {
             return false;
         }
         match name.kind {
@@ -137,8 +149,9 @@ impl ApiServer {
     /// Sets a fault until it is cleared, in place of another of its sort for the same clients.
     pub fn set_fault(&self, client: Option<&str>, fault: ApiFault) {
         let mut state = lock(&self.0);
-        let now = state.store.snapshot();
-        state.faults.set(client, fault, now);
+        let now = state.now();
+        let State { faults, store, .. } = &mut *state;
+        faults.set(client, fault, store, now);
         if matches!(fault, ApiFault::Outage | ApiFault::WatchOutage | ApiFault::Forbidden) {
             state.cuts.add(client);
         }
@@ -202,6 +215,7 @@ impl ApiServer {
 
     /// The door of a host, by whose clock it waits and holds leases.
     pub fn door(&self, client: &str, clock: Arc<dyn Clock>) -> Arc<dyn Cluster> {
+        lock(&self.0).clock.get_or_insert_with(|| Ticking(clock.clone()));
         Arc::new(Door { server: self.clone(), client: client.into(), clock })
     }
 
@@ -233,6 +247,10 @@ impl Counts {
 }
 
 impl State {
+    fn now(&self) -> Timestamp {
+        self.clock.as_ref().map_or(Timestamp::ZERO, |clock| clock.0.now())
+    }
+
     fn next_watch(&mut self) -> u64 {
         self.watches_made += 1;
         self.watches_made
@@ -279,7 +297,8 @@ impl State {
         if known.is_some() && known != current.meta().resource_version.as_ref() {
             return conflict();
         }
-        self.store.put(object);
+        let now = self.now();
+        self.store.put(object, now);
         Ok(())
     }
 }
@@ -330,9 +349,9 @@ impl Cluster for Door {
         token: &str,
         audience: &str,
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
-        // The server's clock is right, whatever its client's shows.
-        let now = START + self.clock.now().since(Timestamp::ZERO);
         let state = lock(&self.server.0);
+        // The server's clock is right, whatever its client's shows.
+        let now = START + state.now().since(Timestamp::ZERO);
         let reviewed = state.faults.refuse(&self.client);
         let result = reviewed.and_then(|()| state.tokens.review(token, audience, now));
         Box::pin(async { result })

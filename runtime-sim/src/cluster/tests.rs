@@ -212,14 +212,14 @@ fn a_stale_list_brings_back_nothing_that_was_seen_to_go() {
         let mut client = Client::new(&one);
         client.now().await;
         // The replica stands still here; the client's own goes on.
-        api.set_fault(Some("one"), ApiFault::Stale);
+        api.set_fault(Some("one"), ApiFault::Stale(Duration::ZERO));
         api.delete(&named("a"));
         api.apply(object("b", "1"));
         assert_eq!(client.now().await, "b=1");
         api.relist(Some("one"));
         assert_eq!(client.after(Duration::from_secs(20)).await, "b=1");
         assert!(client.errors > 1, "it asks for a list that is not older than what it knows");
-        api.clear_fault(Some("one"), ApiFault::Stale);
+        api.clear_fault(Some("one"), ApiFault::Stale(Duration::ZERO));
         assert_eq!(client.after(Duration::from_secs(31)).await, "b=1");
         assert_eq!(client.lists, 2);
     });
@@ -229,13 +229,28 @@ fn a_stale_list_brings_back_nothing_that_was_seen_to_go() {
 fn a_client_that_knows_nothing_believes_a_stale_list_until_the_replica_goes_on() {
     play(async |api, one, _| {
         api.apply(object("a", "1"));
-        api.set_fault(Some("one"), ApiFault::Stale);
+        api.set_fault(Some("one"), ApiFault::Stale(Duration::ZERO));
         api.delete(&named("a"));
         let mut client = Client::new(&one);
         assert_eq!(client.after(Duration::from_secs(60)).await, "a=1");
-        api.clear_fault(Some("one"), ApiFault::Stale);
+        api.clear_fault(Some("one"), ApiFault::Stale(Duration::ZERO));
         assert_eq!(client.now().await, "");
         assert_eq!((client.lists, client.errors), (1, 0));
+    });
+}
+
+#[test]
+fn a_replica_may_have_been_behind_before_the_fault_began() {
+    play(async |api, one, _| {
+        api.apply(object("a", "1"));
+        one.sleep(Duration::from_secs(10)).await;
+        api.delete(&named("a"));
+        one.sleep(Duration::from_secs(10)).await;
+        api.set_fault(Some("one"), ApiFault::Stale(Duration::from_secs(15)));
+        let mut client = Client::new(&one);
+        assert_eq!(client.now().await, "a=1");
+        api.clear_faults(None);
+        assert_eq!(client.now().await, "");
     });
 }
 

@@ -19,7 +19,7 @@ use mesh_core::runtime::cluster::{ClusterError, WatchEvent};
 use mesh_core::time::Timestamp;
 
 use super::fault::ApiFault;
-use super::store::{Change, Snapshot};
+use super::store::{Change, Changed, Snapshot};
 use super::{ApiServer, Item, State};
 use crate::lock;
 
@@ -183,7 +183,7 @@ impl Watch {
         };
         let changes: Vec<_> = changes.cloned().collect();
         *sent = limit.min(state.store.version()).max(after);
-        for (version, change) in changes {
+        for Changed { version, change, .. } in changes {
             let event = match change {
                 Change::Put(object) => WatchEvent::Apply(object),
                 Change::Gone(name) => WatchEvent::Delete(name),

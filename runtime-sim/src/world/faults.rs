@@ -8,6 +8,7 @@ use std::time::Duration;
 use mesh_core::resource::{Kind, ObjectRef, yaml};
 use mesh_core::time::Timestamp;
 
+use crate::cluster::ApiFault;
 use crate::topology::Crash;
 
 use super::programs::Behaviour;
@@ -30,7 +31,9 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
         | Action::Apply { .. }
         | Action::Delete { .. }
         | Action::WatchLag { .. }
+        | Action::WatchDisconnect {}
         | Action::Relist {}
+        | Action::StaleList { .. }
         | Action::WriteConflicts { .. }
         | Action::ApiOutage {} => true,
         _ => false,
@@ -58,10 +61,12 @@ impl<S: Simulator> World<S> {
             Action::Delete { object, name, namespace } => {
                 return self.delete(object, name, namespace);
             }
-            Action::WatchLag { by } => self.api.set_lag(by.0),
-            Action::Relist {} => self.api.relist(),
+            Action::WatchLag { by } => self.api.set_fault(None, ApiFault::Lag(by.0)),
+            Action::WatchDisconnect {} => self.api.disconnect(None),
+            Action::Relist {} => self.api.relist(None),
+            Action::StaleList { by } => self.api.set_fault(None, ApiFault::Stale(by.0)),
             Action::WriteConflicts { count } => self.api.set_conflicts(*count),
-            Action::ApiOutage {} => self.api.set_available(false),
+            Action::ApiOutage {} => self.api.set_fault(None, ApiFault::Outage),
             _ => return Err(format!("`{action}` cannot be played")),
         }
         Ok(Stops::new())
@@ -75,9 +80,10 @@ impl<S: Simulator> World<S> {
             Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false),
             Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
             Action::Errors { target, .. } => self.behave(target, |b| b.set_errors(None)),
-            Action::WatchLag { .. } => self.api.set_lag(Duration::ZERO),
+            Action::WatchLag { by } => self.api.clear_fault(None, ApiFault::Lag(by.0)),
+            Action::StaleList { by } => self.api.clear_fault(None, ApiFault::Stale(by.0)),
             Action::WriteConflicts { .. } => self.api.set_conflicts(0),
-            Action::ApiOutage {} => self.api.set_available(true),
+            Action::ApiOutage {} => self.api.clear_fault(None, ApiFault::Outage),
             _ => {}
         }
         Ok(())
