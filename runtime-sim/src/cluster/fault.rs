@@ -47,7 +47,13 @@ struct InForce {
 
 impl Faults {
     /// Sets a fault, in place of another of its sort that meets the same clients.
-    pub(super) fn set(&mut self, client: Option<&str>, fault: ApiFault, store: &Store, now: Timestamp) {
+    pub(super) fn set(
+        &mut self,
+        client: Option<&str>,
+        fault: ApiFault,
+        store: &Store,
+        now: Timestamp,
+    ) {
         self.clear(client, fault);
         let replica = match fault {
             ApiFault::Stale(by) => Some(Arc::new(store.snapshot_before(now, by))),
