@@ -5,7 +5,7 @@
 //! last could; it is reported with file, line and field, once, on the watch of the first kind
 //! (a wrong file need not say which kinds it was meant to hold).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use mesh_core::resource::{Kind, Object, ObjectRef, yaml};
+use mesh_core::resource::{Kind, Object, ObjectRef, remark, yaml};
 use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
 use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster, Files};
 use tokio::sync::watch;
@@ -139,6 +139,8 @@ struct Snapshot {
 struct Reader {
     directory: PathBuf,
     files: BTreeMap<PathBuf, File>,
+    /// What was remarked on the objects as they were read last. Each is told when it is new.
+    remarks: BTreeSet<String>,
 }
 
 /// A file as it was read last.
@@ -152,7 +154,7 @@ struct File {
 
 impl Reader {
     fn new(directory: PathBuf) -> Self {
-        Self { directory, files: BTreeMap::new() }
+        Self { directory, files: BTreeMap::new(), remarks: BTreeSet::new() }
     }
 
     async fn read_off_thread(mut self) -> io::Result<(Self, Snapshot)> {
@@ -191,8 +193,32 @@ impl Reader {
                 }
             }
         }
+        let remarks = self.remarks(&objects);
+        for remark in remarks.difference(&self.remarks) {
+            tracing::warn!("{remark}");
+        }
         let objects = objects.into_iter().map(|(name, (object, _))| (name, object));
-        Snapshot { objects: objects.collect(), problems }
+        let objects: BTreeMap<_, _> = objects.collect();
+        self.remarks = remarks;
+        Snapshot { objects, problems }
+    }
+
+    /// What is odd about routes among the other objects, each with its place.
+    fn remarks(&self, objects: &BTreeMap<ObjectRef, (Object, &Path)>) -> BTreeSet<String> {
+        let find = |name: &ObjectRef| objects.get(name).map(|(object, _)| object);
+        let mut texts = BTreeSet::new();
+        for (name, (object, path)) in objects {
+            let Some(route) = object.route() else {
+                continue;
+            };
+            let content = self.files.get(*path).map(|file| file.content.as_slice());
+            let text = std::str::from_utf8(content.unwrap_or_default()).unwrap_or_default();
+            for remark in remark::of_route(&route, find) {
+                let file = path.display().to_string();
+                texts.insert(yaml::place(&file, text, name, &remark.fault).to_string());
+            }
+        }
+        texts
     }
 }
 
@@ -394,6 +420,61 @@ mod tests {
         assert_eq!(
             told[0],
             "/two.yaml: Namespace/a is in /one.yaml too, which is in force; remove one of them"
+        );
+    }
+
+    #[test]
+    fn a_route_that_leads_nowhere_is_remarked_upon_with_its_place() {
+        let mut bed = Bed::new();
+        bed.write(
+            "route.yaml",
+            "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: split
+spec:
+  parentRefs:
+  - {group: '', kind: Service, name: web}
+  - group: ''
+    kind: Service
+    name: lost
+  rules:
+  - backendRefs:
+    - name: web
+      port: 80
+    - name: web
+      port: 81
+    - name: other
+      port: 80
+    filters:
+    - type: URLRewrite
+      urlRewrite: {hostname: x}
+",
+        );
+        assert_eq!(bed.events(), ["init", "done"]);
+        let directory = bed.directory.path().display().to_string();
+        let remarks: Vec<_> =
+            bed.reader.remarks.iter().map(|remark| remark.replace(&directory, "")).collect();
+        let name = "HTTPRoute/default/split: ";
+        let fails = "requests that would go there are answered with 500";
+        assert_eq!(
+            remarks,
+            [
+                format!("/route.yaml:15:5: document 2: spec.parentRefs[1].name: {name}there is no \
+                         Service/default/lost; nothing follows this route there until it exists"),
+                format!("/route.yaml:21:7: document 2: spec.rules[0].backendRefs[1].port: {name}\
+                         Service/default/web has no port 81; {fails}"),
+                format!("/route.yaml:22:7: document 2: spec.rules[0].backendRefs[2].name: {name}\
+                         there is no Service/default/other; {fails}"),
+                format!("/route.yaml:25:7: document 2: spec.rules[0].filters[0].type: {name}\
+                         \"URLRewrite\" is not supported here; requests that it is for are \
+                         answered with 500"),
+            ]
         );
     }
 

@@ -25,6 +25,7 @@ pub(super) fn server_of<'a>(
 fn selects(server: &Server, instance: Instance<'_>) -> bool {
     let selector = match instance {
         Instance::Pod(_) => server.spec.pod_selector.as_ref(),
+        Instance::External(_) => server.spec.external_workload_selector.as_ref(),
         Instance::Workload(_) => {
             let spec = &server.spec;
             spec.external_workload_selector.as_ref().or(spec.pod_selector.as_ref())

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::check_route::{check_profile, check_route};
+use super::external::{ExternalWorkloadSpec, ExternalWorkloadTls};
 use super::policy::{
     AuthorizationPolicySpec, DefaultPolicy, MeshTLSAuthenticationSpec, NamespacedTargetRef,
     NetworkSpec, ServerSpec,
@@ -51,7 +53,13 @@ pub fn check(object: &Object) -> Vec<Fault> {
                 check_network(index, network, &mut faults);
             }
         }
+        Object::ServiceProfile(profile) => check_profile(&profile.spec, &mut faults),
+        Object::ExternalWorkload(workload) => check_external(&workload.spec, &mut faults),
+        Object::PolicyHTTPRoute(_) | Object::HTTPRoute(_) | Object::GRPCRoute(_) => {}
         Object::Namespace(_) | Object::ServiceAccount(_) | Object::Pod(_) => {}
+    }
+    if let Some(route) = object.route() {
+        check_route(&route, &mut faults);
     }
     faults.0
 }
@@ -74,14 +82,14 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-struct Faults(Vec<Fault>);
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, field: impl Into<String>, fault: impl Into<String>, remedy: &'static str) {
+    pub(super) fn add(&mut self, field: impl Into<String>, fault: impl Into<String>, remedy: &'static str) {
         self.0.push(Fault { field: field.into(), fault: fault.into(), remedy });
     }
 
-    fn require(&mut self, good: bool, field: &str, value: &str, remedy: &'static str) {
+    pub(super) fn require(&mut self, good: bool, field: &str, value: &str, remedy: &'static str) {
         if !good {
             self.add(field, format!("{value:?} is not valid"), remedy);
         }
@@ -134,7 +142,7 @@ fn check_policy(field: &str, value: &str, faults: &mut Faults) {
     }
 }
 
-fn check_port(field: &str, port: i32, faults: &mut Faults) {
+pub(super) fn check_port(field: &str, port: i32, faults: &mut Faults) {
     faults.require(
         (1..=65_535).contains(&port),
         field,
@@ -225,6 +233,26 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
             check_port(field, port.map_or(1, i32::from), faults);
         }
     }
+}
+
+fn check_external(spec: &ExternalWorkloadSpec, faults: &mut Faults) {
+    let ips = spec.workload_ips.as_deref().unwrap_or_default();
+    if ips.is_empty() {
+        faults.add("spec.workloadIPs", "is empty", "give the workload's address");
+    }
+    for (index, ip) in ips.iter().enumerate() {
+        let field = format!("spec.workloadIPs[{index}].ip");
+        let remedy = "use an IPv4 or IPv6 address";
+        faults.require(ip.ip.parse::<IpAddr>().is_ok(), &field, &ip.ip, remedy);
+    }
+    for (index, port) in spec.ports.iter().flatten().enumerate() {
+        check_port(&format!("spec.ports[{index}].port"), i32::from(port.port), faults);
+    }
+    let ExternalWorkloadTls { identity, server_name } = &spec.mesh_tls;
+    let name = identity.strip_prefix("spiffe://").is_some() || is_name(identity);
+    faults.require(name, "spec.meshTLS.identity", identity, "use a DNS name or a SPIFFE ID");
+    let field = "spec.meshTLS.serverName";
+    faults.require(is_name(server_name), field, server_name, "use a DNS name");
 }
 
 fn check_server(spec: &ServerSpec, faults: &mut Faults) {

@@ -1,10 +1,12 @@
-//! The custom resource definitions of the mesh, generated from the types that read them.
+//! The custom resource definitions of the mesh, generated from the types that read them. Gateway
+//! API's own are not among them: its project publishes them, for every user of them alike.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::CustomResourceExt;
 
 use super::{
-    AuthorizationPolicy, Kind, MeshTLSAuthentication, NetworkAuthentication, Server, Workload,
+    AuthorizationPolicy, ExternalWorkload, Kind, MeshTLSAuthentication, NetworkAuthentication,
+    PolicyHTTPRoute, Server, ServiceProfile, Workload,
 };
 
 /// Every definition, as YAML, by its name: `servers.policy.linkerd.io`.
@@ -12,10 +14,15 @@ use super::{
 /// # Errors
 /// None in practice: the types are fixed.
 pub fn definitions() -> Result<Vec<(String, String)>, serde_yaml_ng::Error> {
-    let mut server = Server::crd();
-    serve_older_versions(&mut server, Kind::Server);
+    let with_older = |mut definition, kind| {
+        serve_older_versions(&mut definition, kind);
+        definition
+    };
     [
-        server,
+        with_older(Server::crd(), Kind::Server),
+        with_older(PolicyHTTPRoute::crd(), Kind::PolicyHTTPRoute),
+        with_older(ServiceProfile::crd(), Kind::ServiceProfile),
+        with_older(ExternalWorkload::crd(), Kind::ExternalWorkload),
         AuthorizationPolicy::crd(),
         MeshTLSAuthentication::crd(),
         NetworkAuthentication::crd(),

@@ -5,10 +5,16 @@
 //! the field, never dropped.
 
 pub mod check;
+mod check_route;
 pub mod crd;
+pub mod duration;
+pub mod external;
 mod locate;
 pub mod policy;
 pub mod ports;
+pub mod profile;
+pub mod remark;
+pub mod route;
 pub mod workload;
 pub mod yaml;
 
@@ -20,8 +26,13 @@ use kube::core::Resource;
 
 pub use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
+pub use external::ExternalWorkload;
 pub use policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server};
+pub use profile::ServiceProfile;
+pub use route::{GRPCRoute, HTTPRoute, PolicyHTTPRoute};
 pub use workload::Workload;
+
+use route::{Route, RouteSpec};
 
 /// Names an object: kind, namespace (empty for those that have none) and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,8 +72,35 @@ impl Kind {
                 "policy.linkerd.io/v1beta2",
                 "policy.linkerd.io/v1beta3",
             ],
+            Self::PolicyHTTPRoute => &[
+                "policy.linkerd.io/v1alpha1",
+                "policy.linkerd.io/v1beta1",
+                "policy.linkerd.io/v1beta2",
+                "policy.linkerd.io/v1beta3",
+            ],
+            Self::HTTPRoute => {
+                &["gateway.networking.k8s.io/v1beta1", "gateway.networking.k8s.io/v1"]
+            }
+            Self::GRPCRoute => {
+                &["gateway.networking.k8s.io/v1alpha2", "gateway.networking.k8s.io/v1"]
+            }
+            Self::ServiceProfile => &["linkerd.io/v1alpha1", "linkerd.io/v1alpha2"],
+            Self::ExternalWorkload => {
+                &["workload.linkerd.io/v1alpha1", "workload.linkerd.io/v1beta1"]
+            }
             _ => &[],
         }
+    }
+
+    /// The API group; empty for Kubernetes' own core.
+    pub fn group(self) -> String {
+        let version = self.api_version();
+        version.split_once('/').map_or(String::new(), |(group, _)| group.to_string())
+    }
+
+    /// Kinds of that name, of whatever group: HTTPRoute is two.
+    pub fn named(name: &str) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |kind| kind.name() == name)
     }
 
     /// Whether objects of this kind live in a namespace.
@@ -83,11 +121,10 @@ macro_rules! objects {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
-            /// The kind of that name.
-            pub fn from_name(name: &str) -> Option<Self> {
-                match name {
-                    $(stringify!($kind) => Some(Self::$kind),)*
-                    _ => None,
+            /// Its name in its group: `HTTPRoute`. What prints tells groups apart.
+            pub fn name(self) -> String {
+                match self {
+                    $(Self::$kind => $kind::kind(&Default::default()).into_owned(),)*
                 }
             }
 
@@ -181,4 +218,27 @@ objects! {
     MeshTLSAuthentication,
     /// Networks that clients may be in.
     NetworkAuthentication,
+    /// Routes of HTTP requests, in Linkerd's group.
+    PolicyHTTPRoute,
+    /// Routes of HTTP requests, in Gateway API's group.
+    HTTPRoute,
+    /// Routes of gRPC calls.
+    GRPCRoute,
+    /// Routes, retries and splits of a service, the older way.
+    ServiceProfile,
+    /// An instance of a workload outside of the cluster.
+    ExternalWorkload,
+}
+
+impl Object {
+    /// The object as a route, where it is one.
+    pub fn route(&self) -> Option<Route<'_>> {
+        let (spec, status) = match self {
+            Self::PolicyHTTPRoute(route) => (RouteSpec::Http(&route.spec.0), &route.status),
+            Self::HTTPRoute(route) => (RouteSpec::Http(&route.spec.0), &route.status),
+            Self::GRPCRoute(route) => (RouteSpec::Grpc(&route.spec), &route.status),
+            _ => return None,
+        };
+        Some(Route { kind: self.kind(), meta: self.meta(), spec, status: status.as_ref() })
+    }
 }

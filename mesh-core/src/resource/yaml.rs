@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::check::check;
+use super::check::{Fault, check};
 use super::locate::locate;
 use super::{Kind, Object, ObjectRef};
 
@@ -75,6 +75,32 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Vec<Problem>> {
     if problems.is_empty() { Ok(manifest) } else { Err(problems) }
 }
 
+/// A fault of an object that was read from `text`, with its place there.
+pub fn place(file: &str, text: &str, object: &ObjectRef, fault: &Fault) -> Problem {
+    let (mut first, mut found) = (None, None);
+    for (index, (first_line, text)) in documents(text).into_iter().enumerate() {
+        let document = Document { file, number: index + 1, first_line, text };
+        let objects = document.read(&mut Manifest::default()).unwrap_or_default();
+        let path = objects
+            .into_iter()
+            .find(|(_, read)| with_namespace(read.clone()).object_ref() == *object)
+            .map(|(path, _)| path);
+        first.get_or_insert_with(|| document.clone());
+        if let Some(path) = path {
+            found = Some((document, path));
+            break;
+        }
+    }
+    let nowhere = || Document { file, number: 1, first_line: 0, text: "" };
+    let (document, path) =
+        found.unwrap_or_else(|| (first.unwrap_or_else(nowhere), String::new()));
+    document.problem(
+        format!("{path}{}", fault.field),
+        format!("{object}: {}", fault.fault),
+        fault.remedy,
+    )
+}
+
 /// Splits a text at its `---` lines: the line, from 0, that each document starts at, and its text.
 fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
@@ -98,6 +124,7 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
+#[derive(Clone)]
 struct Document<'a> {
     file: &'a str,
     number: usize,
@@ -161,12 +188,11 @@ impl Document<'_> {
                 return Err(self.problem(format!("{path}{name}"), "is missing", remedy));
             }
         }
-        let known = Kind::from_name(kind);
-        if let Some(known) = known.filter(|known| known.reads(api_version)) {
+        if let Some(known) = Kind::named(kind).find(|known| known.reads(api_version)) {
             return Ok(Some(known));
         }
-        let (fault, remedy) = match known {
-            Some(known) if group(&known.api_version()) == group(api_version) => (
+        let (fault, remedy) = match Kind::named(kind).find(|k| k.group() == group(api_version)) {
+            Some(known) => (
                 format!("{kind} of version {api_version} is not read: ignored"),
                 format!("use {}", known.api_version()),
             ),

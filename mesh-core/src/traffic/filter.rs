@@ -5,8 +5,15 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
 use crate::model::client_policy::{ConnectionFilter, GrpcFilter, HttpFilter};
+use crate::model::route::grpc::GrpcFailure;
+use crate::model::route::http::{HttpFailure, Share};
 use crate::model::server_policy::{ServerGrpcFilter, ServerHttpFilter};
+
+/// gRPC's INTERNAL.
+const GRPC_INTERNAL: u16 = 13;
 
 /// A filter refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +128,7 @@ pub fn apply<F: Filter>(filters: &[F]) -> Result<NotYetEnforced, Refused<'_>> {
 impl Filter for HttpFilter {
     fn effect(&self) -> Effect<'_> {
         match self {
-            Self::Failure(_) => Effect::Ignored(FilterKind::FailureInjector),
+            Self::Failure(failure) => http_failure(failure),
             Self::RequestHeaders(_) => Effect::Ignored(FilterKind::RequestHeaderModifier),
             Self::Redirect(_) => Effect::Ignored(FilterKind::RequestRedirect),
             Self::ResponseHeaders(_) => Effect::Ignored(FilterKind::ResponseHeaderModifier),
@@ -133,7 +140,7 @@ impl Filter for HttpFilter {
 impl Filter for GrpcFilter {
     fn effect(&self) -> Effect<'_> {
         match self {
-            Self::Failure(_) => Effect::Ignored(FilterKind::FailureInjector),
+            Self::Failure(failure) => grpc_failure(failure),
             Self::RequestHeaders(_) => Effect::Ignored(FilterKind::RequestHeaderModifier),
             Self::Unknown => Effect::Refuse(Refused::Unknown),
         }
@@ -143,7 +150,7 @@ impl Filter for GrpcFilter {
 impl Filter for ServerHttpFilter {
     fn effect(&self) -> Effect<'_> {
         match self {
-            Self::Failure(_) => Effect::Ignored(FilterKind::FailureInjector),
+            Self::Failure(failure) => http_failure(failure),
             Self::RequestHeaders(_) => Effect::Ignored(FilterKind::RequestHeaderModifier),
             Self::Redirect(_) => Effect::Ignored(FilterKind::RequestRedirect),
             Self::Unknown => Effect::Refuse(Refused::Unknown),
@@ -154,11 +161,31 @@ impl Filter for ServerHttpFilter {
 impl Filter for ServerGrpcFilter {
     fn effect(&self) -> Effect<'_> {
         match self {
-            Self::Failure(_) => Effect::Ignored(FilterKind::FailureInjector),
+            Self::Failure(failure) => grpc_failure(failure),
             Self::RequestHeaders(_) => Effect::Ignored(FilterKind::RequestHeaderModifier),
             Self::Unknown => Effect::Refuse(Refused::Unknown),
         }
     }
+}
+
+/// A control plane fails the requests of a rule that it cannot compile by this filter: such a rule is
+/// invalid. Other injected failures are not enforced yet.
+fn http_failure(failure: &HttpFailure) -> Effect<'_> {
+    match failure.status == StatusCode::INTERNAL_SERVER_ERROR && is_all(failure.share) {
+        true => Effect::Refuse(Refused::Invalid(&failure.message)),
+        false => Effect::Ignored(FilterKind::FailureInjector),
+    }
+}
+
+fn grpc_failure(failure: &GrpcFailure) -> Effect<'_> {
+    match failure.code == GRPC_INTERNAL && is_all(failure.share) {
+        true => Effect::Refuse(Refused::Invalid(&failure.message)),
+        false => Effect::Ignored(FilterKind::FailureInjector),
+    }
+}
+
+fn is_all(share: Share) -> bool {
+    share.numerator >= share.denominator
 }
 
 impl Filter for ConnectionFilter {
@@ -185,6 +212,23 @@ mod tests {
         assert_eq!(apply::<ConnectionFilter>(&[]), Ok(NotYetEnforced::default()));
         let unknown = [HttpFilter::Redirect(Redirect::default()), HttpFilter::Unknown];
         assert_eq!(apply(&unknown), Err(Refused::Unknown));
+    }
+
+    #[test]
+    fn a_rule_that_a_control_plane_fails_as_a_whole_is_invalid() {
+        let failure = |status, numerator| {
+            let message = "no such backend".to_string();
+            let share = Share { numerator, denominator: 2 };
+            [HttpFilter::Failure(HttpFailure { status, message, share })]
+        };
+        let all = failure(StatusCode::INTERNAL_SERVER_ERROR, 2);
+        assert_eq!(apply(&all), Err(Refused::Invalid("no such backend")));
+        assert!(apply(&failure(StatusCode::INTERNAL_SERVER_ERROR, 1)).is_ok());
+        assert!(apply(&failure(StatusCode::NOT_FOUND, 2)).is_ok());
+        let message = "no such backend".to_string();
+        let share = Share { numerator: 0, denominator: 0 };
+        let grpc = [GrpcFilter::Failure(GrpcFailure { code: GRPC_INTERNAL, message, share })];
+        assert_eq!(apply(&grpc), Err(Refused::Invalid("no such backend")));
     }
 
     #[test]

@@ -13,11 +13,11 @@ use crate::control::index::{Instance, ServiceRef, View};
 use crate::control::names::{self, ServiceName};
 use crate::control::protocol;
 use crate::model::endpoint::{Endpoint, EndpointUpdate, ProtocolHint};
-use crate::model::identity::{Identity, ServerTls};
+use crate::model::identity::{DnsName, Identity, ServerTls};
 use crate::model::labels::Labels;
 use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::target::NameAddr;
-use crate::resource::Workload;
+use crate::resource::Service;
 
 /// Linkerd's control plane gives every endpoint this weight.
 const WEIGHT: u32 = 10_000;
@@ -97,6 +97,7 @@ pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointS
     let reader = Reader { view, service, path, port, instance: instance.as_deref(), zone };
     reader.read_slices(&mut set);
     reader.read_workloads(&mut set);
+    reader.read_external_workloads(found, &mut set);
     Ok(set)
 }
 
@@ -174,7 +175,9 @@ impl Reader<'_, '_> {
         let target = endpoint
             .target_ref
             .as_ref()
-            .filter(|target| matches!(target.kind.as_deref(), Some("Pod" | "Workload")));
+            .filter(|target| {
+                matches!(target.kind.as_deref(), Some("Pod" | "Workload" | "ExternalWorkload"))
+            });
         let instance = target.and_then(|target| {
             let namespace = target.namespace.as_deref();
             let namespace = namespace.or(slice.metadata.namespace.as_deref());
@@ -203,7 +206,7 @@ impl Reader<'_, '_> {
             if workload.spec.ready == Some(false) || !wanted {
                 continue;
             }
-            let Some(port) = self.workload_port(workload) else {
+            let Some(port) = self.instance_port(instance) else {
                 continue;
             };
             let addresses = workload.spec.addresses.iter();
@@ -215,11 +218,37 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The workload's port behind the service's: by `targetPort`, or the same number.
-    fn workload_port(&self, workload: &Workload) -> Option<u16> {
+    /// External workloads that the service selects by their labels. Those that a slice has as well
+    /// are the same endpoints.
+    fn read_external_workloads(&self, service: &'_ Service, set: &mut EndpointSet) {
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
+            return;
+        };
+        for workload in self.view.external_workloads(&self.service.namespace) {
+            let instance = Instance::External(workload);
+            let mut labels = selector.iter();
+            let selected = labels.all(|(name, value)| instance.label(name) == Some(value.as_str()));
+            let wanted = self.instance.is_none_or(|wanted| instance.name() == wanted);
+            if !selected || !wanted || !workload.is_ready() {
+                continue;
+            }
+            let Some(port) = self.instance_port(instance) else {
+                continue;
+            };
+            let ips = workload.spec.workload_ips.iter().flatten();
+            for ip in ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok()) {
+                let address = SocketAddr::new(ip, port);
+                set.endpoints.insert(address, of_instance(self.view, instance, address));
+            }
+        }
+    }
+
+    /// The instance's port behind the service's: by `targetPort`, or the same number.
+    fn instance_port(&self, instance: Instance<'_>) -> Option<u16> {
         match self.port?.target_port.as_ref() {
             Some(IntOrString::Int(port)) => u16::try_from(*port).ok(),
-            Some(IntOrString::String(name)) => Instance::Workload(workload).port_named(name),
+            Some(IntOrString::String(name)) => instance.port_named(name),
             None => Some(self.path.port()),
         }
     }
@@ -251,11 +280,13 @@ pub fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr)
             group: match instance {
                 Instance::Pod(_) => "core",
                 Instance::Workload(_) => "workload.weft.sh",
+                Instance::External(_) => "workload.linkerd.io",
             }
             .to_string(),
             kind: match instance {
                 Instance::Pod(_) => "Pod",
                 Instance::Workload(_) => "Workload",
+                Instance::External(_) => "ExternalWorkload",
             }
             .to_string(),
             name: instance.name().to_string(),
@@ -267,6 +298,13 @@ pub fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr)
 }
 
 fn identity(view: &View<'_>, instance: Instance<'_>) -> Option<ServerTls> {
+    if let Instance::External(workload) = instance {
+        let tls = &workload.spec.mesh_tls;
+        return Some(ServerTls {
+            server_name: DnsName::new(&tls.server_name).ok()?,
+            identity: Identity::new(&tls.identity).ok()?,
+        });
+    }
     let name = view.mesh.identity(instance.namespace(), instance.service_account());
     match name.ok()? {
         Identity::Dns(name) => {
@@ -288,9 +326,15 @@ fn labels(view: &View<'_>, instance: Instance<'_>) -> Labels {
         }
     }
     let mut put = |name: &str, value: &str| labels.insert(name.to_string(), value.to_string());
-    put("pod", instance.name());
+    if !matches!(instance, Instance::External(_)) {
+        put("pod", instance.name());
+    }
     put("namespace", instance.namespace());
-    put("serviceaccount", instance.service_account());
+    match instance {
+        // It has no account: its identity is its own.
+        Instance::External(_) => put("external_workload", instance.name()),
+        _ => put("serviceaccount", instance.service_account()),
+    };
     if let Some(control) = instance.control_namespace(&view.mesh.control_namespace) {
         put("control_plane_ns", control);
     }

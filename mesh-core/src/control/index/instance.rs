@@ -1,4 +1,5 @@
-//! An instance of a workload: a Pod of a cluster or a Workload of a plain host, read alike.
+//! An instance of a workload: a Pod of a cluster, a Workload of a plain host or an ExternalWorkload,
+//! read alike.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +8,17 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Resource;
 
 use crate::resource::workload::WorkloadProxy;
-use crate::resource::{Object, Pod, Workload};
+use crate::resource::{ExternalWorkload, Object, Pod, Workload};
 
-/// A Pod or a Workload.
+/// A Pod, a Workload or an ExternalWorkload.
 #[derive(Clone, Copy, Debug)]
 pub enum Instance<'a> {
     /// In a cluster.
     Pod(&'a Pod),
     /// On a plain host.
     Workload(&'a Workload),
+    /// Outside of the cluster, as Linkerd has it.
+    External(&'a ExternalWorkload),
 }
 
 /// Label that an injected pod carries: the namespace of its control plane.
@@ -30,6 +33,7 @@ impl<'a> Instance<'a> {
         match object {
             Object::Pod(pod) => Some(Self::Pod(pod)),
             Object::Workload(workload) => Some(Self::Workload(workload)),
+            Object::ExternalWorkload(workload) => Some(Self::External(workload)),
             _ => None,
         }
     }
@@ -68,6 +72,7 @@ impl<'a> Instance<'a> {
                 pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref())
             }
             Self::Workload(workload) => workload.spec.service_account.as_deref(),
+            Self::External(_) => None,
         };
         account.filter(|account| !account.is_empty()).unwrap_or("default")
     }
@@ -91,6 +96,7 @@ impl<'a> Instance<'a> {
                 spec.is_some_and(|spec| spec.host_network == Some(true))
             }
             Self::Workload(workload) => !workload.spec.ports.is_empty(),
+            Self::External(_) => false,
         }
     }
 
@@ -99,6 +105,8 @@ impl<'a> Instance<'a> {
         match self {
             Self::Pod(_) => self.label(CONTROL_PLANE_NS) == Some(control_namespace),
             Self::Workload(workload) => workload.spec.proxy.is_some(),
+            // It says who it is, which only one with a proxy can.
+            Self::External(_) => true,
         }
     }
 
@@ -107,6 +115,7 @@ impl<'a> Instance<'a> {
         match self {
             Self::Pod(_) => self.label(CONTROL_PLANE_NS),
             Self::Workload(workload) => workload.spec.proxy.as_ref().map(|_| of_workloads),
+            Self::External(_) => Some(of_workloads),
         }
     }
 
@@ -120,6 +129,7 @@ impl<'a> Instance<'a> {
                 let proxy = workload.spec.proxy.as_ref();
                 proxy.is_some_and(|proxy| proxy.admin_port.unwrap_or(ADMIN_PORT) == port)
             }
+            Self::External(_) => port == ADMIN_PORT,
         }
     }
 
@@ -131,6 +141,7 @@ impl<'a> Instance<'a> {
                 let proxy: Option<&WorkloadProxy> = workload.spec.proxy.as_ref();
                 proxy.map(|proxy| proxy.inbound_port.unwrap_or(INBOUND_PORT))
             }
+            Self::External(_) => Some(INBOUND_PORT),
         }
     }
 
@@ -186,6 +197,7 @@ impl<'a> Instance<'a> {
         match self {
             Self::Pod(pod) => pod.meta(),
             Self::Workload(workload) => workload.meta(),
+            Self::External(workload) => workload.meta(),
         }
     }
 
@@ -202,6 +214,13 @@ impl<'a> Instance<'a> {
             Self::Workload(workload) => {
                 let ports = workload.spec.ports.iter();
                 Box::new(ports.map(|port| (port.name.as_deref(), port.port)))
+            }
+            Self::External(workload) => {
+                let ports = workload.spec.ports.iter().flatten();
+                let is_tcp = |port: &&crate::resource::external::ExternalWorkloadPort| {
+                    port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+                };
+                Box::new(ports.filter(is_tcp).map(|port| (port.name.as_deref(), port.port)))
             }
         }
     }

@@ -10,6 +10,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::resource::route::Route;
 use crate::resource::{Kind, Object, ObjectRef};
 use crate::runtime::cluster::WatchEvent;
 
@@ -22,6 +23,8 @@ pub struct Index {
     objects: BTreeMap<ObjectRef, Object>,
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectRef>>,
     by_service: BTreeMap<ServiceRef, BTreeSet<ObjectRef>>,
+    /// Routes by the Services and Servers that they name as parents.
+    by_parent: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     synced: BTreeSet<Kind>,
     /// Lists that have begun and are not complete. They take effect at once when they are.
     lists: BTreeMap<Kind, BTreeMap<ObjectRef, Object>>,
@@ -47,6 +50,10 @@ pub enum Fact {
     Backends(ServiceRef),
     /// Servers, authorizations and authentications of a namespace.
     Policies(String),
+    /// The routes of a Service or Server.
+    Routes(ObjectRef),
+    /// The external workloads of a namespace.
+    ExternalWorkloads(String),
 }
 
 impl Index {
@@ -109,7 +116,10 @@ impl Index {
             return;
         }
         if let Some(old) = &old {
-            let Places { addresses, service } = Places::of(old);
+            let Places { addresses, service, parents } = Places::of(old);
+            for parent in parents {
+                remove_from(&mut self.by_parent, &parent, &name);
+            }
             for address in addresses {
                 remove_from(&mut self.by_address, &address, &name);
             }
@@ -118,7 +128,10 @@ impl Index {
             }
         }
         if let Some(new) = &object {
-            let Places { addresses, service } = Places::of(new);
+            let Places { addresses, service, parents } = Places::of(new);
+            for parent in parents {
+                self.by_parent.entry(parent).or_default().insert(name.clone());
+            }
             for address in addresses {
                 let owners = self.by_address.entry(address).or_default();
                 owners.insert(name.clone());
@@ -154,6 +167,8 @@ struct Places {
     addresses: Vec<IpAddr>,
     /// The service whose instances it tells of.
     service: Option<ServiceRef>,
+    /// What it is a route of.
+    parents: Vec<ObjectRef>,
 }
 
 impl Places {
@@ -179,6 +194,10 @@ impl Places {
                 workload.spec.addresses.iter().collect(),
                 workload.spec.service.as_ref().map(service_ref),
             ),
+            Object::ExternalWorkload(workload) => {
+                let ips = workload.spec.workload_ips.iter().flatten();
+                (ips.map(|ip| &ip.ip).collect(), None)
+            }
             Object::EndpointSlice(slice) => {
                 let labels = slice.metadata.labels.as_ref();
                 let service = labels.and_then(|all| all.get("kubernetes.io/service-name"));
@@ -193,16 +212,32 @@ impl Places {
                 .map(|ip| ip.to_canonical())
                 .collect(),
             service,
+            parents: object.route().iter().flat_map(Self::parents).collect(),
         }
+    }
+}
+
+impl Places {
+    fn parents(route: &Route<'_>) -> Vec<ObjectRef> {
+        let parents = route.parent_refs().iter();
+        let mut parents: Vec<_> =
+            parents.filter_map(|parent| parent.target(route.namespace())).collect();
+        parents.sort();
+        parents.dedup();
+        parents
     }
 }
 
 /// What can be read differently when `object` comes, changes or goes.
 fn facts(name: &ObjectRef, object: &Object) -> Vec<Fact> {
-    let Places { addresses, service } = Places::of(object);
+    let Places { addresses, service, parents } = Places::of(object);
     let mut facts = vec![Fact::Object(name.clone())];
     facts.extend(addresses.into_iter().map(Fact::Address));
     facts.extend(service.map(Fact::Backends));
+    facts.extend(parents.into_iter().map(Fact::Routes));
+    if matches!(object, Object::ExternalWorkload(_)) {
+        facts.push(Fact::ExternalWorkloads(name.namespace.clone()));
+    }
     if matches!(
         object,
         Object::Server(_)

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::control::config::MeshConfig;
+use crate::resource::route::Route;
 use crate::resource::{
-    AuthorizationPolicy, EndpointSlice, Kind, MeshTLSAuthentication, Namespace,
-    NetworkAuthentication, Object, ObjectRef, Server, Service, Workload,
+    AuthorizationPolicy, EndpointSlice, ExternalWorkload, Kind, MeshTLSAuthentication, Namespace,
+    NetworkAuthentication, Object, ObjectRef, Server, Service,
+    ServiceProfile, Workload,
 };
 
 use super::{Fact, Index, Instance, ServiceRef};
@@ -51,10 +53,12 @@ impl<'a> View<'a> {
         self.object(Kind::Service, namespace, name).and_then(|object| cast!(object, Service))
     }
 
-    /// An instance by name: a Pod, or else a Workload.
+    /// An instance by name: a Pod, or else a Workload, or else an ExternalWorkload.
     pub fn instance(&self, namespace: &str, name: &str) -> Option<Instance<'a>> {
         let pod = self.object(Kind::Pod, namespace, name);
-        pod.or_else(|| self.object(Kind::Workload, namespace, name)).and_then(Instance::of)
+        pod.or_else(|| self.object(Kind::Workload, namespace, name))
+            .or_else(|| self.object(Kind::ExternalWorkload, namespace, name))
+            .and_then(Instance::of)
     }
 
     /// The service whose cluster address this is.
@@ -94,6 +98,30 @@ impl<'a> View<'a> {
     ) -> impl Iterator<Item = &'a AuthorizationPolicy> {
         self.policies(Kind::AuthorizationPolicy, namespace)
             .filter_map(|object| cast!(object, AuthorizationPolicy))
+    }
+
+    /// The routes that name a Service or Server as their parent.
+    pub fn routes(&self, parent: &ObjectRef) -> impl Iterator<Item = Route<'a>> {
+        self.note(Fact::Routes(parent.clone()));
+        let names = self.index.by_parent.get(parent).into_iter().flatten();
+        let index = self.index;
+        names.filter_map(|name| index.objects.get(name)?.route())
+    }
+
+    /// The external workloads of a namespace, in order of name.
+    pub fn external_workloads(
+        &self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ExternalWorkload> {
+        self.note(Fact::ExternalWorkloads(namespace.to_string()));
+        let objects = self.index.objects_of(Kind::ExternalWorkload, Some(namespace));
+        objects.filter_map(|(_, object)| cast!(object, ExternalWorkload))
+    }
+
+    /// A ServiceProfile.
+    pub fn service_profile(&self, namespace: &str, name: &str) -> Option<&'a ServiceProfile> {
+        self.object(Kind::ServiceProfile, namespace, name)
+            .and_then(|object| cast!(object, ServiceProfile))
     }
 
     /// A MeshTLSAuthentication.

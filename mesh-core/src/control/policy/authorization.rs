@@ -13,6 +13,7 @@ use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::server_policy::{Authentication, Authorization, IdentitySuffix, Network};
 use crate::resource::check::{AuthenticationKind, parse_network};
 use crate::resource::policy::{DefaultPolicy, LocalTargetRef, NetworkSpec};
+use crate::resource::route::Route;
 use crate::resource::{AuthorizationPolicy, MeshTLSAuthentication};
 
 /// Clients on the same host, who could reach the application without the proxy.
@@ -69,6 +70,20 @@ pub fn of_server<'a>(
         .filter_map(|policy| of_policy(view, namespace, policy))
         .collect::<Vec<_>>()
         .into_iter()
+}
+
+/// What the AuthorizationPolicies of a route's namespace allow on that route.
+pub fn of_route(view: &View<'_>, route: &Route<'_>) -> Vec<Authorization> {
+    let namespace = route.namespace();
+    let targets = |target: &LocalTargetRef| {
+        target.group.as_deref() == Some(route.group())
+            && target.kind == route.kind.name()
+            && target.name == route.name()
+    };
+    view.authorizations(namespace)
+        .filter(|policy| targets(&policy.spec.target_ref))
+        .filter_map(|policy| of_policy(view, namespace, policy))
+        .collect()
 }
 
 /// What one policy allows: clients that satisfy every one of its authentications.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ServicePort;
+
 use crate::api::server::Refusal;
 use crate::control::destination::endpoints;
 use crate::control::index::{Instance, ServiceRef, View};
@@ -11,21 +13,23 @@ use crate::control::names;
 use crate::control::protocol::{self, PortProtocol};
 use crate::model::client_policy::{
     Backend, ClientPolicy, ClientProtocol, ConnectionFilter, ConnectionRule, Dispatcher,
-    Distribution, HttpRoute, HttpRoutes, Load, OpaqueRoute, OpaqueRoutes, Queue, RouteBackend,
+    Distribution, GrpcRoutes, HttpRoute, HttpRoutes, Load, OpaqueRoute, OpaqueRoutes, Queue, RouteBackend,
     Rule,
 };
 use crate::model::endpoint::{Endpoint, ProtocolHint};
-use crate::model::metadata::{Metadata, ResourceRef};
+use crate::model::metadata::Metadata;
 use crate::model::route::http::{HttpMatch, PathMatch, Timeouts};
 use crate::model::target::Target;
-use crate::resource::Service;
+use crate::resource::{Kind, ObjectRef, Service};
+
+use super::client_route::{self, Routes};
 
 /// How long detection waits for first bytes.
 pub(in crate::control) const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const QUEUE: Queue = Queue { capacity: 100, failfast_timeout: Duration::from_secs(3) };
+pub(super) const QUEUE: Queue = Queue { capacity: 100, failfast_timeout: Duration::from_secs(3) };
 
-const LOAD: Load =
+pub(super) const LOAD: Load =
     Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
 
 /// The policy of `target` for clients in `namespace`.
@@ -35,9 +39,9 @@ const LOAD: Load =
 /// nobody is known to have are forwarded to as they are.
 pub fn compile(view: &View<'_>, namespace: &str, target: &Target) -> Result<ClientPolicy, Refusal> {
     let name = match target {
-        Target::Address(address) => return Ok(of_address(view, *address)),
+        Target::Address(address) => return Ok(of_address(view, namespace, *address)),
         Target::Name(name) => match name.as_address() {
-            Some(address) => return Ok(of_address(view, address)),
+            Some(address) => return Ok(of_address(view, namespace, address)),
             None => name,
         },
     };
@@ -48,13 +52,15 @@ pub fn compile(view: &View<'_>, namespace: &str, target: &Target) -> Result<Clie
             let service = view.service(namespace, name).filter(|it| !is_external(it))?;
             Some((service, candidate.instance))
         })
-        .map(|(service, instance)| of_service(view, service, instance.as_deref(), name.port()))
+        .map(|(service, instance)| {
+            of_service(view, namespace, service, instance.as_deref(), name.port())
+        })
         .ok_or_else(|| Refusal::NotFound(format!("{} is not a service", name.host())))
 }
 
-fn of_address(view: &View<'_>, address: SocketAddr) -> ClientPolicy {
+fn of_address(view: &View<'_>, client_namespace: &str, address: SocketAddr) -> ClientPolicy {
     if let Some(service) = view.service_at(address.ip()) {
-        return of_service(view, service, None, address.port());
+        return of_service(view, client_namespace, service, None, address.port());
     }
     match view.instance_at(address) {
         Some(instance) => of_instance(view, instance, address),
@@ -62,44 +68,55 @@ fn of_address(view: &View<'_>, address: SocketAddr) -> ClientPolicy {
     }
 }
 
-/// `instance` is the one of a headless service that was asked for by name.
+/// `instance` is the one of a headless service that was asked for by name; routes are not for it.
 fn of_service(
     view: &View<'_>,
+    client_namespace: &str,
     service: &Service,
     instance: Option<&str>,
     port: u16,
 ) -> ClientPolicy {
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
-    let parent = Metadata::new_resource(ResourceRef {
-        group: "core".to_string(),
-        kind: "Service".to_string(),
-        name: name.to_string(),
-        namespace: namespace.to_string(),
-        section: String::new(),
-        port,
-    });
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let Some(service_port) = ports
-        .filter(|found| found.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
-        .find(|found| found.port == i32::from(port))
-    else {
+    let mut backend = client_route::balanced(view, namespace, name, port);
+    let parent = backend.metadata.clone();
+    let Some(service_port) = tcp_port(service, port) else {
         return undefined_port(parent);
     };
-    let host = view.mesh.service_name(namespace, name);
-    let backend = Arc::new(Backend {
-        metadata: parent.clone(),
-        queue: QUEUE,
-        dispatcher: Dispatcher::Balance {
-            path: match instance {
-                Some(instance) => format!("{instance}.{host}:{port}"),
-                None => format!("{host}:{port}"),
-            },
-            load: LOAD,
-        },
-    });
     let protocol = protocol::of_service_port(view, service, service_port);
-    ClientPolicy { parent, protocol: with_default_routes(protocol, &backend, "http", "opaq") }
+    let mut routes = Routes::default();
+    if let Some(instance) = instance {
+        let host = view.mesh.service_name(namespace, name);
+        let path = format!("{instance}.{host}:{port}");
+        let dispatcher = Dispatcher::Balance { path, load: LOAD };
+        backend = Arc::new(Backend { dispatcher, ..Backend::clone(&backend) });
+    } else {
+        let own = service_ref(namespace, name);
+        routes = client_route::of_service(
+            view,
+            client_namespace,
+            &own,
+            service,
+            service_port,
+            &backend,
+        );
+    }
+    let timeouts = client_route::annotated_timeouts(&service.metadata);
+    let names = ("http", "opaq");
+    ClientPolicy { parent, protocol: with_routes(protocol, routes, &backend, names, timeouts) }
+}
+
+/// A TCP port of a service.
+pub(super) fn tcp_port(service: &Service, port: u16) -> Option<&ServicePort> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports
+        .filter(|found| found.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+        .find(|found| found.port == i32::from(port))
+}
+
+fn service_ref(namespace: &str, name: &str) -> ObjectRef {
+    let (namespace, name) = (namespace.to_string(), name.to_string());
+    ObjectRef { kind: Kind::Service, namespace, name }
 }
 
 /// A connection to one instance goes to it, with its identity.
@@ -130,7 +147,13 @@ fn forward(endpoint: Endpoint, protocol: PortProtocol) -> ClientPolicy {
     });
     ClientPolicy {
         parent: metadata,
-        protocol: with_default_routes(protocol, &backend, "default", "default"),
+        protocol: with_routes(
+            protocol,
+            Routes::default(),
+            &backend,
+            ("default", "default"),
+            Timeouts::default(),
+        ),
     }
 }
 
@@ -146,29 +169,21 @@ fn undefined_port(parent: Metadata) -> ClientPolicy {
     ClientPolicy { parent, protocol: ClientProtocol::Opaque(OpaqueRoutes { routes: vec![route] }) }
 }
 
-/// All traffic to one backend, by routes of the given names.
-fn with_default_routes(
+/// By `routes`, and where there are none all traffic to one backend, by routes named
+/// `(http, opaque)`. GRPCRoutes go before HTTPRoutes, as in Linkerd.
+fn with_routes(
     protocol: PortProtocol,
+    routes: Routes,
     backend: &Arc<Backend>,
-    http: &str,
-    opaque: &str,
+    (http, opaque): (&str, &str),
+    timeouts: Timeouts,
 ) -> ClientProtocol {
+    let Routes { http: own, grpc } = routes;
     let http = || HttpRoutes {
-        routes: vec![HttpRoute {
-            metadata: Metadata::new_default(http),
-            hosts: Vec::new(),
-            rules: vec![Rule {
-                matches: vec![HttpMatch {
-                    path: Some(PathMatch::Prefix("/".to_string())),
-                    ..HttpMatch::default()
-                }],
-                filters: Vec::new(),
-                backends: only(backend),
-                timeouts: Timeouts::default(),
-                retry: None,
-                allow_l5d_request_headers: false,
-            }],
-        }],
+        routes: match own.is_empty() {
+            true => vec![default_route(http, backend, timeouts)],
+            false => own.clone(),
+        },
         breaker: None,
     };
     let opaque = OpaqueRoutes {
@@ -178,12 +193,33 @@ fn with_default_routes(
         }],
     };
     match protocol {
+        PortProtocol::Detect | PortProtocol::Http2 if !grpc.is_empty() => {
+            ClientProtocol::Grpc(GrpcRoutes { routes: grpc, breaker: None })
+        }
         PortProtocol::Detect => {
             ClientProtocol::Detect { timeout: DETECT_TIMEOUT, http1: http(), http2: http(), opaque }
         }
         PortProtocol::Http1 => ClientProtocol::Http1(http()),
         PortProtocol::Http2 => ClientProtocol::Http2(http()),
         PortProtocol::Opaque => ClientProtocol::Opaque(opaque),
+    }
+}
+
+fn default_route(name: &str, backend: &Arc<Backend>, timeouts: Timeouts) -> HttpRoute {
+    HttpRoute {
+        metadata: Metadata::new_default(name),
+        hosts: Vec::new(),
+        rules: vec![Rule {
+            matches: vec![HttpMatch {
+                path: Some(PathMatch::Prefix("/".to_string())),
+                ..HttpMatch::default()
+            }],
+            filters: Vec::new(),
+            backends: only(backend),
+            timeouts,
+            retry: None,
+            allow_l5d_request_headers: false,
+        }],
     }
 }
 
@@ -196,7 +232,7 @@ fn only<F>(backend: &Arc<Backend>) -> Distribution<F> {
 }
 
 /// An ExternalName service is a name of somewhere else: it has no endpoints here.
-fn is_external(service: &Service) -> bool {
+pub(super) fn is_external(service: &Service) -> bool {
     let spec = service.spec.as_ref();
     spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName"))
 }

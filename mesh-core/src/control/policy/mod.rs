@@ -2,7 +2,12 @@
 
 pub mod authorization;
 pub mod client;
+mod client_route;
+mod route;
 pub mod server;
+mod server_route;
 
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use crate::resource::policy::{DefaultPolicy, ProxyProtocol};
 
 use super::authorization;
 use super::client::DETECT_TIMEOUT;
+use super::server_route::{self, Routes};
 
 /// The policy of `port` of an instance.
 ///
@@ -46,14 +47,18 @@ fn of_server(view: &View<'_>, instance: Instance<'_>, server: &Server, port: u16
     let access = access.and_then(|policy| policy.parse().ok());
     authorizations
         .extend(authorization::of_default(view.mesh, access.unwrap_or(DefaultPolicy::Deny)));
-    let routes = || http_routes(view, instance, port);
+    let Routes { http, grpc } = server_route::of_server(view, server);
+    // Where a Server has routes, they are all there is: what they do not match is not found, and
+    // probes need a route and an authorization of their own, as in Linkerd.
+    let routes = || if http.is_empty() { http_routes(view, instance, port) } else { http };
+    let grpc = || if grpc.is_empty() { vec![all_grpc()] } else { grpc };
     let protocol = match server.spec.proxy_protocol.unwrap_or_default() {
         ProxyProtocol::Unknown => {
             ServerProtocol::Detect { timeout: DETECT_TIMEOUT, routes: routes(), rate_limit: None }
         }
         ProxyProtocol::Http1 => ServerProtocol::Http1(without_limit(routes())),
         ProxyProtocol::Http2 => ServerProtocol::Http2(without_limit(routes())),
-        ProxyProtocol::Grpc => ServerProtocol::Grpc(vec![all_grpc()]),
+        ProxyProtocol::Grpc => ServerProtocol::Grpc(grpc()),
         ProxyProtocol::Opaque => ServerProtocol::Opaque,
         ProxyProtocol::Tls => ServerProtocol::Tls,
     };
