@@ -465,15 +465,23 @@ spec:
         assert_eq!(
             remarks,
             [
-                format!("/route.yaml:15:5: document 2: spec.parentRefs[1].name: {name}there is no \
-                         Service/default/lost; nothing follows this route there until it exists"),
-                format!("/route.yaml:21:7: document 2: spec.rules[0].backendRefs[1].port: {name}\
-                         Service/default/web has no port 81; {fails}"),
-                format!("/route.yaml:22:7: document 2: spec.rules[0].backendRefs[2].name: {name}\
-                         there is no Service/default/other; {fails}"),
-                format!("/route.yaml:25:7: document 2: spec.rules[0].filters[0].type: {name}\
+                format!(
+                    "/route.yaml:15:5: document 2: spec.parentRefs[1].name: {name}there is no \
+                         Service/default/lost; nothing follows this route there until it exists"
+                ),
+                format!(
+                    "/route.yaml:21:7: document 2: spec.rules[0].backendRefs[1].port: {name}\
+                         Service/default/web has no port 81; {fails}"
+                ),
+                format!(
+                    "/route.yaml:22:7: document 2: spec.rules[0].backendRefs[2].name: {name}\
+                         there is no Service/default/other; {fails}"
+                ),
+                format!(
+                    "/route.yaml:25:7: document 2: spec.rules[0].filters[0].type: {name}\
                          \"URLRewrite\" is not supported here; requests that it is for are \
-                         answered with 500"),
+                         answered with 500"
+                ),
             ]
         );
     }

@@ -85,7 +85,12 @@ fn is_label(text: &str) -> bool {
 pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    pub(super) fn add(&mut self, field: impl Into<String>, fault: impl Into<String>, remedy: &'static str) {
+    pub(super) fn add(
+        &mut self,
+        field: impl Into<String>,
+        fault: impl Into<String>,
+        remedy: &'static str,
+    ) {
         self.0.push(Fault { field: field.into(), fault: fault.into(), remedy });
     }
 

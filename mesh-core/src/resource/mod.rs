@@ -24,9 +24,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Resource;
 
+pub use external::ExternalWorkload;
 pub use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
-pub use external::ExternalWorkload;
 pub use policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server};
 pub use profile::ServiceProfile;
 pub use route::{GRPCRoute, HTTPRoute, PolicyHTTPRoute};

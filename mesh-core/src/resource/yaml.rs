@@ -92,8 +92,7 @@ pub fn place(file: &str, text: &str, object: &ObjectRef, fault: &Fault) -> Probl
         }
     }
     let nowhere = || Document { file, number: 1, first_line: 0, text: "" };
-    let (document, path) =
-        found.unwrap_or_else(|| (first.unwrap_or_else(nowhere), String::new()));
+    let (document, path) = found.unwrap_or_else(|| (first.unwrap_or_else(nowhere), String::new()));
     document.problem(
         format!("{path}{}", fault.field),
         format!("{object}: {}", fault.fault),

@@ -172,12 +172,9 @@ impl Reader<'_, '_> {
         endpoint: &SliceEndpoint,
         address: SocketAddr,
     ) -> Endpoint {
-        let target = endpoint
-            .target_ref
-            .as_ref()
-            .filter(|target| {
-                matches!(target.kind.as_deref(), Some("Pod" | "Workload" | "ExternalWorkload"))
-            });
+        let target = endpoint.target_ref.as_ref().filter(|target| {
+            matches!(target.kind.as_deref(), Some("Pod" | "Workload" | "ExternalWorkload"))
+        });
         let instance = target.and_then(|target| {
             let namespace = target.namespace.as_deref();
             let namespace = namespace.or(slice.metadata.namespace.as_deref());

@@ -9,8 +9,7 @@ use crate::control::config::MeshConfig;
 use crate::resource::route::Route;
 use crate::resource::{
     AuthorizationPolicy, EndpointSlice, ExternalWorkload, Kind, MeshTLSAuthentication, Namespace,
-    NetworkAuthentication, Object, ObjectRef, Server, Service,
-    ServiceProfile, Workload,
+    NetworkAuthentication, Object, ObjectRef, Server, Service, ServiceProfile, Workload,
 };
 
 use super::{Fact, Index, Instance, ServiceRef};

@@ -13,8 +13,8 @@ use crate::control::names;
 use crate::control::protocol::{self, PortProtocol};
 use crate::model::client_policy::{
     Backend, ClientPolicy, ClientProtocol, ConnectionFilter, ConnectionRule, Dispatcher,
-    Distribution, GrpcRoutes, HttpRoute, HttpRoutes, Load, OpaqueRoute, OpaqueRoutes, Queue, RouteBackend,
-    Rule,
+    Distribution, GrpcRoutes, HttpRoute, HttpRoutes, Load, OpaqueRoute, OpaqueRoutes, Queue,
+    RouteBackend, Rule,
 };
 use crate::model::endpoint::{Endpoint, ProtocolHint};
 use crate::model::metadata::Metadata;
@@ -92,14 +92,8 @@ fn of_service(
         backend = Arc::new(Backend { dispatcher, ..Backend::clone(&backend) });
     } else {
         let own = service_ref(namespace, name);
-        routes = client_route::of_service(
-            view,
-            client_namespace,
-            &own,
-            service,
-            service_port,
-            &backend,
-        );
+        routes =
+            client_route::of_service(view, client_namespace, &own, service, service_port, &backend);
     }
     let timeouts = client_route::annotated_timeouts(&service.metadata);
     let names = ("http", "opaq");

@@ -40,8 +40,7 @@ fn route(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
 }
 
 fn client(manifest: &str, namespace: &str, port: u16) -> String {
-    let (index, mesh) =
-        (testing::index(&format!("{SERVICES}{manifest}")), MeshConfig::default());
+    let (index, mesh) = (testing::index(&format!("{SERVICES}{manifest}")), MeshConfig::default());
     let view = View::new(&index, &mesh);
     let target = Target::Address(([10, 96, 0, 1], port).into());
     let policy = super::client::compile(&view, namespace, &target).unwrap();
@@ -119,9 +118,7 @@ fn backends<F: std::fmt::Debug>(backends: &Distribution<F>) -> String {
     };
     match backends {
         Distribution::Empty => "nothing".to_string(),
-        Distribution::FirstAvailable(all) => {
-            all.iter().map(one).collect::<Vec<_>>().join(" or ")
-        }
+        Distribution::FirstAvailable(all) => all.iter().map(one).collect::<Vec<_>>().join(" or "),
         Distribution::RandomAvailable(all) => {
             let one = |w: &crate::model::client_policy::WeightedBackend<F>| {
                 format!("{}x {}", w.weight, one(&w.backend))
