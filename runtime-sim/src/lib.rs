@@ -8,12 +8,15 @@ pub mod cluster;
 pub mod crypto;
 pub mod engine;
 pub mod files;
+pub mod heap;
+pub mod link;
 pub mod on_turmoil;
 mod outfit;
 pub mod random;
 pub mod system_random;
 pub mod topology;
 pub mod trace;
+pub mod usage;
 pub mod world;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

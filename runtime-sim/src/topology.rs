@@ -12,26 +12,35 @@ pub struct HostSpec {
     pub name: String,
     /// Address, unique.
     pub ip: IpAddr,
+    /// The machine it is on, for links between machines.
+    pub node: Option<String>,
+    /// The zone it is in, for links between zones.
+    pub zone: Option<String>,
     /// Rules that bring connections to a proxy of the host.
     pub redirect: Option<Redirect>,
-    /// How far the host's wall clock is from the truth.
-    pub clock_skew: ClockSkew,
+    /// What is wrong with its clocks.
+    pub clock: ClockSpec,
 }
 
 impl HostSpec {
     /// A host with a right clock and no rules.
     pub fn new(name: impl Into<String>, ip: IpAddr) -> Self {
-        Self { name: name.into(), ip, redirect: None, clock_skew: ClockSkew::default() }
+        let clock = ClockSpec::default();
+        Self { name: name.into(), ip, node: None, zone: None, redirect: None, clock }
     }
 }
 
-/// The wall clock's error.
+/// The errors of a host's clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClockSkew {
-    /// How far it is ahead.
+pub struct ClockSpec {
+    /// How far the wall clock is ahead.
     pub ahead: Duration,
-    /// How far it is behind.
+    /// How far the wall clock is behind.
     pub behind: Duration,
+    /// How much too fast the wall clock runs from when this is set, in parts of a million.
+    pub wall_drift_ppm: i32,
+    /// How much too fast the monotonic clock runs, and with it every sleep.
+    pub monotonic_drift_ppm: i32,
 }
 
 /// Redirect rules, as an init container installs them. Connections to the host's own addresses
@@ -67,8 +76,63 @@ pub enum DnsAnswer {
     Addresses(Vec<IpAddr>),
     /// The name does not exist.
     NotFound,
+    /// The resolver has no answer now (SERVFAIL).
+    Failure,
     /// Nobody answers.
     Silence,
+}
+
+/// The resolver that a host asks, over UDP: a lost question is asked again after a while.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resolver {
+    /// The host that it runs on, whose links the questions and answers take; none is a resolver that
+    /// is always reached.
+    pub host: Option<usize>,
+    /// How long it thinks.
+    pub latency: Duration,
+    /// The part of questions that are lost beside what the link loses.
+    pub loss: f64,
+    /// After which the next question is asked.
+    pub timeout: Duration,
+    /// Questions before it is given up.
+    pub attempts: u32,
+    /// What it answers whatever is asked: everything fails, or nothing is answered.
+    pub broken: Option<BrokenResolver>,
+}
+
+impl Default for Resolver {
+    /// `resolv.conf`'s defaults, and a resolver near by.
+    fn default() -> Self {
+        Self {
+            host: None,
+            latency: Duration::from_millis(1),
+            loss: 0.0,
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+            broken: None,
+        }
+    }
+}
+
+/// How a resolver fails at every question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenResolver {
+    /// No name exists.
+    NotFound,
+    /// SERVFAIL.
+    Failure,
+    /// No answer.
+    Silence,
+}
+
+impl From<BrokenResolver> for DnsAnswer {
+    fn from(broken: BrokenResolver) -> Self {
+        match broken {
+            BrokenResolver::NotFound => Self::NotFound,
+            BrokenResolver::Failure => Self::Failure,
+            BrokenResolver::Silence => Self::Silence,
+        }
+    }
 }
 
 /// What a process is to the redirect rules.
@@ -105,6 +169,8 @@ pub(crate) struct Topology {
     hosts: BTreeMap<IpAddr, (String, Option<Redirect>)>,
     virtual_addresses: BTreeMap<SocketAddr, Vec<SocketAddr>>,
     names: BTreeMap<String, DnsAnswer>,
+    /// What single hosts are told otherwise.
+    names_of: BTreeMap<(IpAddr, String), DnsAnswer>,
 }
 
 impl Topology {
@@ -126,7 +192,20 @@ impl Topology {
         self.names.insert(name.to_owned(), answer);
     }
 
-    pub(crate) fn answer(&self, name: &str) -> DnsAnswer {
+    /// Tells one host otherwise than the others, or no longer.
+    pub(crate) fn set_name_for(&mut self, asker: IpAddr, name: &str, answer: Option<DnsAnswer>) {
+        let key = (asker, name.to_owned());
+        match answer {
+            Some(answer) => self.names_of.insert(key, answer),
+            None => self.names_of.remove(&key),
+        };
+    }
+
+    /// What a host is told.
+    pub(crate) fn answer(&self, asker: IpAddr, name: &str) -> DnsAnswer {
+        if let Some(answer) = self.names_of.get(&(asker, name.to_owned())) {
+            return answer.clone();
+        }
         match (self.names.get(name), name) {
             (Some(answer), _) => answer.clone(),
             (None, "localhost") => {

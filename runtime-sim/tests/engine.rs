@@ -10,7 +10,8 @@ use mesh_core::runtime::net::{ListenOptions, TcpOptions};
 use mesh_core::runtime::{Connection, Runtime};
 use mesh_core::time::Timestamp;
 use runtime_sim::cluster::ApiServer;
-use runtime_sim::engine::{Engine, Link};
+use runtime_sim::engine::Engine;
+use runtime_sim::link::LinkSpec;
 use runtime_sim::topology::{Crash, HostSpec, Role};
 use runtime_sim::trace::Trace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,7 +57,7 @@ impl Pair {
 
     fn set_up(&self, from: usize, to: usize, up: bool) {
         let link = self.engine.link(from, to);
-        self.engine.set_link(from, to, Link { up, ..link });
+        self.engine.set_link(from, to, LinkSpec { up, ..link });
     }
 
     fn after(&self, duration: Duration) -> Timestamp {
@@ -189,16 +190,36 @@ fn keepalive_finds_a_peer_that_lost_its_power() {
 }
 
 #[test]
-fn a_paused_host_answers_when_it_continues() {
+fn a_hung_process_takes_connections_and_answers_when_it_continues() {
     let pair = Pair::new(1);
+    pair.engine.set_hung(1, Some("server"), true);
     let mut connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
-    pair.engine.set_paused(1, true);
     pair.do_within(MINUTE, async |_| connection.io.write_u8(7).await.unwrap());
     pair.engine.run_until(pair.after(MINUTE));
-    pair.engine.set_paused(1, false);
+    pair.engine.set_hung(1, Some("server"), false);
     let byte =
         pair.do_within(Duration::from_millis(50), async |_| connection.io.read_u8().await.unwrap());
     assert_eq!(byte, 7);
+}
+
+#[test]
+fn a_paused_host_takes_nothing_and_gets_it_again_when_it_continues() {
+    let pair = Pair::new(1);
+    let mut connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
+    pair.engine.set_paused(1, true);
+    pair.do_within(MINUTE, async |client| {
+        let second = Duration::from_secs(1);
+        assert!(client.timeout(second, connect(&client)).await.is_err(), "a dead kernel answers");
+        connection.io.write_u8(7).await.unwrap();
+    });
+    let start = pair.engine.now();
+    pair.engine.run_until(start + Duration::from_secs(5));
+    pair.engine.set_paused(1, false);
+    let byte = pair.do_within(MINUTE, async |_| connection.io.read_u8().await.unwrap());
+    let took = pair.engine.now().since(start);
+    assert_eq!(byte, 7);
+    // As after a partition: 0.2 + 0.4 + 0.8 + 1.6 + 3.2 s.
+    assert!(took > Duration::from_secs(6) && took < Duration::from_secs(7), "{took:?}");
 }
 
 #[test]
@@ -229,7 +250,7 @@ fn a_full_backlog_makes_the_peer_try_again() {
 #[test]
 fn bandwidth_takes_time_and_loss_only_delays() {
     let pair = Pair::new(1);
-    let link = Link { bandwidth_bps: Some(8_000_000), ..Link::default() };
+    let link = LinkSpec { bandwidth_bps: Some(8_000_000), ..LinkSpec::default() };
     pair.engine.set_link(0, 1, link);
     let mut connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
     let start = pair.engine.now();
@@ -246,7 +267,7 @@ fn bandwidth_takes_time_and_loss_only_delays() {
     let took = pair.engine.now().since(start);
     assert!(took > Duration::from_millis(600) && took < Duration::from_secs(2), "{took:?}");
 
-    let lossy = Link { loss: 0.05, ..Link::default() };
+    let lossy = LinkSpec { loss: 0.05, ..LinkSpec::default() };
     pair.engine.set_link(0, 1, lossy);
     pair.engine.set_link(1, 0, lossy);
     connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
@@ -259,7 +280,7 @@ fn bandwidth_takes_time_and_loss_only_delays() {
 fn equal_seeds_give_equal_traces_and_others_do_not() {
     let hash = |seed| {
         let pair = Pair::new(seed);
-        pair.engine.set_default_link(Link { loss: 0.1, ..Link::default() });
+        pair.engine.set_default_link(LinkSpec { loss: 0.1, ..LinkSpec::default() });
         for _ in 0..10 {
             let mut one = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());
             pair.do_within(MINUTE, async |_| echo(&mut one).await.unwrap());

@@ -17,12 +17,28 @@ pub(super) enum Event {
     Wake(Waker),
     /// A segment reaches the other end, or is lost on the way.
     Arrive { connection: ConnectionId, from: usize, number: u64, segment: Segment },
+    /// A SYN found the backlog full, and is sent again for the so-manieth time.
+    SynAgain { connection: ConnectionId, attempt: u32 },
     /// The kernel gives up on a segment that has waited since a moment.
     GiveUp { connection: ConnectionId, from: usize, since: Nanos },
     /// A keepalive probe of one end.
     Probe { connection: ConnectionId, end: usize, silent_since: Nanos },
     /// An address that nobody has did not answer.
     Unreachable { connection: ConnectionId },
+}
+
+impl Event {
+    /// What it is, for the trace, and which connection's.
+    pub(super) fn kind(&self) -> (&'static str, u64) {
+        match self {
+            Self::Wake(_) => ("wake", 0),
+            Self::Arrive { connection, .. } => ("arrive", *connection),
+            Self::SynAgain { connection, .. } => ("syn again", *connection),
+            Self::GiveUp { connection, .. } => ("give up", *connection),
+            Self::Probe { connection, .. } => ("probe", *connection),
+            Self::Unreachable { connection } => ("unreachable", *connection),
+        }
+    }
 }
 
 /// The plan.

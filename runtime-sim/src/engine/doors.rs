@@ -16,20 +16,19 @@ use mesh_core::time::{Timestamp, WallTime};
 use super::Shared;
 use super::agenda::{Event, Nanos, Planned};
 use super::host::{HostId, Listening, ProcessId};
-use super::network::State;
+use super::network::{Risk, State};
 use super::stream::{Socket, Stream};
 use super::tcp::{ConnectionId, End, Phase, Segment};
+use crate::heap::{self, Account};
 use crate::lock;
-use crate::topology::{DnsAnswer, Role, Route};
+use crate::topology::{DnsAnswer, Resolver, Role, Route};
 
 /// Pending connections where a listener asks for no other number.
 const BACKLOG: u32 = 1_024;
 /// Unanswered ARP requests, a second each.
 const UNREACHABLE_AFTER: Nanos = 3_000_000_000;
-/// One question to a resolver, answered.
-const DNS_LATENCY: Duration = Duration::from_millis(1);
-/// Two questions to a resolver that does not answer (`resolv.conf`'s defaults).
-const DNS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A question to a resolver, or its answer, on the wire.
+const DNS_BYTES: usize = 120;
 
 #[derive(Clone)]
 pub(super) struct Doors {
@@ -37,23 +36,27 @@ pub(super) struct Doors {
     pub(super) host: HostId,
     pub(super) process: ProcessId,
     pub(super) role: Role,
+    pub(super) account: Arc<Account>,
 }
 
 impl Clock for Doors {
     fn now(&self) -> Timestamp {
-        Timestamp::from_nanos(lock(&self.shared.state).agenda.now())
+        let state = lock(&self.shared.state);
+        let now = state.agenda.now();
+        Timestamp::from_nanos(state.hosts[self.host].clock.monotonic(now))
     }
 
     fn wall(&self) -> WallTime {
         let state = lock(&self.shared.state);
-        let skew = state.hosts[self.host].clock_skew;
-        let since_start = Duration::from_nanos(state.agenda.now());
-        self.shared.start + since_start + skew.ahead - skew.behind
+        let now = state.agenda.now();
+        state.hosts[self.host].clock.wall(self.shared.start, now)
     }
 
     fn sleep_until(&self, deadline: Timestamp) -> BoxSleep {
         Box::pin(Sleep {
             shared: self.shared.clone(),
+            host: self.host,
+            process: self.process,
             deadline: deadline.as_nanos(),
             planned: None,
         })
@@ -62,6 +65,9 @@ impl Clock for Doors {
 
 struct Sleep {
     shared: Arc<Shared>,
+    host: HostId,
+    process: ProcessId,
+    /// By the host's own clock.
     deadline: Nanos,
     planned: Option<Planned>,
 }
@@ -72,15 +78,24 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let shared = self.shared.clone();
         let mut state = lock(&shared.state);
-        if state.agenda.now() >= self.deadline {
+        let now = state.agenda.now();
+        let host = &mut state.hosts[self.host];
+        if host.clock.monotonic(now) >= self.deadline {
             return Poll::Ready(());
+        }
+        let at = host.clock.moment(self.deadline).max(now + 1);
+        if self.planned.is_none()
+            && let Some(process) = host.processes.get_mut(&self.process)
+        {
+            process.timers += 1;
         }
         let waiting = self.planned.and_then(|key| state.agenda.planned(key));
         match waiting {
             Some(Event::Wake(waker)) => waker.clone_from(context.waker()),
             _ => {
+                let _kernel = heap::kernel();
                 let wake = Event::Wake(context.waker().clone());
-                self.planned = Some(state.agenda.plan(self.deadline, wake));
+                self.planned = Some(state.agenda.plan(at, wake));
             }
         }
         Poll::Pending
@@ -90,8 +105,14 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(key) = self.planned {
+            let mut state = lock(&self.shared.state);
+            let processes = &mut state.hosts[self.host].processes;
+            if let Some(process) = processes.get_mut(&self.process) {
+                process.timers -= 1;
+            }
             // The event is dropped unlocked: a waker's destructor may end a task.
-            let event = lock(&self.shared.state).agenda.cancel(key);
+            let event = state.agenda.cancel(key);
+            drop(state);
             drop(event);
         }
     }
@@ -105,8 +126,9 @@ impl Tasks for Doors {
         drop(state);
         // What a dying process's destructors start is dropped.
         if alive {
-            let executor = &self.shared.executor;
-            executor.spawn(self.host, self.process, name, task);
+            let _kernel = heap::kernel();
+            let account = self.account.clone();
+            self.shared.executor.spawn(self.process, account, name, task);
         }
     }
 }
@@ -142,16 +164,7 @@ impl Net for Doors {
             if let Ok(ip) = name.parse() {
                 return Ok(vec![ip]);
             }
-            doors.sleep(DNS_LATENCY).await;
-            let answer = lock(&doors.shared.state).topology.answer(&name);
-            match answer {
-                DnsAnswer::Addresses(addresses) => Ok(addresses),
-                DnsAnswer::NotFound => Err(ErrorKind::NotFound.into()),
-                DnsAnswer::Silence => {
-                    doors.sleep(DNS_TIMEOUT).await;
-                    Err(ErrorKind::TimedOut.into())
-                }
-            }
+            doors.ask(&name).await
         })
     }
 }
@@ -161,11 +174,58 @@ impl Doors {
         self.sleep_until(self.now() + duration)
     }
 
+    /// Asks the resolver until it answers or there have been questions enough.
+    async fn ask(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let mut asked = 0;
+        loop {
+            let (resolver, round_trip) = self.question();
+            asked += 1;
+            let answer = match round_trip {
+                Some(takes) if takes < resolver.timeout => {
+                    self.sleep(takes).await;
+                    resolver.broken.map_or_else(|| self.answer(name), DnsAnswer::from)
+                }
+                _ => DnsAnswer::Silence,
+            };
+            if answer == DnsAnswer::Silence {
+                let asked_for = round_trip.filter(|takes| *takes < resolver.timeout);
+                self.sleep(resolver.timeout - asked_for.unwrap_or_default()).await;
+            }
+            match answer {
+                DnsAnswer::Addresses(addresses) if !addresses.is_empty() => return Ok(addresses),
+                DnsAnswer::Addresses(_) | DnsAnswer::NotFound => {
+                    return Err(ErrorKind::NotFound.into());
+                }
+                DnsAnswer::Failure => return Err(io::Error::other("the resolver failed")),
+                DnsAnswer::Silence if asked >= resolver.attempts => {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                DnsAnswer::Silence => {}
+            }
+        }
+    }
+
+    /// How long a question and its answer take; none where one is lost.
+    fn question(&self) -> (Resolver, Option<Duration>) {
+        let mut state = lock(&self.shared.state);
+        let resolver = *state.resolvers.get(&self.host).unwrap_or(&state.resolver);
+        let takes = state.ask(self.host, &resolver).map(Duration::from_nanos);
+        (resolver, takes)
+    }
+
+    /// What the resolver says now.
+    fn answer(&self, name: &str) -> DnsAnswer {
+        let state = lock(&self.shared.state);
+        let asker = state.hosts[self.host].ip;
+        state.topology.answer(asker, name)
+    }
+
     fn dial(&self, to: SocketAddr, options: TcpOptions) -> io::Result<(ConnectionId, SocketAddr)> {
         let mut state = lock(&self.shared.state);
-        let here = state.hosts[self.host].ip;
-        let State { topology, random, .. } = &mut *state;
-        let route = topology.route(here, self.role, to, |bound| random.below(bound));
+        let _kernel = heap::kernel();
+        let State { topology, hosts, .. } = &mut *state;
+        let here = &mut hosts[self.host];
+        let route = topology.route(here.ip, self.role, to, |bound| here.routes.below(bound));
         let (to_host, target, original_dst) = match route {
             Route::To { host, target, original_dst } => {
                 (Some(state.hosts_by_ip[&host]), target, original_dst)
@@ -179,6 +239,7 @@ impl Doors {
         let local = SocketAddr::new(local_ip, here.free_port());
         let end = |host: HostId, boot, address, held| End {
             host,
+            process: Some(self.process).filter(|_| held),
             boot,
             address,
             held,
@@ -220,6 +281,7 @@ impl Doors {
 
     fn bind(&self, at: SocketAddr, options: ListenOptions) -> io::Result<Box<dyn Listener>> {
         let mut state = lock(&self.shared.state);
+        let _kernel = heap::kernel();
         state.next_listener += 1;
         let id = state.next_listener;
         let host = &mut state.hosts[self.host];
@@ -235,6 +297,7 @@ impl Doors {
         }
         let listening = Listening {
             id,
+            process: self.process,
             backlog: options.backlog.unwrap_or(BACKLOG) as usize,
             pending: Default::default(),
             accepting: None,
@@ -244,9 +307,31 @@ impl Doors {
         Ok(Box::new(Socket {
             shared: self.shared.clone(),
             host: self.host,
+            process: self.process,
             id,
             at,
             transparent: options.transparent,
         }))
+    }
+}
+
+impl State {
+    /// How long a question of a host to its resolver and the answer take; none where either is lost.
+    fn ask(&mut self, host: HostId, resolver: &Resolver) -> Option<Nanos> {
+        let lost = self.hosts[host].dns.unit() < resolver.loss;
+        let mut takes = u64::try_from(resolver.latency.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(server) = resolver.host {
+            for (a, b) in [(host, server), (server, host)] {
+                if self.is_blocked(a, b) {
+                    return None;
+                }
+                let loss = self.ways.between(a, b).spec.loss;
+                if self.hosts[host].dns.unit() < loss {
+                    return None;
+                }
+                takes += self.transit(a, b, DNS_BYTES, Risk::None)?;
+            }
+        }
+        Some(takes).filter(|_| !lost)
     }
 }

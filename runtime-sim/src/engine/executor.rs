@@ -10,7 +10,8 @@ use std::task::{Context, Wake, Waker};
 
 use mesh_core::runtime::BoxFuture;
 
-use super::host::{HostId, ProcessId};
+use super::host::ProcessId;
+use crate::heap::{self, Account};
 use crate::lock;
 use crate::random::Random;
 use crate::trace::Panicked;
@@ -23,7 +24,7 @@ type TaskId = u64;
 /// The tasks of every host.
 pub(super) struct Executor {
     tasks: Mutex<Tasks>,
-    ready: Arc<Mutex<Vec<TaskId>>>,
+    ready: Arc<Mutex<Ready>>,
     draw: Mutex<Random>,
 }
 
@@ -31,15 +32,24 @@ pub(super) struct Executor {
 struct Tasks {
     slots: BTreeMap<TaskId, Slot>,
     next: TaskId,
-    /// Ready tasks of hosts that are paused.
-    parked: BTreeMap<HostId, Vec<TaskId>>,
+    /// Processes whose tasks are not polled, and those of them that are ready.
+    stopped: BTreeMap<ProcessId, Vec<TaskId>>,
     panics: Vec<Panicked>,
     polls: u64,
 }
 
+/// Tasks to poll.
+#[derive(Default)]
+struct Ready {
+    /// In order of their numbers.
+    ordered: Vec<TaskId>,
+    /// In the order in which they were woken, which is nobody's business.
+    woken: Vec<TaskId>,
+}
+
 struct Slot {
-    host: HostId,
     process: ProcessId,
+    account: Arc<Account>,
     name: &'static str,
     /// Absent while it is polled.
     future: Option<BoxFuture<'static, ()>>,
@@ -53,8 +63,8 @@ impl Executor {
 
     pub(super) fn spawn(
         &self,
-        host: HostId,
         process: ProcessId,
+        account: Arc<Account>,
         name: &'static str,
         future: BoxFuture<'static, ()>,
     ) {
@@ -63,21 +73,22 @@ impl Executor {
         tasks.next += 1;
         let waker =
             Arc::new(TaskWaker { id, queued: AtomicBool::new(true), ready: self.ready.clone() });
-        let slot = Slot { host, process, name, future: Some(future), waker };
+        let slot = Slot { process, account, name, future: Some(future), waker };
         tasks.slots.insert(id, slot);
-        lock(&self.ready).push(id);
+        lock(&self.ready).woken.push(id);
     }
 
-    /// Polls ready tasks until none is.
+    /// Polls ready tasks until none is, telling each to `seen` before.
     ///
     /// # Panics
     /// Where tasks wake each other without end at one moment.
-    pub(super) fn run_ready(&self, paused: impl Fn(HostId) -> bool) {
+    pub(super) fn run_ready(&self, seen: impl Fn(TaskId)) {
         let mut polls = 0;
         while let Some(id) = self.draw_ready() {
-            let Some((mut future, waker)) = self.take(id, &paused) else {
+            let Some((mut future, waker, account)) = self.take(id) else {
                 continue;
             };
+            seen(id);
             polls += 1;
             assert!(
                 polls < POLLS_PER_MOMENT_MAX,
@@ -87,6 +98,7 @@ impl Executor {
             waker.queued.store(false, Ordering::Relaxed);
             let std_waker = Waker::from(waker);
             let mut context = Context::from_waker(&std_waker);
+            let entered = account.enter();
             let polled = catch_unwind(AssertUnwindSafe(|| {
                 let polled = future.as_mut().poll(&mut context);
                 if polled.is_ready() {
@@ -95,6 +107,7 @@ impl Executor {
                 }
                 Some(future)
             }));
+            drop(entered);
             self.put_back(id, polled);
         }
         lock(&self.tasks).polls += polls;
@@ -102,29 +115,32 @@ impl Executor {
 
     fn draw_ready(&self) -> Option<TaskId> {
         let mut ready = lock(&self.ready);
-        if ready.is_empty() {
-            return None;
+        let Ready { ordered, woken } = &mut *ready;
+        if !woken.is_empty() {
+            // By number, not by who was woken first: tokio's watch channels wake their receivers in
+            // an order that they draw from a generator of their own.
+            ordered.append(woken);
+            ordered.sort_unstable();
         }
-        // By number, not by who was woken first: tokio's watch channels wake their receivers in an
-        // order that they draw from a generator of their own.
-        ready.sort_unstable();
-        let at = lock(&self.draw).below(ready.len());
-        Some(ready.remove(at))
+        match ordered.len() {
+            0 => None,
+            1 => ordered.pop(),
+            several => Some(ordered.remove(lock(&self.draw).below(several))),
+        }
     }
 
     fn take(
         &self,
         id: TaskId,
-        paused: impl Fn(HostId) -> bool,
-    ) -> Option<(BoxFuture<'static, ()>, Arc<TaskWaker>)> {
+    ) -> Option<(BoxFuture<'static, ()>, Arc<TaskWaker>, Arc<Account>)> {
         let mut tasks = lock(&self.tasks);
-        let host = tasks.slots.get(&id)?.host;
-        if paused(host) {
-            tasks.parked.entry(host).or_default().push(id);
+        let Tasks { slots, stopped, .. } = &mut *tasks;
+        let slot = slots.get_mut(&id)?;
+        if let Some(parked) = stopped.get_mut(&slot.process) {
+            parked.push(id);
             return None;
         }
-        let slot = tasks.slots.get_mut(&id)?;
-        Some((slot.future.take()?, slot.waker.clone()))
+        Some((slot.future.take()?, slot.waker.clone(), slot.account.clone()))
     }
 
     fn put_back(
@@ -155,24 +171,21 @@ impl Executor {
     /// Ends the tasks of the processes. The caller drops the returned futures while it holds no
     /// lock: their destructors close connections.
     #[must_use = "dropping the futures ends the tasks"]
-    pub(super) fn end(
-        &self,
-        ended: impl Fn(HostId, ProcessId) -> bool,
-    ) -> Vec<BoxFuture<'static, ()>> {
+    pub(super) fn end(&self, ended: impl Fn(ProcessId) -> bool) -> Vec<BoxFuture<'static, ()>> {
         let mut tasks = lock(&self.tasks);
-        let ids: Vec<_> = tasks
-            .slots
-            .iter()
-            .filter(|(_, slot)| ended(slot.host, slot.process))
-            .map(|(id, _)| *id)
-            .collect();
-        ids.iter().filter_map(|id| tasks.slots.remove(id)?.future).collect()
+        tasks.stopped.retain(|process, _| !ended(*process));
+        let ended = tasks.slots.extract_if(.., |_, slot| ended(slot.process));
+        ended.filter_map(|(_, slot)| slot.future).collect()
     }
 
-    /// Lets a paused host's ready tasks run.
-    pub(super) fn resume(&self, host: HostId) {
-        let parked = lock(&self.tasks).parked.remove(&host);
-        lock(&self.ready).extend(parked.unwrap_or_default());
+    /// Stops polling a process's tasks, or goes on with it.
+    pub(super) fn set_stopped(&self, process: ProcessId, stop: bool) {
+        let mut tasks = lock(&self.tasks);
+        if stop {
+            tasks.stopped.entry(process).or_default();
+        } else if let Some(parked) = tasks.stopped.remove(&process) {
+            lock(&self.ready).woken.extend(parked);
+        }
     }
 
     pub(super) fn panics(&self) -> Vec<Panicked> {
@@ -188,6 +201,15 @@ impl Executor {
         census
     }
 
+    /// Tasks that live, by process and what they are.
+    pub(super) fn census_by_process(&self) -> BTreeMap<ProcessId, BTreeMap<&'static str, usize>> {
+        let mut census: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for slot in lock(&self.tasks).slots.values() {
+            *census.entry(slot.process).or_default().entry(slot.name).or_default() += 1;
+        }
+        census
+    }
+
     pub(super) fn polls(&self) -> u64 {
         lock(&self.tasks).polls
     }
@@ -197,7 +219,7 @@ struct TaskWaker {
     id: TaskId,
     /// Already among the ready: waking again changes nothing.
     queued: AtomicBool,
-    ready: Arc<Mutex<Vec<TaskId>>>,
+    ready: Arc<Mutex<Ready>>,
 }
 
 impl Wake for TaskWaker {
@@ -207,7 +229,8 @@ impl Wake for TaskWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
-            lock(&self.ready).push(self.id);
+            let _kernel = heap::kernel();
+            lock(&self.ready).woken.push(self.id);
         }
     }
 }

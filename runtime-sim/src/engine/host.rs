@@ -5,8 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::agenda::Nanos;
+use super::clock::HostClock;
 use super::tcp::ConnectionId;
-use crate::topology::{ClockSkew, HostSpec};
+use crate::heap::Account;
+use crate::random::Random;
+use crate::topology::HostSpec;
 
 /// A host, by the order of their making.
 pub type HostId = usize;
@@ -20,22 +24,44 @@ const EPHEMERAL_PORTS: (u16, u16) = (32_768, 60_999);
 pub(super) struct Host {
     pub(super) name: Arc<str>,
     pub(super) ip: IpAddr,
-    pub(super) clock_skew: ClockSkew,
+    pub(super) clock: HostClock,
     /// Has power.
     pub(super) on: bool,
-    /// Its processes do not run; its kernel does.
+    /// Neither its processes run nor its kernel.
     pub(super) paused: bool,
     /// Counts losses of power: connections of an earlier boot are unknown.
     pub(super) boot: u32,
-    pub(super) processes: BTreeMap<ProcessId, String>,
+    pub(super) processes: BTreeMap<ProcessId, Process>,
+    /// How often each name was started.
+    generations: BTreeMap<String, u32>,
     pub(super) listeners: BTreeMap<SocketAddr, Listening>,
     next_port: u16,
+    /// Latencies and losses of what it sends.
+    pub(super) network: Random,
+    /// Which endpoint of a virtual address it gets.
+    pub(super) routes: Random,
+    /// Its questions to the resolver.
+    pub(super) dns: Random,
+}
+
+/// A process that lives.
+pub(super) struct Process {
+    pub(super) name: String,
+    /// How often its name was started before, and this time.
+    pub(super) generation: u32,
+    /// It lives, and does nothing.
+    pub(super) hung: bool,
+    /// Sleeps that have not ended.
+    pub(super) timers: usize,
+    /// Whose heap its tasks' is.
+    pub(super) account: Arc<Account>,
 }
 
 /// A bound socket.
 pub(super) struct Listening {
     /// Tells it from a later one at the same address.
     pub(super) id: u64,
+    pub(super) process: ProcessId,
     pub(super) backlog: usize,
     pub(super) pending: VecDeque<ConnectionId>,
     pub(super) accepting: Option<Waker>,
@@ -43,18 +69,37 @@ pub(super) struct Listening {
 }
 
 impl Host {
-    pub(super) fn new(spec: HostSpec) -> Self {
+    pub(super) fn new(seed: u64, now: Nanos, spec: HostSpec) -> Self {
+        let random = |purpose| Random::new(seed, &spec.name, purpose);
         Self {
-            name: spec.name.into(),
+            network: random("network"),
+            routes: random("routes"),
+            dns: random("dns"),
+            name: spec.name.as_str().into(),
             ip: spec.ip,
-            clock_skew: spec.clock_skew,
+            clock: HostClock::new(now, spec.clock),
             on: true,
             paused: false,
             boot: 0,
             processes: BTreeMap::new(),
+            generations: BTreeMap::new(),
             listeners: BTreeMap::new(),
             next_port: EPHEMERAL_PORTS.0,
         }
+    }
+
+    /// Adds a process, and tells its generation.
+    pub(super) fn start(&mut self, id: ProcessId, name: &str) -> &Process {
+        let generation = self.generations.entry(name.to_owned()).or_default();
+        *generation += 1;
+        let process = Process {
+            name: name.to_owned(),
+            generation: *generation,
+            hung: false,
+            timers: 0,
+            account: Account::open(),
+        };
+        self.processes.entry(id).or_insert(process)
     }
 
     pub(super) fn has(&self, ip: IpAddr) -> bool {

@@ -4,16 +4,23 @@
 //! Law: everything a run does follows from its seed and from what is asked of [`Engine`]. Between
 //! two events every ready task runs, in an order that the seed draws.
 //!
-//! Modules: `executor` polls tasks, `agenda` orders events, `network` routes, `tcp` delivers,
-//! `host` holds what a machine has, `doors` and `stream` are what programs see of it all.
+//! Modules: `executor` polls tasks, `agenda` orders events, `ways` knows what lies between two hosts
+//! and `network` what that costs, `tcp` sends, `delivery` receives, `patience` gives up, `host` and
+//! `clock` are what a machine has, `faults` breaks things, `doors` and `stream` are what programs
+//! see of it all.
 
 mod agenda;
+mod clock;
+mod delivery;
 mod doors;
 mod executor;
+mod faults;
 mod host;
 mod network;
+mod patience;
 mod stream;
 mod tcp;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,15 +35,15 @@ use crate::files::MemoryFiles;
 use crate::lock;
 use crate::outfit::Outfit;
 use crate::random::Random;
-use crate::topology::{ClockSkew, Crash, DnsAnswer, HostSpec, Role};
-use crate::trace::{Panicked, START, Tap, Trace};
+use crate::topology::{DnsAnswer, HostSpec, Role};
+use crate::trace::{Capture, Panicked, START, Tap, Trace};
+use crate::usage::{ProcessUsage, Usage};
 
 use doors::Doors;
 use executor::Executor;
 use network::State;
 
 pub use host::{HostId, ProcessId};
-pub use network::Link;
 
 /// A simulated world of hosts.
 pub struct Engine {
@@ -66,7 +73,7 @@ pub struct Effort {
 impl Engine {
     /// An empty world.
     pub fn new(seed: u64, trace: Trace, api: ApiServer) -> Self {
-        let state = State::new(Random::new(seed, "", "network"), trace);
+        let state = State::new(trace);
         let shared = Shared {
             state: Mutex::new(state),
             executor: Executor::new(Random::new(seed, "", "schedule")),
@@ -82,7 +89,9 @@ impl Engine {
         let id = state.hosts.len();
         state.topology.add_host(&spec);
         state.hosts_by_ip.insert(spec.ip, id);
-        state.hosts.push(host::Host::new(spec));
+        state.ways.add_host(spec.node.clone(), spec.zone.clone());
+        let now = state.agenda.now();
+        state.hosts.push(host::Host::new(self.seed, now, spec));
         id
     }
 
@@ -91,11 +100,17 @@ impl Engine {
         let mut state = lock(&self.shared.state);
         state.next_process += 1;
         let process = state.next_process;
-        state.hosts[host].processes.insert(process, name.to_owned());
-        state.event(host, format_args!("start {name}"));
+        let here = &mut state.hosts[host];
+        let paused = here.paused;
+        let started = here.start(process, name);
+        let (account, generation) = (started.account.clone(), started.generation);
+        state.event(host, format_args!("start {name}, generation {generation}"));
         let client = state.hosts[host].name.clone();
         drop(state);
-        let doors = Arc::new(Doors { shared: self.shared.clone(), host, process, role });
+        if paused {
+            self.shared.executor.set_stopped(process, true);
+        }
+        let doors = Arc::new(Doors { shared: self.shared.clone(), host, process, role, account });
         let outfit = &self.outfits[host];
         Runtime {
             clock: doors.clone(),
@@ -127,7 +142,10 @@ impl Engine {
     pub fn run_while(&self, until: Timestamp, mut go_on: impl FnMut() -> bool) -> bool {
         loop {
             let shared = &self.shared;
-            shared.executor.run_ready(|host| lock(&shared.state).hosts[host].paused);
+            shared.executor.run_ready(|task| {
+                let state = lock(&shared.state);
+                state.trace.step(state.now(), "poll", task);
+            });
             if !go_on() {
                 return true;
             }
@@ -173,79 +191,16 @@ impl Engine {
         result.expect("the future ended in time")
     }
 
-    /// Ends the processes of a host, all or those of a name.
-    pub fn crash(&self, host: HostId, process: Option<&str>, crash: Crash) {
-        let mut state = lock(&self.shared.state);
-        let what = process.unwrap_or("every process");
-        state.event(host, format_args!("crash {crash:?} of {what}"));
-        let here = &mut state.hosts[host];
-        let ended: BTreeMap<_, _> = match (process, crash) {
-            (Some(name), Crash::Process) => {
-                let keep = |_: &ProcessId, known: &mut String| known.as_str() == name;
-                here.processes.extract_if(.., keep).collect()
-            }
-            _ => std::mem::take(&mut here.processes),
-        };
-        if crash == Crash::Power {
-            here.on = false;
-            here.paused = false;
-            here.boot += 1;
-            here.listeners.clear();
-            state.forget_sent_by(host);
-            state.way_changed(|a, b| a == host || b == host, false);
-        }
-        drop(state);
-        let executor = &self.shared.executor;
-        let futures = executor.end(|_, process| ended.contains_key(&process));
-        drop(futures);
-    }
-
-    /// Gives a host its power back. Nothing runs on it until it is started.
-    pub fn power_on(&self, host: HostId) {
-        let mut state = lock(&self.shared.state);
-        if !state.hosts[host].on {
-            state.hosts[host].on = true;
-            state.event(host, format_args!("power on"));
-            state.way_changed(|a, b| a == host || b == host, true);
-        }
-    }
-
-    /// Stops and continues every process of a host; its kernel goes on.
-    pub fn set_paused(&self, host: HostId, paused: bool) {
-        let mut state = lock(&self.shared.state);
-        state.hosts[host].paused = paused;
-        state.event(host, format_args!("paused: {paused}"));
-        drop(state);
-        if !paused {
-            self.shared.executor.resume(host);
-        }
-    }
-
-    /// What one direction between two hosts is like.
-    pub fn link(&self, from: HostId, to: HostId) -> Link {
-        lock(&self.shared.state).link(from, to)
-    }
-
-    /// Changes one direction between two hosts.
-    pub fn set_link(&self, from: HostId, to: HostId, link: Link) {
-        let mut state = lock(&self.shared.state);
-        state.event(from, format_args!("link to host {to}: {link:?}"));
-        state.set_link(from, to, link);
-    }
-
-    /// What every direction is like that is not set apart.
-    pub fn set_default_link(&self, link: Link) {
-        lock(&self.shared.state).default_link = link;
-    }
-
-    /// Changes a host's wall clock.
-    pub fn set_clock_skew(&self, host: HostId, skew: ClockSkew) {
-        lock(&self.shared.state).hosts[host].clock_skew = skew;
-    }
-
     /// Names an address. Hosts' own names resolve without.
     pub fn set_name(&self, name: &str, answer: DnsAnswer) {
         lock(&self.shared.state).topology.set_name(name, answer);
+    }
+
+    /// Tells one host otherwise than the others, or no longer.
+    pub fn set_name_for(&self, host: HostId, name: &str, answer: Option<DnsAnswer>) {
+        let mut state = lock(&self.shared.state);
+        let ip = state.hosts[host].ip;
+        state.topology.set_name_for(ip, name, answer);
     }
 
     /// A service's address: connections to it go to one of the endpoints, as kube-proxy does it.
@@ -257,6 +212,11 @@ impl Engine {
     /// Shows every delivery of bytes to `tap`, which must not touch this engine.
     pub fn set_tap(&self, tap: Tap) {
         lock(&self.shared.state).tap = Some(tap);
+    }
+
+    /// Shows every packet to `capture`, which must not touch this engine.
+    pub fn set_capture(&self, capture: Capture) {
+        lock(&self.shared.state).capture = Some(capture);
     }
 
     /// Writes an event of the world's into the trace.
@@ -284,6 +244,17 @@ impl Engine {
         lock(&self.shared.state).connections.len()
     }
 
+    /// What every host's processes hold, by host.
+    pub fn usages(&self) -> Vec<Usage> {
+        let mut tasks = self.shared.executor.census_by_process();
+        lock(&self.shared.state).usages(&mut tasks)
+    }
+
+    /// What a host's processes hold.
+    pub fn usage(&self, host: HostId) -> Usage {
+        self.usages().swap_remove(host)
+    }
+
     /// What the run cost so far.
     pub fn effort(&self) -> Effort {
         Effort {
@@ -295,15 +266,49 @@ impl Engine {
 
 impl State {
     fn event(&self, host: HostId, what: std::fmt::Arguments<'_>) {
-        let now = Timestamp::from_nanos(self.agenda.now());
-        self.trace.event(now, &self.hosts[host].name, what);
+        self.trace.event(self.now(), &self.hosts[host].name, what);
+    }
+
+    /// Something that is no host's alone.
+    fn world_event(&self, what: std::fmt::Arguments<'_>) {
+        self.trace.event(self.now(), "world", what);
+    }
+
+    /// What every host's processes hold, given their tasks.
+    fn usages(&self, tasks: &mut BTreeMap<ProcessId, BTreeMap<&'static str, usize>>) -> Vec<Usage> {
+        let mut sockets: BTreeMap<ProcessId, usize> = BTreeMap::new();
+        let mut orphans: BTreeMap<HostId, usize> = BTreeMap::new();
+        for end in self.connections.values().flat_map(|connection| &connection.ends) {
+            match end.process.filter(|_| end.held) {
+                Some(process) => *sockets.entry(process).or_default() += 1,
+                None if end.process.is_some() => *orphans.entry(end.host).or_default() += 1,
+                None => {}
+            }
+        }
+        let usage = |(id, host): (HostId, &host::Host)| {
+            let process = |(id, process): (&ProcessId, &host::Process)| ProcessUsage {
+                name: process.name.clone(),
+                generation: process.generation,
+                tasks: tasks.remove(id).unwrap_or_default(),
+                sockets: sockets.get(id).copied().unwrap_or_default(),
+                listeners: host.listeners.values().filter(|l| l.process == *id).count(),
+                timers: process.timers,
+                heap: process.account.heap(),
+            };
+            Usage {
+                boots: host.boot + 1,
+                processes: host.processes.iter().map(process).collect(),
+                orphan_sockets: orphans.get(&id).copied().unwrap_or_default(),
+            }
+        };
+        self.hosts.iter().enumerate().map(usage).collect()
     }
 }
 
 impl Drop for Engine {
     /// Tasks hold the engine's insides and are held by them: the knot is cut here.
     fn drop(&mut self) {
-        drop(self.shared.executor.end(|_, _| true));
+        drop(self.shared.executor.end(|_| true));
     }
 }
 

@@ -1,50 +1,31 @@
-//! The network between hosts: links and what they cost, and everything that moves on them.
+//! The network between hosts: what a segment costs on its way, and everything that moves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
-use crate::random::Random;
-use crate::topology::Topology;
-use crate::trace::{Tap, Trace};
+use mesh_core::time::Timestamp;
+
+use crate::topology::{Resolver, Topology};
+use crate::trace::{Capture, Tap, Trace};
 
 use super::agenda::{Agenda, Event, Nanos};
 use super::host::{Host, HostId, ProcessId};
-use super::tcp::{Connection, ConnectionId, RETRANSMIT};
+use super::patience::RETRANSMIT_MAX;
+use super::tcp::{Connection, ConnectionId};
+use super::ways::Ways;
 
 /// One way of a host to itself.
 const LOOPBACK: Nanos = 20_000;
-/// Retransmissions after which a lossy link's segment gets through anyway.
-const LOSSES_MAX: u32 = 6;
 /// Payload of a packet, for what a segment of several packets risks.
 const PACKET_BYTES: usize = 1_448;
 
-/// What one direction between two hosts is like.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link {
-    /// The median time a packet takes.
-    pub latency_median: Duration,
-    /// The 99th percentile of it.
-    pub latency_p99: Duration,
-    /// The part of packets that are lost and sent again.
-    pub loss: f64,
-    /// Bits per second; none for no limit.
-    pub bandwidth_bps: Option<u64>,
-    /// Whether anything gets through.
-    pub up: bool,
-}
-
-impl Default for Link {
-    /// Two machines in one data centre.
-    fn default() -> Self {
-        Self {
-            latency_median: Duration::from_micros(300),
-            latency_p99: Duration::from_millis(1),
-            loss: 0.0,
-            bandwidth_bps: None,
-            up: true,
-        }
-    }
+/// What a segment risks on a lossy link.
+#[derive(Clone, Copy)]
+pub(super) enum Risk {
+    /// Nothing: the next acknowledgement says the same and more.
+    None,
+    /// It is sent again after this, and each further time after twice as long, for so long.
+    Again { first: Nanos, patience: Nanos },
 }
 
 /// Everything that moves.
@@ -55,19 +36,20 @@ pub(super) struct State {
     pub(super) next_connection: ConnectionId,
     pub(super) next_process: ProcessId,
     pub(super) next_listener: u64,
-    pub(super) default_link: Link,
-    links: BTreeMap<(HostId, HostId), Link>,
+    pub(super) ways: Ways,
     /// Until when a link with a bandwidth is busy.
     busy_until: BTreeMap<(HostId, HostId), Nanos>,
     pub(super) topology: Topology,
+    pub(super) resolver: Resolver,
+    pub(super) resolvers: BTreeMap<HostId, Resolver>,
     pub(super) hosts_by_ip: BTreeMap<IpAddr, HostId>,
     pub(super) tap: Option<Tap>,
-    pub(super) random: Random,
+    pub(super) capture: Option<Capture>,
     pub(super) trace: Trace,
 }
 
 impl State {
-    pub(super) fn new(random: Random, trace: Trace) -> Self {
+    pub(super) fn new(trace: Trace) -> Self {
         Self {
             agenda: Agenda::default(),
             hosts: Vec::new(),
@@ -75,23 +57,31 @@ impl State {
             next_connection: 0,
             next_process: 0,
             next_listener: 0,
-            default_link: Link::default(),
-            links: BTreeMap::new(),
+            ways: Ways::new(),
             busy_until: BTreeMap::new(),
             topology: Topology::default(),
+            resolver: Resolver::default(),
+            resolvers: BTreeMap::new(),
             hosts_by_ip: BTreeMap::new(),
             tap: None,
-            random,
+            capture: None,
             trace,
         }
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.agenda.now())
+    }
+
     pub(super) fn fire(&mut self, event: Event) {
+        let (kind, number) = event.kind();
+        self.trace.step(self.now(), kind, number);
         match event {
             Event::Wake(waker) => waker.wake(),
             Event::Arrive { connection, from, number, segment } => {
                 self.arrive(connection, from, number, segment)
             }
+            Event::SynAgain { connection, attempt } => self.syn_again(connection, attempt),
             Event::GiveUp { connection, from, since } => self.give_up(connection, from, since),
             Event::Probe { connection, end, silent_since } => {
                 self.probe(connection, end, silent_since)
@@ -104,77 +94,85 @@ impl State {
         }
     }
 
-    pub(super) fn link(&self, a: HostId, b: HostId) -> Link {
-        self.links.get(&(a, b)).copied().unwrap_or(self.default_link)
+    /// Whether what reaches the way from `a` to `b` now is lost on it.
+    pub(super) fn is_cut(&mut self, a: HostId, b: HostId) -> bool {
+        let peer = &self.hosts[b];
+        a != b && (!peer.on || peer.paused || !self.ways.between(a, b).is_up())
     }
 
-    /// Whether what `a` sends to `b` now is lost.
-    pub(super) fn is_blocked(&self, a: HostId, b: HostId) -> bool {
-        a != b && (!self.link(a, b).up || !self.hosts[b].on)
+    /// Whether what `a` sends to `b` now does not arrive, or is not sent.
+    pub(super) fn is_blocked(&mut self, a: HostId, b: HostId) -> bool {
+        a != b && (self.hosts[a].paused || self.is_cut(a, b))
     }
 
-    /// How long a segment takes, retransmissions after loss included.
-    pub(super) fn delay(&mut self, a: HostId, b: HostId, bytes: usize) -> Nanos {
+    /// How long a segment takes, retransmissions after loss included; none where it is lost until
+    /// its sender's patience is over.
+    pub(super) fn transit(
+        &mut self,
+        a: HostId,
+        b: HostId,
+        bytes: usize,
+        risk: Risk,
+    ) -> Option<Nanos> {
         if a == b {
-            return LOOPBACK;
+            return Some(LOOPBACK);
         }
-        let link = self.link(a, b);
-        let mut delay = self.latency(&link);
-        if let Some(bps) = link.bandwidth_bps {
+        let way = self.ways.between(a, b);
+        let random = &mut self.hosts[a].network;
+        let mut takes = way.latency(random);
+        if let Some(bps) = way.spec.bandwidth_bps {
             let now = self.agenda.now();
             let busy = self.busy_until.entry((a, b)).or_default();
-            let takes = bytes as u64 * 8 * 1_000_000_000 / bps.max(1);
-            *busy = (*busy).max(now) + takes;
-            delay += *busy - now;
+            let on_the_wire = bytes as u64 * 8 * 1_000_000_000 / bps.max(1);
+            *busy = (*busy).max(now) + on_the_wire;
+            takes += *busy - now;
         }
-        if link.loss > 0.0 {
+        if let Risk::Again { first, patience } = risk
+            && way.spec.loss > 0.0
+        {
             let packets = (bytes / PACKET_BYTES + 1) as i32;
-            let lost = 1.0 - (1.0 - link.loss).powi(packets);
-            let mut losses = 0;
-            while losses < LOSSES_MAX && self.random.unit() < lost {
-                delay += RETRANSMIT << losses;
-                losses += 1;
+            let lost = 1.0 - (1.0 - way.spec.loss).powi(packets);
+            let (mut waited, mut step) = (0, first);
+            while random.unit() < lost {
+                waited += step;
+                step = (step * 2).min(RETRANSMIT_MAX);
+                if waited > patience {
+                    return None;
+                }
+            }
+            takes += waited;
+        }
+        Some(takes)
+    }
+
+    /// Does something that may open or close ways, and tells the connections on those that it did.
+    pub(super) fn change_ways<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let pairs = self.connections.values().map(|c| (c.ends[0].host, c.ends[1].host));
+        let pairs: BTreeSet<_> = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+        let before: Vec<_> = pairs.into_iter().map(|(a, b)| (a, b, self.is_blocked(a, b))).collect();
+        let done = change(self);
+        let (mut opened, mut closed) = (BTreeSet::new(), BTreeSet::new());
+        for (a, b, was_blocked) in before {
+            let is_blocked = self.is_blocked(a, b);
+            if is_blocked != was_blocked {
+                let changed = if is_blocked { &mut closed } else { &mut opened };
+                changed.extend([(a, b), (b, a)]);
             }
         }
-        delay
-    }
-
-    /// Log-normal: most packets near the median, a tail that reaches the 99th percentile.
-    fn latency(&mut self, link: &Link) -> Nanos {
-        let median = link.latency_median.as_nanos() as f64;
-        let p99 = link.latency_p99.max(link.latency_median).as_nanos() as f64;
-        if median == 0.0 {
-            return 0;
-        }
-        let sigma = (p99 / median).ln() / 2.326;
-        (median * (sigma * self.random.normal()).exp()) as Nanos
-    }
-
-    /// Changes one direction. What waited for it is sent again where it came up.
-    pub(super) fn set_link(&mut self, a: HostId, b: HostId, link: Link) {
-        let was_up = self.link(a, b).up;
-        self.links.insert((a, b), link);
-        if was_up != link.up {
-            self.way_changed(|x, y| (x, y) == (a, b) || (y, x) == (a, b), link.up);
-        }
-    }
-
-    /// The ways that `between` tells opened or closed.
-    pub(super) fn way_changed(&mut self, between: impl Fn(HostId, HostId) -> bool, opened: bool) {
         let now = self.agenda.now();
-        let concerned: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| between(c.ends[0].host, c.ends[1].host))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in concerned {
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            let Some(pair) = self.connections.get(&id).map(Connection::hosts) else {
+                continue;
+            };
             for end in 0..2 {
-                match opened {
-                    true => self.retry(id, end),
-                    false => self.plan_probe(id, end, now),
+                if opened.contains(&pair) {
+                    self.retry(id, end);
+                }
+                if closed.contains(&pair) {
+                    self.plan_probe(id, end, now);
                 }
             }
         }
+        done
     }
 }

@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use mesh_core::runtime::{BoxFuture, Connection, Listener};
 
 use super::Shared;
-use super::host::HostId;
+use super::host::{HostId, ProcessId};
 use super::network::State;
-use super::tcp::{ConnectionId, SEGMENT_BYTES_MAX, Segment};
-use crate::lock;
+use super::tcp::{ConnectionId, SEGMENT_BYTES_MAX, wake};
+use crate::{heap, lock};
 
 pub(super) struct Stream {
     pub(super) shared: Arc<Shared>,
@@ -37,6 +37,7 @@ impl AsyncRead for Stream {
         let failed = connection.ends[self.end].failed;
         let pipe = &mut connection.pipes[1 - self.end];
         let before = pipe.received_bytes;
+        let _kernel = heap::kernel();
         while buffer.remaining() > 0 {
             let Some(mut bytes) = pipe.received.pop_front() else {
                 break;
@@ -50,9 +51,8 @@ impl AsyncRead for Stream {
             }
         }
         if pipe.received_bytes < before {
-            if let Some(writer) = pipe.writer.take() {
-                writer.wake();
-            }
+            pipe.unread -= before - pipe.received_bytes;
+            wake(&mut pipe.writer);
             return Poll::Ready(Ok(()));
         }
         match failed {
@@ -84,17 +84,6 @@ impl Stream {
             (None, room) => Poll::Ready(Ok(room.min(SEGMENT_BYTES_MAX))),
         }
     }
-
-    fn send(&self, state: &mut State, bytes: Bytes) -> usize {
-        let length = bytes.len();
-        if length > 0 {
-            if let Some(connection) = state.connections.get_mut(&self.connection) {
-                connection.pipes[self.end].unacked += length;
-            }
-            state.send(self.connection, self.end, Segment::Data(bytes));
-        }
-        length
-    }
 }
 
 impl AsyncWrite for Stream {
@@ -117,13 +106,18 @@ impl AsyncWrite for Stream {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         };
-        let mut segment = Vec::new();
+        let _kernel = heap::kernel();
+        let length = slices.iter().map(|slice| slice.len()).sum::<usize>().min(room);
+        let mut segment = Vec::with_capacity(length);
         for slice in slices {
             let count = slice.len().min(room);
             segment.extend_from_slice(&slice[..count]);
             room -= count;
         }
-        Poll::Ready(Ok(self.send(&mut state, segment.into())))
+        if length > 0 {
+            state.send_data(self.connection, self.end, Bytes::from(segment));
+        }
+        Poll::Ready(Ok(length))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -139,11 +133,9 @@ impl AsyncWrite for Stream {
         let Some(connection) = state.connections.get_mut(&self.connection) else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
-        let failed = connection.ends[self.end].failed;
-        let pipe = &mut connection.pipes[self.end];
-        if !pipe.fin_sent && failed.is_none() {
-            pipe.fin_sent = true;
-            state.send(self.connection, self.end, Segment::Fin);
+        if connection.ends[self.end].failed.is_none() {
+            let _kernel = heap::kernel();
+            state.send_fin(self.connection, self.end);
         }
         Poll::Ready(Ok(()))
     }
@@ -151,6 +143,7 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        let _kernel = heap::kernel();
         lock(&self.shared.state).release(self.connection, self.end);
     }
 }
@@ -158,6 +151,7 @@ impl Drop for Stream {
 pub(super) struct Socket {
     pub(super) shared: Arc<Shared>,
     pub(super) host: HostId,
+    pub(super) process: ProcessId,
     pub(super) id: u64,
     pub(super) at: SocketAddr,
     pub(super) transparent: bool,
@@ -175,9 +169,10 @@ impl Listener for Socket {
                 listener.accepting = Some(context.waker().clone());
                 return Poll::Pending;
             };
-            let Some(connection) = state.connections.get(&id) else {
+            let Some(connection) = state.connections.get_mut(&id) else {
                 return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
             };
+            connection.ends[1].process = Some(self.process);
             let [peer, local] = [connection.ends[0].address, connection.ends[1].address];
             let original_dst = connection.original_dst.filter(|_| self.transparent);
             let io = Stream { shared: self.shared.clone(), connection: id, end: 1 };
@@ -197,6 +192,7 @@ impl Drop for Socket {
         if listeners.get(&self.at).is_some_and(|listener| listener.id == self.id)
             && let Some(listener) = listeners.remove(&self.at)
         {
+            let _kernel = heap::kernel();
             state.reset_pending(listener.pending);
         }
     }

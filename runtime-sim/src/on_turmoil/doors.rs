@@ -49,7 +49,7 @@ impl Clock for Doors {
     }
 
     fn wall(&self) -> WallTime {
-        let skew = *lock(&self.host.clock_skew);
+        let skew = *lock(&self.host.clock);
         START + self.now().since(Timestamp::ZERO) + skew.ahead - skew.behind
     }
 
@@ -100,16 +100,17 @@ impl Net for Doors {
 
     fn resolve(&self, name: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let name = name.trim_end_matches('.').to_owned();
-        let shared = self.shared.clone();
+        let (shared, asker) = (self.shared.clone(), self.host.ip);
         Box::pin(async move {
             if let Ok(ip) = name.parse() {
                 return Ok(vec![ip]);
             }
             tokio::time::sleep(DNS_LATENCY).await;
-            let answer = lock(&shared.topology).answer(&name);
+            let answer = lock(&shared.topology).answer(asker, &name);
             match answer {
                 DnsAnswer::Addresses(addresses) => Ok(addresses),
                 DnsAnswer::NotFound => Err(ErrorKind::NotFound.into()),
+                DnsAnswer::Failure => Err(io::Error::other("the resolver failed")),
                 DnsAnswer::Silence => {
                     tokio::time::sleep(DNS_TIMEOUT).await;
                     Err(ErrorKind::TimedOut.into())

@@ -12,7 +12,7 @@
 mod doors;
 mod stream;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -34,7 +34,8 @@ use crate::files::MemoryFiles;
 use crate::lock;
 use crate::outfit::Outfit;
 use crate::random::Random;
-use crate::topology::{ClockSkew, Crash, DnsAnswer, HostSpec, Role, Topology};
+use crate::link::{ImpairmentId, Place};
+use crate::topology::{ClockSpec, Crash, DnsAnswer, HostSpec, Role, Topology};
 use crate::trace::{Panicked, Tap, Trace};
 
 use doors::Doors;
@@ -54,6 +55,10 @@ pub struct Turmoil {
     hosts: Vec<Arc<Host>>,
     api: ApiServer,
     seed: u64,
+    /// Which pairs each partition holds back, and losses of power by host.
+    partitions: BTreeMap<ImpairmentId, Vec<(usize, usize)>>,
+    dark: BTreeSet<usize>,
+    next_partition: u64,
 }
 
 /// What every door reaches.
@@ -76,7 +81,9 @@ struct Host {
     name: Arc<str>,
     ip: IpAddr,
     outfit: Outfit,
-    clock_skew: Mutex<ClockSkew>,
+    node: Option<String>,
+    zone: Option<String>,
+    clock: Mutex<ClockSpec>,
     work: Mutex<Work>,
     arrived: Notify,
 }
@@ -118,7 +125,16 @@ impl Turmoil {
             announcement: Notify::new(),
             elapsed_nanos: AtomicU64::new(0),
         };
-        Self { sim, shared: Arc::new(shared), hosts: Vec::new(), api, seed }
+        Self {
+            sim,
+            shared: Arc::new(shared),
+            hosts: Vec::new(),
+            api,
+            seed,
+            partitions: BTreeMap::new(),
+            dark: BTreeSet::new(),
+            next_partition: 0,
+        }
     }
 
     /// Adds a host and returns its number. Nothing runs on it yet.
@@ -132,7 +148,9 @@ impl Turmoil {
             name: spec.name.as_str().into(),
             ip: spec.ip,
             outfit: Outfit::new(self.seed, &spec.name),
-            clock_skew: Mutex::new(spec.clock_skew),
+            node: spec.node.clone(),
+            zone: spec.zone.clone(),
+            clock: Mutex::new(spec.clock),
             work: Mutex::default(),
             arrived: Notify::new(),
         });
@@ -245,9 +263,8 @@ impl Turmoil {
         let what = process.unwrap_or("every process");
         self.note(host, format_args!("crash {crash:?} of {what}"));
         if crash == Crash::Power {
-            for other in (0..self.hosts.len()).filter(|other| *other != host) {
-                self.set_partition(host, other, true);
-            }
+            self.dark.insert(host);
+            self.hold_or_release(|a, b| a == host || b == host);
         }
         let mut work = lock(&self.hosts[host].work);
         let chosen = |known: &str| crash == Crash::Power || process.is_none_or(|p| p == known);
@@ -268,29 +285,72 @@ impl Turmoil {
     /// Ends the cut that a loss of power made. Nothing runs on the host until it is started.
     pub fn power_on(&mut self, host: usize) {
         self.note(host, format_args!("power on"));
-        for other in (0..self.hosts.len()).filter(|other| *other != host) {
-            self.set_partition(host, other, false);
+        self.dark.remove(&host);
+        self.hold_or_release(|a, b| a == host || b == host);
+    }
+
+    /// Holds what two places send each other, until it is mended.
+    pub fn partition(&mut self, a: Place, b: Place) -> ImpairmentId {
+        let hosts = 0..self.hosts.len();
+        let pairs = hosts.clone().flat_map(|x| hosts.clone().map(move |y| (x, y)));
+        let apart = |(x, y): &(usize, usize)| x != y && self.is_in(&a, *x) && self.is_in(&b, *y);
+        let pairs: Vec<_> = pairs.filter(apart).map(|(x, y)| (x.min(y), x.max(y))).collect();
+        self.next_partition += 1;
+        let id = ImpairmentId(self.next_partition);
+        for (x, y) in &pairs {
+            self.note(*x, format_args!("partition from host {y}"));
+        }
+        self.partitions.insert(id, pairs.clone());
+        self.hold_or_release(|x, y| pairs.contains(&(x, y)));
+        id
+    }
+
+    /// Ends a partition: what was held is delivered.
+    pub fn mend(&mut self, partition: ImpairmentId) {
+        let pairs = self.partitions.remove(&partition).unwrap_or_default();
+        for (x, y) in &pairs {
+            self.note(*x, format_args!("partition from host {y} ends"));
+        }
+        self.hold_or_release(|x, y| pairs.contains(&(x, y)));
+    }
+
+    /// Brings turmoil's idea of the concerned pairs, the lower number first, up to date.
+    fn hold_or_release(&mut self, concerned: impl Fn(usize, usize) -> bool) {
+        for a in 0..self.hosts.len() {
+            for b in (a + 1..self.hosts.len()).filter(|b| concerned(a, *b)) {
+                let parted = self.partitions.values().any(|pairs| pairs.contains(&(a, b)));
+                let dark = self.dark.contains(&a) || self.dark.contains(&b);
+                let (a, b) = (self.hosts[a].ip, self.hosts[b].ip);
+                match parted || dark {
+                    true => self.sim.hold(a, b),
+                    false => self.sim.release(a, b),
+                }
+            }
         }
     }
 
-    /// Holds what two hosts send each other, or delivers it.
-    pub fn set_partition(&mut self, a: usize, b: usize, parted: bool) {
-        self.note(a, format_args!("partition from host {b}: {parted}"));
-        let (a, b) = (self.hosts[a].ip, self.hosts[b].ip);
-        match parted {
-            true => self.sim.hold(a, b),
-            false => self.sim.release(a, b),
+    fn is_in(&self, place: &Place, host: usize) -> bool {
+        match place {
+            Place::Anywhere => true,
+            Place::Zone(zone) => self.hosts[host].zone.as_ref() == Some(zone),
+            Place::Node(node) => self.hosts[host].node.as_ref() == Some(node),
+            Place::Host(one) => *one == host,
         }
     }
 
     /// Changes a host's wall clock.
-    pub fn set_clock_skew(&self, host: usize, skew: ClockSkew) {
-        *lock(&self.hosts[host].clock_skew) = skew;
+    pub fn set_clock(&self, host: usize, clock: ClockSpec) {
+        *lock(&self.hosts[host].clock) = clock;
     }
 
     /// Names an address. Hosts' own names resolve without.
     pub fn set_name(&self, name: &str, answer: DnsAnswer) {
         lock(&self.shared.topology).set_name(name, answer);
+    }
+
+    /// Tells one host otherwise than the others, or no longer.
+    pub fn set_name_for(&self, host: usize, name: &str, answer: Option<DnsAnswer>) {
+        lock(&self.shared.topology).set_name_for(self.hosts[host].ip, name, answer);
     }
 
     /// A service's address: connections to it go to one of the endpoints, as kube-proxy does it.

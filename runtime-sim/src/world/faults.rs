@@ -2,6 +2,7 @@
 //!
 //! Law: a fault is done or said to be impossible; none is passed over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use mesh_core::resource::{Kind, ObjectRef, yaml};
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiFault;
+use crate::link::ImpairmentId;
 use crate::topology::Crash;
 
 use super::programs::Behaviour;
@@ -19,13 +21,16 @@ use super::{Simulator, World, parse};
 /// What a fault that was begun leaves to do.
 pub(super) type Stops = Vec<(Arc<str>, Timestamp)>;
 
+/// What lasts of links' faults, by the hosts on both sides and whether it is one-way.
+pub(super) type Impaired = BTreeMap<(Vec<usize>, Vec<usize>, bool), Vec<ImpairmentId>>;
+
 /// Why an engine cannot carry out a fault, where it cannot.
 pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> {
     let possible = match action {
-        Action::Crash { how, .. } => *how != CrashKind::Hang,
+        Action::Crash { how, .. } => engine == EngineKind::Des || *how != CrashKind::Hang,
         Action::Pause { .. } => engine == EngineKind::Des,
+        Action::Partition { one_way, .. } => engine == EngineKind::Des || !one_way,
         Action::Restart { .. }
-        | Action::Partition { .. }
         | Action::Slow { .. }
         | Action::Errors { .. }
         | Action::Apply { .. }
@@ -52,7 +57,7 @@ impl<S: Simulator> World<S> {
             Action::Crash { target, how, process } => self.crash(target, *how, *process)?,
             Action::Restart { target } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, true)?,
-            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true),
+            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true)?,
             Action::Slow { target, by } => self.behave(target, |b| b.set_slow(by.0)),
             Action::Errors { target, status, rate } => {
                 self.behave(target, |b| b.set_errors(Some((*status, *rate))))
@@ -75,9 +80,12 @@ impl<S: Simulator> World<S> {
     /// Undoes what a fault did.
     pub(super) fn end(&mut self, action: &Action) -> Result<(), String> {
         match action {
+            Action::Crash { target, how: CrashKind::Hang, process } => {
+                self.set_hung(target, *process, false)?
+            }
             Action::Crash { target, .. } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, false)?,
-            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false),
+            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false)?,
             Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
             Action::Errors { target, .. } => self.behave(target, |b| b.set_errors(None)),
             Action::WatchLag { by } => self.api.clear_fault(None, ApiFault::Lag(by.0)),
@@ -129,7 +137,7 @@ impl<S: Simulator> World<S> {
         let how = match how {
             CrashKind::Process => Crash::Process,
             CrashKind::Power => Crash::Power,
-            CrashKind::Hang => return Err("no engine can hang a host".to_owned()),
+            CrashKind::Hang => return self.set_hung(target, process, true),
         };
         for host in self.hosts(target) {
             self.simulator.crash(host, process.map(Process::name), how);
@@ -154,23 +162,47 @@ impl<S: Simulator> World<S> {
 
     fn set_paused(&mut self, target: &Target, paused: bool) -> Result<(), String> {
         for host in self.hosts(target) {
-            if !self.simulator.set_paused(host, paused) {
-                return Err("this engine cannot pause a host".to_owned());
-            }
+            self.simulator.set_paused(host, paused).map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    fn set_partition(&mut self, a: &Target, b: &Target, one_way: bool, parted: bool) {
+    fn set_hung(
+        &mut self,
+        target: &Target,
+        process: Option<Process>,
+        hung: bool,
+    ) -> Result<(), String> {
+        for host in self.hosts(target) {
+            let done = self.simulator.set_hung(host, process.map(Process::name), hung);
+            done.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn set_partition(
+        &mut self,
+        a: &Target,
+        b: &Target,
+        one_way: bool,
+        parted: bool,
+    ) -> Result<(), String> {
         let (a, b) = (self.hosts(a), self.hosts(b));
+        let key = (a.clone(), b.clone(), one_way);
+        if !parted {
+            for impairment in self.impairments.remove(&key).unwrap_or_default() {
+                self.simulator.mend(impairment);
+            }
+            return Ok(());
+        }
         for from in &a {
             for to in b.iter().filter(|to| !a.contains(to)) {
-                self.simulator.set_cut(*from, *to, parted);
-                if !one_way {
-                    self.simulator.set_cut(*to, *from, parted);
-                }
+                let cut = self.simulator.partition((*from).into(), (*to).into(), one_way);
+                let cut = cut.map_err(|error| error.to_string())?;
+                self.impairments.entry(key.clone()).or_default().extend(cut);
             }
         }
+        Ok(())
     }
 
     fn behave(&self, target: &Target, change: impl Fn(&Behaviour)) {

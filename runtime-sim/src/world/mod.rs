@@ -50,6 +50,8 @@ struct World<S> {
     controller: usize,
     controller_drain: Option<DrainSignal>,
     trust_anchors: String,
+    /// What lasts of links' faults.
+    impairments: faults::Impaired,
 }
 
 struct Pod {
@@ -98,6 +100,7 @@ impl<S: Simulator> World<S> {
             controller,
             controller_drain: None,
             trust_anchors: String::new(),
+            impairments: faults::Impaired::new(),
         };
         world.watch_for_plaintext();
         for object in kubernetes::with_addresses(scenario.objects.clone()) {

@@ -63,7 +63,7 @@ pub enum Action {
         /// Which.
         target: Target,
     },
-    /// Stops processes, not their kernel.
+    /// Stops a host, its kernel too: what is sent to it meanwhile is sent again when it goes on.
     Pause {
         /// Whose.
         target: Target,
