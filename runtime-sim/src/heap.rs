@@ -34,8 +34,7 @@ struct Balance {
 
 struct Page([Balance; PAGE_ACCOUNTS]);
 
-static BOOK: [AtomicPtr<Page>; PAGES_MAX] =
-    [const { AtomicPtr::new(ptr::null_mut()) }; PAGES_MAX];
+static BOOK: [AtomicPtr<Page>; PAGES_MAX] = [const { AtomicPtr::new(ptr::null_mut()) }; PAGES_MAX];
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { next: 1, closed: Vec::new() });
 

@@ -133,8 +133,7 @@ mod tests {
     #[test]
     fn impairments_add_up() {
         let slow = Impairment { extra_latency: Duration::from_millis(5), ..Impairment::default() };
-        let lossy =
-            Impairment { loss: 0.5, bandwidth_bps: Some(1_000), ..Impairment::default() };
+        let lossy = Impairment { loss: 0.5, bandwidth_bps: Some(1_000), ..Impairment::default() };
         let link = LinkSpec { loss: 0.5, bandwidth_bps: Some(9_000), ..LinkSpec::default() };
         let both = lossy.on(slow.on(link));
         assert_eq!(both, slow.on(lossy.on(link)));

@@ -178,8 +178,7 @@ impl State {
             self.lines.push_back(line());
         }
         self.events += 1;
-        if self.events.is_multiple_of(CHECKPOINT_EVENTS)
-            && self.checkpoints.len() < CHECKPOINTS_MAX
+        if self.events.is_multiple_of(CHECKPOINT_EVENTS) && self.checkpoints.len() < CHECKPOINTS_MAX
         {
             let hash = self.hash.clone().chain_update(&self.gathered).finalize();
             let hash = hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));

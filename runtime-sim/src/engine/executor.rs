@@ -129,10 +129,7 @@ impl Executor {
         }
     }
 
-    fn take(
-        &self,
-        id: TaskId,
-    ) -> Option<(BoxFuture<'static, ()>, Arc<TaskWaker>, Arc<Account>)> {
+    fn take(&self, id: TaskId) -> Option<(BoxFuture<'static, ()>, Arc<TaskWaker>, Arc<Account>)> {
         let mut tasks = lock(&self.tasks);
         let Tasks { slots, stopped, .. } = &mut *tasks;
         let slot = slots.get_mut(&id)?;

@@ -149,7 +149,8 @@ impl State {
     pub(super) fn change_ways<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
         let pairs = self.connections.values().map(|c| (c.ends[0].host, c.ends[1].host));
         let pairs: BTreeSet<_> = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
-        let before: Vec<_> = pairs.into_iter().map(|(a, b)| (a, b, self.is_blocked(a, b))).collect();
+        let before: Vec<_> =
+            pairs.into_iter().map(|(a, b)| (a, b, self.is_blocked(a, b))).collect();
         let done = change(self);
         let (mut opened, mut closed) = (BTreeSet::new(), BTreeSet::new());
         for (a, b, was_blocked) in before {

@@ -373,10 +373,7 @@ impl State {
         let live = self.connections.iter().filter(|(_, connection)| {
             let (x, y) = connection.hosts();
             let failed = connection.ends.iter().all(|end| end.failed.is_some());
-            x != y
-                && connection.phase == Phase::Open
-                && !failed
-                && (between(x, y) || between(y, x))
+            x != y && connection.phase == Phase::Open && !failed && (between(x, y) || between(y, x))
         });
         let live: Vec<_> = live.map(|(id, _)| *id).collect();
         for id in &live {
@@ -425,7 +422,14 @@ impl State {
     }
 
     /// Shows a segment to the capture.
-    pub(super) fn show(&self, id: ConnectionId, from: usize, segment: &Segment, wait: Nanos, lost: bool) {
+    pub(super) fn show(
+        &self,
+        id: ConnectionId,
+        from: usize,
+        segment: &Segment,
+        wait: Nanos,
+        lost: bool,
+    ) {
         let (Some(capture), Some(connection)) = (&self.capture, self.connections.get(&id)) else {
             return;
         };

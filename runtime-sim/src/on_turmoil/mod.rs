@@ -31,10 +31,10 @@ use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
 use crate::files::MemoryFiles;
+use crate::link::{ImpairmentId, Place};
 use crate::lock;
 use crate::outfit::Outfit;
 use crate::random::Random;
-use crate::link::{ImpairmentId, Place};
 use crate::topology::{ClockSpec, Crash, DnsAnswer, HostSpec, Role, Topology};
 use crate::trace::{Panicked, Tap, Trace};
 

@@ -108,8 +108,7 @@ pub trait Simulator {
     ///
     /// # Errors
     /// Where the engine cannot do this one.
-    fn set_resolver(&mut self, host: Option<usize>, resolver: Resolver)
-    -> Result<(), Unsupported>;
+    fn set_resolver(&mut self, host: Option<usize>, resolver: Resolver) -> Result<(), Unsupported>;
     /// A service's address and its endpoints, as kube-proxy has them.
     fn set_virtual_address(&self, at: SocketAddr, endpoints: Vec<SocketAddr>);
 
@@ -216,11 +215,7 @@ impl Simulator for Engine {
         self.set_name_for(host, name, answer);
     }
 
-    fn set_resolver(
-        &mut self,
-        host: Option<usize>,
-        resolver: Resolver,
-    ) -> Result<(), Unsupported> {
+    fn set_resolver(&mut self, host: Option<usize>, resolver: Resolver) -> Result<(), Unsupported> {
         Engine::set_resolver(self, host, resolver);
         Ok(())
     }
