@@ -14,6 +14,7 @@ use crate::model::endpoint::{Endpoint, ProtocolHint};
 use crate::model::identity::{DnsName, ServerTls};
 use crate::model::protocol::HttpVersion;
 use crate::proxy::config;
+use crate::proxy::own_listeners::OwnListeners;
 use crate::runtime::{BoxIo, Runtime};
 use crate::wire::tls::{Credentials, TlsError, client as tls_client};
 use crate::wire::transport_header::{self, TransportHeader};
@@ -39,6 +40,9 @@ pub enum ConnectError {
     /// The endpoint is meshed and TLS with it failed.
     #[error("mesh TLS failed: {0}")]
     Tls(Arc<TlsError>),
+    /// It would come back to this proxy.
+    #[error("loop: this proxy itself listens at {0}")]
+    Loop(SocketAddr),
 }
 
 impl From<io::Error> for ConnectError {
@@ -79,21 +83,24 @@ pub struct Connector {
     credentials: Credentials,
     config: config::Connect,
     own_ips: Arc<[IpAddr]>,
+    own_listeners: Arc<OwnListeners>,
 }
 
 impl Connector {
-    /// A connector for a workload at `own_ips`.
+    /// A connector for a workload at `own_ips`, that does not connect to `own_listeners`.
     pub fn new(
         runtime: &Runtime,
         credentials: &Credentials,
         config: config::Connect,
         own_ips: &[IpAddr],
+        own_listeners: &Arc<OwnListeners>,
     ) -> Self {
         Self {
             runtime: runtime.clone(),
             credentials: credentials.clone(),
             config,
             own_ips: own_ips.iter().map(IpAddr::to_canonical).collect(),
+            own_listeners: own_listeners.clone(),
         }
     }
 
@@ -133,6 +140,7 @@ impl Connector {
         if let Some(port) = inbound_port {
             address.set_port(port.get());
         }
+        refuse_loop(&self.own_listeners, address)?;
         let connection = self.runtime.net.connect(address, self.config.tcp).await?;
         let Some(server) = tls else {
             return Ok(connection.io);
@@ -172,11 +180,21 @@ fn header(endpoint: &Endpoint, session: Session) -> TransportHeader {
 pub async fn connect_local(
     runtime: &Runtime,
     config: &config::Connect,
+    own_listeners: &OwnListeners,
     address: SocketAddr,
 ) -> Result<BoxIo, ConnectError> {
+    refuse_loop(own_listeners, address)?;
     let connection = runtime
         .timeout(config.timeout, runtime.net.connect(address, config.tcp))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
     Ok(connection.io)
+}
+
+fn refuse_loop(own_listeners: &OwnListeners, address: SocketAddr) -> Result<(), ConnectError> {
+    if !own_listeners.are_reached_at(address) {
+        return Ok(());
+    }
+    tracing::warn!(%address, "loop: this proxy itself listens there; not connected");
+    Err(ConnectError::Loop(address))
 }

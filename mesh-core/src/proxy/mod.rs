@@ -18,7 +18,9 @@ mod metered;
 mod observe;
 mod orig_proto;
 mod outbound;
+mod own_listeners;
 mod refusal;
+mod routes;
 mod unenforced;
 
 #[cfg(test)]
@@ -46,6 +48,7 @@ use config::{Config, TrustAnchors};
 use connect::Connector;
 use discover::Clients;
 use identity::IdentityError;
+use own_listeners::OwnListeners;
 
 /// What the process gives beside the runtime.
 #[derive(Clone, Default)]
@@ -215,8 +218,17 @@ impl Parts<'_> {
             client(discovery.policy.clone()),
             discovery.clone(),
         );
+        // Each direction may lead to the other, but not to itself; nor out to where connections
+        // are redirected to on their way in.
+        let own_ips = self.config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.own_ips);
+        let redirected = inbound.iter().filter(|(_, forward)| forward.is_none());
+        let out = outbound.iter().map(|(listener, _)| listener.local_addr());
+        let out = out.chain(redirected.map(|(listener, _)| listener.local_addr()));
+        let out = Arc::new(OwnListeners::new(out, own_ips));
+        let within = inbound.iter().map(|(listener, _)| listener.local_addr());
+        let within = Arc::new(OwnListeners::new(within, own_ips));
         if let Some(config) = &self.config.outbound {
-            let shared = self.outbound(config, clients.clone());
+            let shared = self.outbound(config, clients.clone(), &out);
             for (listener, how) in outbound {
                 let shared = shared.clone();
                 let serve = move |connection, drain| {
@@ -226,7 +238,7 @@ impl Parts<'_> {
             }
         }
         if let Some(config) = &self.config.inbound {
-            let shared = self.inbound(config, clients);
+            let shared = self.inbound(config, clients, &within);
             for (listener, forward) in inbound {
                 let shared = shared.clone();
                 let serve = move |connection, drain| {
@@ -250,9 +262,15 @@ impl Parts<'_> {
         self.runtime.spawn(name, accept);
     }
 
-    fn outbound(&self, config: &config::Outbound, clients: Clients) -> Arc<outbound::Outbound> {
+    fn outbound(
+        &self,
+        config: &config::Outbound,
+        clients: Clients,
+        own: &Arc<OwnListeners>,
+    ) -> Arc<outbound::Outbound> {
         let own_ips = self.config.inbound.as_ref().map_or(&[][..], |inbound| &inbound.own_ips);
-        let connector = Connector::new(self.runtime, &self.credentials, config.connect, own_ips);
+        let connector =
+            Connector::new(self.runtime, &self.credentials, config.connect, own_ips, own);
         Arc::new(outbound::Outbound {
             runtime: self.runtime.clone(),
             destinations: discover::outbound::Destinations::new(
@@ -274,10 +292,15 @@ impl Parts<'_> {
         })
     }
 
-    fn inbound(&self, config: &config::Inbound, clients: Clients) -> Arc<inbound::Inbound> {
+    fn inbound(
+        &self,
+        config: &config::Inbound,
+        clients: Clients,
+        own: &Arc<OwnListeners>,
+    ) -> Arc<inbound::Inbound> {
         let common = Common {
             runtime: self.runtime.clone(),
-            connector: Connector::new(self.runtime, &self.credentials, config.connect, &[]),
+            connector: Connector::new(self.runtime, &self.credentials, config.connect, &[], own),
             backoff: config.connect.backoff,
             http1_idle_timeout: config.http1_idle_timeout,
             http1_idle_max: config.http1_idle_max,
@@ -298,6 +321,7 @@ impl Parts<'_> {
                 &self.telemetry,
                 config.discovery_idle_timeout,
             ),
+            own_listeners: own.clone(),
             telemetry: self.telemetry.clone(),
             access_log,
             config: config.clone(),

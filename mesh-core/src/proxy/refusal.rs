@@ -34,6 +34,9 @@ pub enum Refusal {
     /// No connection.
     #[error("connect failed: {0}")]
     Connect(String),
+    /// The endpoint's proxy could not reach its application, nor was there another endpoint to try.
+    #[error("connect failed: {0}")]
+    Unreachable(String),
     /// The connection broke before a response.
     #[error("{0}")]
     Broken(String),
@@ -65,6 +68,7 @@ impl Refusal {
     pub fn of_unsent(error: &Error) -> Self {
         match error {
             Error::Timeout("connect") => Self::ConnectTimeout,
+            Error::Unreachable => Self::Unreachable(error.to_string()),
             Error::Io(error) => Self::Connect(error.to_string()),
             other => Self::Connect(other.to_string()),
         }
@@ -85,9 +89,11 @@ impl Refusal {
             Self::FailFast | Self::RequestTimeout | Self::ConnectTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::Connect(_) | Self::Broken(_) | Self::Reset(_) | Self::IdentityRequired(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Connect(_)
+            | Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::Reset(_)
+            | Self::IdentityRequired(_) => StatusCode::BAD_GATEWAY,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Forbidden | Self::Unauthorized => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -105,6 +111,7 @@ impl Refusal {
             Self::LoadShed
             | Self::FailFast
             | Self::Connect(_)
+            | Self::Unreachable(_)
             | Self::Broken(_)
             | Self::Reset(_)
             | Self::IdentityRequired(_) => 14,
@@ -118,7 +125,9 @@ impl Refusal {
             Self::FailFast => OutboundError::FailFast,
             Self::RequestTimeout => OutboundError::ResponseTimeout,
             Self::IdentityRequired(_) => OutboundError::IdentityRequired,
-            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => OutboundError::Io,
+            Self::Connect(_) | Self::Unreachable(_) | Self::ConnectTimeout | Self::Broken(_) => {
+                OutboundError::Io
+            }
             _ => OutboundError::Unexpected,
         }
     }
@@ -128,7 +137,9 @@ impl Refusal {
         match self {
             Self::LoadShed => InboundError::LoadShed,
             Self::FailFast => InboundError::FailFast,
-            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => InboundError::Io,
+            Self::Connect(_) | Self::Unreachable(_) | Self::ConnectTimeout | Self::Broken(_) => {
+                InboundError::Io
+            }
             _ => InboundError::Unexpected,
         }
     }
@@ -139,7 +150,9 @@ impl Refusal {
             Self::LoadShed => StreamError::LoadShed,
             Self::FailFast => StreamError::FailFast,
             Self::RequestTimeout => StreamError::RequestTimeout,
-            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) => StreamError::Io,
+            Self::Connect(_) | Self::Unreachable(_) | Self::ConnectTimeout | Self::Broken(_) => {
+                StreamError::Io
+            }
             Self::Reset(code) => observe::stream_error(&Error::reset(*code)),
             _ => StreamError::Unknown,
         }

@@ -9,8 +9,8 @@ pub fn channel() -> (DrainSignal, DrainWatch) {
     (DrainSignal(sender), DrainWatch(receiver))
 }
 
-/// Starts a drain. Dropped without having started it, none ever starts.
-#[derive(Debug)]
+/// Starts a drain. All clones dropped without one having started it, none ever starts.
+#[derive(Clone, Debug)]
 pub struct DrainSignal(watch::Sender<bool>);
 
 impl DrainSignal {

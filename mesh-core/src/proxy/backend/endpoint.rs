@@ -349,7 +349,9 @@ fn unreached(error: ConnectError) -> Error {
     match error {
         ConnectError::TimedOut => Error::Timeout("connect"),
         ConnectError::Io(error) => Error::Io(std::io::Error::new(error.kind(), error.to_string())),
-        ConnectError::Tls(error) => Error::Io(std::io::Error::other(error.to_string())),
+        error @ (ConnectError::Tls(_) | ConnectError::Loop(_)) => {
+            Error::Io(std::io::Error::other(error.to_string()))
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
 use crate::proxy::config;
 use crate::proxy::connect::{ConnectError, Connector, NoTls};
-use crate::proxy::discover::Clients;
+use crate::proxy::discover::{Clients, Standing};
 use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::refusal::{L5D_PROXY_CONNECTION, Refusal};
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
@@ -70,14 +70,19 @@ impl Backends {
         telemetry: &Arc<Telemetry>,
     ) -> Self {
         let idle_timeout = config.discovery_idle_timeout;
-        let in_outage = clients.in_outage();
         Self {
             runtime: runtime.clone(),
             clients,
             connector,
             config: config.clone(),
             telemetry: telemetry.clone(),
-            table: IdleTable::new(runtime, "sweep-backends", idle_timeout, BACKENDS_MAX, in_outage),
+            table: IdleTable::new(
+                runtime,
+                "sweep-backends",
+                idle_timeout,
+                BACKENDS_MAX,
+                |backend: &Backend| backend.standing.is_irreplaceable(),
+            ),
         }
     }
 
@@ -115,6 +120,7 @@ impl Backends {
             changed,
             health: Health::new(Some(metrics.clone())),
         });
+        let standing = Standing::default();
         Arc::new_cyclic(|weak| Backend {
             common,
             telemetry: self.telemetry.clone(),
@@ -125,9 +131,10 @@ impl Backends {
             waiting: AtomicUsize::new(0),
             state: Mutex::new(State::of(&key.backend.dispatcher, load, self.runtime.now())),
             _discovery: match &key.backend.dispatcher {
-                Dispatcher::Balance { path, .. } => Some(self.discover(weak, path)),
+                Dispatcher::Balance { path, .. } => Some(self.discover(weak, path, &standing)),
                 _ => None,
             },
+            standing,
         })
         .with_forward(&key.backend.dispatcher)
     }
@@ -144,11 +151,12 @@ impl Backends {
         }
     }
 
-    fn discover(&self, backend: &Weak<Backend>, path: &str) -> TaskGuard {
+    fn discover(&self, backend: &Weak<Backend>, path: &str, standing: &Standing) -> TaskGuard {
         let (clients, path, backend) = (self.clients.clone(), path.to_string(), backend.clone());
+        let standing = standing.clone();
         self.runtime.spawn_guarded("discover-endpoints", async move {
             clients
-                .follow_endpoints(&path, |update, fresh| {
+                .follow_endpoints(&path, &standing, |update, fresh| {
                     if let Some(backend) = backend.upgrade() {
                         backend.apply(update, fresh);
                     }
@@ -172,6 +180,8 @@ pub struct Backend {
     waiting: AtomicUsize,
     state: Mutex<State>,
     _discovery: Option<TaskGuard>,
+    /// Of the endpoints' stream.
+    standing: Standing,
 }
 
 struct State {

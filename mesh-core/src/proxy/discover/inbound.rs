@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Clients, News};
+use super::{Clients, News, Standing};
 use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
 use crate::model::server_policy::{
@@ -43,6 +43,7 @@ impl PolicyWatch {
 
 struct Port {
     policy: watch::Receiver<Arc<ServerPolicy>>,
+    standing: Standing,
     _task: TaskGuard,
 }
 
@@ -66,13 +67,18 @@ impl Ports {
         telemetry: &Arc<Telemetry>,
     ) -> Self {
         let idle_timeout = config.discovery_idle_timeout;
-        let in_outage = clients.in_outage();
         let mut ports = Self {
             runtime: runtime.clone(),
             clients,
             default: Arc::new(default_policy(config)),
             telemetry: telemetry.clone(),
-            table: IdleTable::new(runtime, "sweep-ports", idle_timeout, PORTS_MAX, in_outage),
+            table: IdleTable::new(
+                runtime,
+                "sweep-ports",
+                idle_timeout,
+                PORTS_MAX,
+                |port: &Port| port.standing.is_irreplaceable(),
+            ),
             _pinned: Vec::new(),
         };
         ports._pinned = config.ports.iter().map(|port| ports.find(*port)).collect();
@@ -96,6 +102,8 @@ impl Ports {
         let clients = self.clients.clone();
         let default = self.default.clone();
         let telemetry = self.telemetry.clone();
+        let standing = Standing::default();
+        let heard = standing.clone();
         let follow = async move {
             let open = || clients.policy.watch_server_policy(&clients.config.workload, port);
             let publish = |news| {
@@ -113,10 +121,10 @@ impl Ports {
                     changed
                 });
             };
-            clients.follow("server policy", open, publish).await;
+            clients.follow("server policy", &heard, open, publish).await;
         };
         let task = self.runtime.spawn_guarded("discover-port", follow);
-        Arc::new(Port { policy, _task: task })
+        Arc::new(Port { policy, standing, _task: task })
     }
 }
 

@@ -8,7 +8,7 @@ pub mod outbound;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::api::client::{ApiError, ApiStream, ControlClient};
@@ -42,6 +42,31 @@ pub enum News<T> {
     Unreachable,
 }
 
+/// How one stream stands: whether what it said could be heard again. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<AtomicU8>);
+
+/// Something was heard.
+const HEARD: u8 = 1;
+/// The last that was heard is that the control plane cannot be asked.
+const UNREACHABLE: u8 = 2;
+
+impl Standing {
+    /// Whether what the stream said would be lost with it: something was heard, and could not be
+    /// heard again now.
+    pub fn is_irreplaceable(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == HEARD | UNREACHABLE
+    }
+
+    fn heard(&self) {
+        self.0.store(HEARD, Ordering::Relaxed);
+    }
+
+    fn unreachable(&self) {
+        self.0.fetch_or(UNREACHABLE, Ordering::Relaxed);
+    }
+}
+
 /// The clients that discovery asks. Cloning shares them.
 #[derive(Clone)]
 pub struct Clients {
@@ -49,7 +74,6 @@ pub struct Clients {
     destination: ControlClient,
     policy: ControlClient,
     config: Arc<config::Discovery>,
-    in_outage: Arc<AtomicBool>,
 }
 
 impl Clients {
@@ -60,25 +84,14 @@ impl Clients {
         policy: ControlClient,
         config: config::Discovery,
     ) -> Self {
-        Self {
-            runtime: runtime.clone(),
-            destination,
-            policy,
-            config: config.into(),
-            in_outage: Arc::default(),
-        }
-    }
-
-    /// Tells whether the last that was heard of the control plane is that it cannot be asked.
-    pub fn in_outage(&self) -> impl Fn() -> bool + Send + 'static {
-        let in_outage = self.in_outage.clone();
-        move || in_outage.load(Ordering::Relaxed)
+        Self { runtime: runtime.clone(), destination, policy, config: config.into() }
     }
 
     /// Follows a stream for ever: opens it, passes its items on, opens it again.
     async fn follow<T, F>(
         &self,
         what: &str,
+        standing: &Standing,
         open: impl Fn() -> F,
         mut publish: impl FnMut(News<T>) + Send,
     ) where
@@ -88,13 +101,16 @@ impl Clients {
         loop {
             let mut pass_on = |value, fresh| {
                 backoff.succeeded();
-                self.in_outage.store(false, Ordering::Relaxed);
+                standing.heard();
                 publish(News::Value { value, fresh });
             };
             if let Ended::Failed(error) = self.follow_once(&open, &mut pass_on).await {
                 tracing::debug!(what, %error, "discovery stream ended");
                 let absent = is_absent(&error);
-                self.in_outage.store(!absent, Ordering::Relaxed);
+                match absent {
+                    true => standing.heard(),
+                    false => standing.unreachable(),
+                }
                 publish(if absent { News::Absent } else { News::Unreachable });
                 let wait = backoff.failed(self.runtime.entropy.next_u64());
                 self.runtime.sleep(wait).await;

@@ -1,12 +1,12 @@
 //! Discovery of destinations: policy and profile of each, asked for once however many connections
 //! go there, kept while used and for a while after.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Clients, News};
+use super::{Clients, News, Standing};
 use crate::model::client_policy::{
     Backend, ClientPolicy, ClientProtocol, ConnectionRule, Dispatcher, Distribution, HttpRoute,
     HttpRoutes, Load, OpaqueRoute, OpaqueRoutes, Queue, RouteBackend, Rule,
@@ -18,6 +18,7 @@ use crate::model::route::http::{HttpMatch, Timeouts};
 use crate::model::target::Target;
 use crate::proxy::config;
 use crate::proxy::idle::{Full, IdleTable};
+use crate::proxy::routes::Routes;
 use crate::proxy::unenforced;
 use crate::runtime::{Runtime, TaskGuard};
 use crate::telemetry::Telemetry;
@@ -37,6 +38,10 @@ pub struct Known {
 /// A discovered destination. Held by the connections that go there.
 pub struct Destination {
     known: watch::Receiver<Option<Known>>,
+    /// What its connections of HTTP share.
+    routes: Mutex<Weak<Routes>>,
+    /// Of the policy's stream and the profile's.
+    standings: [Standing; 2],
     _task: TaskGuard,
 }
 
@@ -51,6 +56,21 @@ impl Destination {
         let mut known = self.known.clone();
         let known = known.wait_for(Option::is_some).await.ok()?;
         known.clone()
+    }
+
+    /// The routes of what is known, made by the first connection that needs them.
+    pub fn routes(&self, known: Known, make: impl FnOnce(Known) -> Routes) -> Arc<Routes> {
+        let mut shared = lock(&self.routes);
+        if let Some(routes) = shared.upgrade().filter(|routes| routes.are_of(&known)) {
+            return routes;
+        }
+        let routes = Arc::new(make(known));
+        *shared = Arc::downgrade(&routes);
+        routes
+    }
+
+    fn is_irreplaceable(&self) -> bool {
+        self.standings.iter().any(Standing::is_irreplaceable)
     }
 }
 
@@ -85,7 +105,6 @@ impl Destinations {
             failfast_timeout: config.failfast_timeout,
         };
         let idle_timeout = config.discovery_idle_timeout;
-        let in_outage = clients.in_outage();
         Self {
             runtime: runtime.clone(),
             clients,
@@ -96,7 +115,7 @@ impl Destinations {
                 "sweep-destinations",
                 idle_timeout,
                 DESTINATIONS_MAX,
-                in_outage,
+                Destination::is_irreplaceable,
             ),
         }
     }
@@ -108,15 +127,17 @@ impl Destinations {
     pub fn find(&self, target: &Target) -> Result<Arc<Destination>, Full> {
         self.table.find(target.clone(), |target| {
             let (publish, known) = watch::channel(None);
+            let standings = <[Standing; 2]>::default();
             let follow = follow(
                 self.clients.clone(),
                 target.clone(),
                 self.defaults,
                 self.telemetry.clone(),
+                standings.clone(),
                 publish,
             );
             let task = self.runtime.spawn_guarded("discover-destination", follow);
-            Arc::new(Destination { known, _task: task })
+            Arc::new(Destination { known, routes: Mutex::default(), standings, _task: task })
         })
     }
 }
@@ -131,6 +152,7 @@ async fn follow(
     target: Target,
     defaults: Defaults,
     telemetry: Arc<Telemetry>,
+    [policy_standing, profile_standing]: [Standing; 2],
     publish: watch::Sender<Option<Known>>,
 ) {
     let path = target.to_string();
@@ -162,6 +184,7 @@ async fn follow(
     }
     let policies = clients.follow(
         "client policy",
+        &policy_standing,
         || clients.policy.watch_client_policy(&clients.config.workload, &target),
         |news| {
             let policy = match news {
@@ -179,6 +202,7 @@ async fn follow(
         clients
             .follow(
                 "profile",
+                &profile_standing,
                 || clients.destination.watch_profile(&path, &clients.config.context),
                 |news| match news {
                     News::Value { value, .. } => {
@@ -301,10 +325,12 @@ impl Clients {
     pub async fn follow_endpoints(
         &self,
         path: &str,
+        standing: &Standing,
         mut apply: impl FnMut(Option<EndpointUpdate>, bool) + Send,
     ) {
         self.follow(
             "endpoints",
+            standing,
             || self.destination.watch_endpoints(path, &self.config.context),
             |news| match news {
                 News::Value { value, fresh } => apply(Some(value), fresh),

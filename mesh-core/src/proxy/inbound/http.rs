@@ -18,7 +18,7 @@ use crate::proxy::discover::inbound::PolicyWatch;
 use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
-use crate::proxy::refusal::{Asked, Refusal, permit};
+use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal, permit};
 use crate::runtime::BoxFuture;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::{AccessRequest, AccessResponse};
@@ -183,7 +183,7 @@ impl Http {
             let took = AnsweredIn(inbound.runtime.now().since(sent_at));
             response.extensions_mut().insert(took);
         }
-        response.headers_mut().remove(UNSENT);
+        self.disown(&mut response);
         record.status = Some(response.status());
         record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
         Ok(response.map(|body| observe::observe(body, clock, None, record)))
@@ -251,6 +251,17 @@ impl Http {
         headers.remove(L5D_DST_CANONICAL);
         if let Some(client_id) = &self.0.client_id {
             headers.insert(L5D_CLIENT_ID, client_id.clone());
+        }
+    }
+
+    /// Takes off what only this proxy may say to the client's. Clients without one get what the
+    /// application says, as from Linkerd's proxy.
+    fn disown(&self, response: &mut Response) {
+        let headers = response.headers_mut();
+        headers.remove(UNSENT);
+        if matches!(self.0.tls, ServerTlsLabel::True { .. }) {
+            headers.remove(L5D_PROXY_ERROR);
+            headers.remove(L5D_PROXY_CONNECTION);
         }
     }
 
@@ -422,7 +433,7 @@ impl Applications {
             idle_timeout,
             APPLICATIONS_MAX,
             // Made of nothing but an address.
-            || false,
+            |_: &Endpoint| false,
         );
         Self { common: Arc::new(common), metrics, table }
     }

@@ -20,6 +20,7 @@ use crate::proxy::config;
 use crate::proxy::detect::{self, Detected, Dialed, Secured, Spoken};
 use crate::proxy::discover::inbound::{PolicyWatch, Ports};
 use crate::proxy::metered::meter;
+use crate::proxy::own_listeners::OwnListeners;
 use crate::runtime::{BoxIo, Connection, Runtime};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::labels::{
@@ -48,6 +49,8 @@ pub struct Inbound {
     pub in_flight: AtomicUsize,
     /// Connections to the application.
     pub applications: Applications,
+    /// Where it listens itself.
+    pub own_listeners: Arc<OwnListeners>,
     /// Where the access log goes.
     pub access_log: Option<AccessLog>,
 }

@@ -60,7 +60,8 @@ pub(super) fn authorized(
 /// Opens a connection to the application.
 pub(super) async fn dial(inbound: &Inbound, target: SocketAddr) -> Result<BoxIo, ConnectError> {
     let address = inbound.application(target);
-    let io = connect_local(&inbound.runtime, &inbound.config.connect, address).await?;
+    let (config, own) = (&inbound.config.connect, &inbound.own_listeners);
+    let io = connect_local(&inbound.runtime, config, own, address).await?;
     Ok(meter(io, &inbound.telemetry.inbound.local_transport()))
 }
 

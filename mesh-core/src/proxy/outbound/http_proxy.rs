@@ -16,7 +16,8 @@ use crate::proxy::refusal::{Asked, Refusal};
 use crate::runtime::{BoxFuture, BoxIo, Connection};
 use crate::telemetry::labels::OutboundTransport;
 use crate::traffic::detect::HttpFound;
-use crate::wire::http::{Body, DrainWatch, Request, Response, Service, Upgraded, server};
+use crate::wire::drain::{self, DrainSignal};
+use crate::wire::http::{Body, DrainWatch, Request, Response, Service, Upgraded};
 use crate::wire::sniff::{Sniffed, sniff_http};
 
 /// Destinations that one connection keeps at hand; beyond, the table is begun anew.
@@ -37,15 +38,16 @@ pub(super) async fn serve(outbound: Arc<Outbound>, connection: Connection, drain
         _ => return,
     };
     let (version, io) = version;
-    let service = Proxy(Arc::new(Inner {
+    let (closing, close) = drain::channel();
+    let service = Arc::new(Proxy(Arc::new(Inner {
         outbound: outbound.clone(),
         drain: drain.clone(),
+        closing: closing.clone(),
         known: Mutex::default(),
-    }));
-    let options = &outbound.config.server;
-    let service = Arc::new(service);
-    let served = server::serve(&outbound.runtime, io, version, options, service, drain).await;
-    if let Err(error) = served {
+    })));
+    let ends = (closing, close);
+    let served = outbound_http::serve_until(&outbound, io, version, service, ends, drain);
+    if let Err(error) = served.await {
         tracing::debug!(%error, "connection to the explicit proxy ended");
     }
 }
@@ -56,6 +58,8 @@ struct Proxy(Arc<Inner>);
 struct Inner {
     outbound: Arc<Outbound>,
     drain: DrainWatch,
+    /// Closes the client's connection once what is in flight is answered.
+    closing: DrainSignal,
     known: Mutex<BTreeMap<NameAddr, Http>>,
 }
 
@@ -116,7 +120,7 @@ impl Proxy {
         let limit = outbound.config.failfast_timeout;
         let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
         found.ok().flatten().ok_or(Refusal::FailFast)?;
-        let http = Http::new(outbound, target, destination, None);
+        let http = Http::new(outbound, target, destination, self.0.closing.clone());
         let mut known = self.known();
         if known.len() >= DESTINATIONS_MAX {
             known.clear();

@@ -1,6 +1,6 @@
 //! A control plane that says what a test tells it, changes its word when told so, and can go away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::pin::Pin;
@@ -62,6 +62,8 @@ pub(super) struct Control {
     server_policies: Table<ServerPolicy>,
     profiles: Table<Profile>,
     endpoints: Table<Vec<Endpoint>>,
+    /// Questions that are not answered now, by what is asked.
+    cut: watch::Sender<BTreeSet<String>>,
     /// Questions being answered, by what was asked.
     open: Arc<Mutex<BTreeMap<String, usize>>>,
 }
@@ -77,6 +79,7 @@ impl Control {
             server_policies: Table::new(),
             profiles: Table::new(),
             endpoints: Table::new(),
+            cut: watch::channel(BTreeSet::new()).0,
             open: Arc::default(),
         })
     }
@@ -98,6 +101,16 @@ impl Control {
         self.endpoints.set(path.to_string(), endpoints);
     }
 
+    /// Answers `question` no more, or again.
+    pub(super) fn cut(&self, question: &str, cut: bool) {
+        self.cut.send_modify(|questions| {
+            match cut {
+                true => questions.insert(question.to_string()),
+                false => questions.remove(question),
+            };
+        });
+    }
+
     /// How many streams are open that answer `question`, such as `endpoints web.test:80`.
     pub(super) fn open(&self, question: &str) -> usize {
         *self.open.lock().unwrap().get(question).unwrap_or(&0)
@@ -108,9 +121,13 @@ impl Control {
         question: String,
         mut told: watch::Receiver<T>,
         mut say: impl FnMut(T) -> Vec<U> + Send + 'static,
-    ) -> BoxStream<U> {
+    ) -> Result<BoxStream<U>, Refusal> {
+        let mut cut = self.cut.subscribe();
+        if cut.borrow().contains(&question) {
+            return Err(Refusal::Unavailable(question));
+        }
         let (sender, received) = mpsc::channel(16);
-        let open = Open::new(&self.open, question);
+        let open = Open::new(&self.open, question.clone());
         self.runtime.spawn("test answer", async move {
             let _open = open;
             loop {
@@ -124,10 +141,11 @@ impl Control {
                     biased;
                     changed = told.changed() => if changed.is_err() { return },
                     () = sender.closed() => return,
+                    _ = cut.wait_for(|cut| cut.contains(&question)) => return,
                 }
             }
         });
-        Box::pin(Received(received))
+        Ok(Box::pin(Received(received)))
     }
 }
 
@@ -167,7 +185,7 @@ impl Discovery for Control {
         target: &Target,
     ) -> Result<BoxStream<ClientPolicy>, Refusal> {
         let told = self.client_policies.watch(&target.to_string())?;
-        Ok(self.stream(format!("policy {target}"), told, |policy| vec![policy]))
+        self.stream(format!("policy {target}"), told, |policy| vec![policy])
     }
 
     fn server_policy(
@@ -176,12 +194,12 @@ impl Discovery for Control {
         port: NonZeroU16,
     ) -> Result<BoxStream<ServerPolicy>, Refusal> {
         let told = self.server_policies.watch(&port.to_string())?;
-        Ok(self.stream(format!("port {port}"), told, |policy| vec![policy]))
+        self.stream(format!("port {port}"), told, |policy| vec![policy])
     }
 
     fn profile(&self, path: &NameAddr, _: &ContextToken) -> Result<BoxStream<Profile>, Refusal> {
         let told = self.profiles.watch(&path.to_string())?;
-        Ok(self.stream(format!("profile {path}"), told, |profile| vec![profile]))
+        self.stream(format!("profile {path}"), told, |profile| vec![profile])
     }
 
     fn endpoints(
@@ -191,9 +209,9 @@ impl Discovery for Control {
     ) -> Result<BoxStream<EndpointUpdate>, Refusal> {
         let told = self.endpoints.watch(&path.to_string())?;
         let mut known = None;
-        Ok(self.stream(format!("endpoints {path}"), told, move |now| {
+        self.stream(format!("endpoints {path}"), told, move |now| {
             updates(known.replace(now.clone()), now)
-        }))
+        })
     }
 }
 

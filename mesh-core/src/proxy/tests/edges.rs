@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::policies::{all_to, balance, meshed, opaque_to};
+use super::policies::{all_to, balance, forward, meshed, opaque_to, unmeshed};
 use super::world::{
-    APP, CLIENT, PATH, Pair, SERVER, SERVICE, World, echo, get, ip, ok, read, read_head, text,
+    APP, CLIENT, PATH, Pair, SERVER, SERVICE, World, at, echo, get, get2, ip, ok, read, read_head,
+    text,
 };
 use crate::proxy::Process;
 use crate::wire::http::Body;
@@ -40,6 +41,23 @@ async fn an_explicit_proxy_takes_the_destination_from_the_target_not_from_host()
     io.write_all(b"GET /a HTTP/1.1\r\nhost: web.test\r\n\r\n").await.unwrap();
     let head = read_head(&mut io).await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peers_proxy_has_the_connections_of_an_explicit_proxys_clients_closed() {
+    let mesh = explicit().await;
+    // The application is away.
+    let io = mesh.world.dial_listener("10.0.0.1", EXPLICIT);
+    let connection = mesh.world.http2_over(io).await;
+    let response = connection.send(get2("http://web.test/")).await.unwrap();
+    assert_eq!(response.status(), 502);
+    connection.closed().await;
+
+    let mut io = mesh.world.dial_listener("10.0.0.1", EXPLICIT);
+    io.write_all(b"GET http://web.test/ HTTP/1.1\r\nhost: web.test\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,6 +98,39 @@ async fn fixed_listeners_lead_to_one_destination_each_way() {
     let response = mesh.world.http1_over(io, get("/")).await;
     assert_eq!(text(response).await, "hello");
     assert_eq!(app.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leads_back_to_the_proxy_itself_is_refused() {
+    let fixed = [
+        ("WEFT_OUTBOUND_LISTENERS", "10.0.0.1:9001=web.test:80"),
+        ("WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS", EXPLICIT),
+    ];
+    let mesh = Pair::with(&fixed, &[]).await;
+    // By the name that it is for, by the target of a request, and by the port on the way in.
+    for own in ["10.0.0.1:9001", EXPLICIT, "10.0.0.1:4143"] {
+        mesh.world.control.set_client_policy("web.test:80", all_to(forward(unmeshed(own))));
+        mesh.world.sleep(10).await;
+        let io = mesh.world.dial_listener("10.0.0.1", "10.0.0.1:9001");
+        let refused = mesh.world.http1_over(io, get("/")).await;
+        assert_eq!(refused.status(), 502, "{own}");
+        let why = refused.headers()["l5d-proxy-error"].to_str().unwrap();
+        assert!(why.contains(&format!("loop: this proxy itself listens at {own}")), "{why}");
+    }
+    let mut io = mesh.world.dial_listener("10.0.0.1", EXPLICIT);
+    let request = format!("GET http://{EXPLICIT}/ HTTP/1.1\r\nhost: x\r\n\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut io).await;
+    assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+    // Bytes too.
+    let policy = opaque_to(forward(unmeshed("10.0.0.1:9001")));
+    mesh.world.control.set_client_policy("web.test:80", policy);
+    mesh.world.sleep(10).await;
+    let mut io = mesh.world.dial_listener("10.0.0.1", "10.0.0.1:9001");
+    assert_eq!(io.read(&mut [0; 1]).await.unwrap(), 0);
+    let dialed = mesh.world.wires.dialed(ip("10.0.0.1"));
+    let own = ["10.0.0.1:9001", EXPLICIT, "10.0.0.1:4143"].map(at);
+    assert!(!dialed.iter().any(|to| own.contains(to)), "{dialed:?}");
 }
 
 #[tokio::test(start_paused = true)]

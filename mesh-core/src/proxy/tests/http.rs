@@ -245,22 +245,45 @@ async fn hello_and_close() -> Response {
 #[tokio::test(start_paused = true)]
 async fn a_peers_proxy_has_the_clients_connection_closed() {
     let mesh = Pair::new().await;
-    let _app = mesh.world.app(APP, |_| hello_and_close()).await;
     let mut io = mesh.world.dial(&mesh.client, SERVICE);
+    // The application is away.
     let request = b"GET / HTTP/1.1\r\nhost: web\r\n\r\n";
     io.write_all(request).await.unwrap();
     let mut answer = String::new();
     io.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
-    assert!(!answer.contains("l5d-proxy"), "{answer}");
+    assert!(!answer.contains("l5d-proxy-connection"), "{answer}");
 
     // HTTP/2 clients are told by GOAWAY.
+    let too_large = || {
+        let mut request = get2("http://web/");
+        *request.body_mut() = Body::full(vec![b'a'; 20_000]);
+        request
+    };
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection.send(get2("http://web/")).await.unwrap();
+    let response = connection.send(too_large()).await.unwrap();
+    assert_eq!(response.status(), 502);
     assert!(!response.headers().contains_key("connection"));
-    assert_eq!(text(response).await, "hello");
     connection.closed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_application_says_in_a_proxys_name_goes_no_further_than_its_own() {
+    let mesh = Pair::new().await;
+    let _app = mesh.world.app(APP, |_| hello_and_close()).await;
+    let mut io = mesh.world.dial(&mesh.client, SERVICE);
+    for _ in 0..2 {
+        io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
+        let head = read_head(&mut io).await;
+        assert!(!head.contains("l5d-") && !head.contains("close"), "{head}");
+        assert_eq!(read(&mut io, 5).await, "hello");
+    }
+    // A client without a proxy gets it as it is.
+    let io = mesh.world.dial_from("10.0.0.7", APP).await;
+    let response = mesh.world.http1_over(io, get("/")).await;
+    assert_eq!(response.headers()["l5d-proxy-connection"], "close");
+    assert_eq!(response.headers()["l5d-proxy-error"], "x");
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +302,18 @@ async fn an_application_that_is_away_is_502() {
     mesh.world.sleep(1).await;
     for _ in 0..20 {
         assert_eq!(text(mesh.get("/").await).await, "other");
+    }
+    // So it is with a body, while that is small.
+    for (bytes, often) in [(100, 20), (16 * 1024, 20)] {
+        let mut elsewhere = 0;
+        for _ in 0..20 {
+            let mut request = get("/");
+            *request.method_mut() = http::Method::POST;
+            *request.body_mut() = Body::full(vec![b'a'; bytes]);
+            let response = mesh.world.http1(&mesh.client, SERVICE, request).await;
+            elsewhere += usize::from(response.status() == 200);
+        }
+        assert!(elsewhere >= often, "{elsewhere} of 20 with {bytes} bytes");
     }
 }
 

@@ -47,6 +47,29 @@ async fn traffic_goes_on_without_a_control_plane_and_state_is_made_good_after() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_stream_said_outlives_its_outage_whatever_others_say() {
+    let mesh = Pair::new().await;
+    let app = mesh.world.app(A, |_| ok("hello")).await;
+    let control = &mesh.world.control;
+    control.set_endpoints(PATH, vec![unmeshed(A)]);
+    assert_eq!(mesh.get("/").await.status(), 200);
+    let question = format!("endpoints {PATH}");
+    control.cut(&question, true);
+    // Long idle, while another destination's streams are alive and say something.
+    for _ in 0..30 {
+        control.set_client_policy("10.96.0.9:80", opaque_to(balance("other.test:80")));
+        mesh.world.http2(&mesh.client, "10.96.0.9:80").await;
+        mesh.world.sleep(1_000).await;
+    }
+    assert_eq!(mesh.get("/").await.status(), 200);
+    assert_eq!(app.count(), 2);
+    // Heard again, it goes with the rest.
+    control.cut(&question, false);
+    mesh.world.sleep(60_000).await;
+    assert_eq!(control.open(&question), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_destination_first_asked_for_in_an_outage_is_served_when_it_ends() {
     let mesh = Pair::new().await;
     let _app = mesh.world.app(APP, |_| ok("hello")).await;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::Error;
 use super::h1::Informational;
+use super::loan::{self, Borrowed, Loan};
 
 /// A body: data, then perhaps trailers. An error of it that is a reset makes the HTTP/2 stream
 /// that it is sent on be reset with the same code.
@@ -31,8 +31,8 @@ enum Kind {
     Http2(Incoming),
     /// From anything else.
     Wrapped(Wrapped),
-    /// Lent to a connection that has not begun to read it.
-    Lent(Arc<Mutex<Option<Body>>>),
+    /// Lent: who lent it may want it back.
+    Lent(Borrowed),
 }
 
 type Wrapped = Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error> + Send>>;
@@ -99,7 +99,11 @@ impl Body {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    /// Splits off what can bring this body back while nobody has read from it.
+    pub(super) fn take_informational(&mut self) -> Option<Informational> {
+        self.informational.take()
+    }
+
+    /// Splits off what can bring this body back where it is small, or nobody has read from it.
     pub(super) fn lend(self) -> (Self, Loan) {
         let informational = self.informational;
         let whole = |kind| Self { kind, informational };
@@ -107,25 +111,10 @@ impl Body {
             Kind::Empty => (Self::empty(), Loan::Copy(whole(Kind::Empty))),
             Kind::Full(data) => (Self::full(data.clone()), Loan::Copy(whole(Kind::Full(data)))),
             kind => {
-                let slot = Arc::new(Mutex::new(Some(whole(kind))));
-                (Self::of(Kind::Lent(slot.clone())), Loan::Slot(slot))
+                let (borrowed, lender) = loan::lend(whole(kind));
+                (Self::of(Kind::Lent(borrowed)), Loan::Shared(lender))
             }
         }
-    }
-
-    /// Polls a lent body: it stays in its slot until it has yielded something.
-    fn poll_lent(
-        &mut self,
-        slot: &Mutex<Option<Self>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(body) = slot.as_mut() else {
-            return Poll::Ready(Some(Err(Error::Canceled)));
-        };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        *self = slot.take().unwrap_or_default();
-        Poll::Ready(frame)
     }
 }
 
@@ -149,9 +138,12 @@ impl http_body::Body for Body {
                 Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
             }
             Kind::Wrapped(body) => body.as_mut().poll_frame(cx),
-            Kind::Lent(slot) => {
-                let slot = slot.clone();
-                self.poll_lent(&slot, cx)
+            Kind::Lent(borrowed) => {
+                let (frame, own) = ready!(borrowed.poll_frame(cx));
+                if let Some(own) = own {
+                    *self = own;
+                }
+                Poll::Ready(frame)
             }
         }
     }
@@ -162,10 +154,7 @@ impl http_body::Body for Body {
             Kind::Full(data) => data.is_empty(),
             Kind::Http2(incoming) => incoming.is_end_stream(),
             Kind::Wrapped(body) => body.is_end_stream(),
-            Kind::Lent(slot) => match &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(body) => body.is_end_stream(),
-                None => true,
-            },
+            Kind::Lent(borrowed) => borrowed.is_end_stream(),
         }
     }
 
@@ -175,28 +164,7 @@ impl http_body::Body for Body {
             Kind::Full(data) => SizeHint::with_exact(data.len() as u64),
             Kind::Http2(incoming) => incoming.size_hint(),
             Kind::Wrapped(body) => body.size_hint(),
-            Kind::Lent(slot) => match &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(body) => body.size_hint(),
-                None => SizeHint::with_exact(0),
-            },
-        }
-    }
-}
-
-/// What brings a lent body back.
-pub(super) enum Loan {
-    /// The body can be had twice.
-    Copy(Body),
-    /// The body itself, until it is read from.
-    Slot(Arc<Mutex<Option<Body>>>),
-}
-
-impl Loan {
-    /// The body as it was; `None` where some of it has been read.
-    pub(super) fn call_in(self) -> Option<Body> {
-        match self {
-            Self::Copy(body) => Some(body),
-            Self::Slot(slot) => slot.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            Kind::Lent(borrowed) => borrowed.size_hint(),
         }
     }
 }

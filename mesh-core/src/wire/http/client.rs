@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::watch;
 
-use super::body::Loan;
+use super::loan::Loan;
 use super::runtime::{Executor, Stream, Timer, Tunnel};
 use super::{Body, Error, Request, Response, Upgraded};
 use crate::model::protocol::{Http2Params, KeepAlive};

@@ -8,6 +8,7 @@ pub mod client;
 pub mod error;
 pub mod h1;
 pub mod hop_by_hop;
+mod loan;
 mod runtime;
 pub mod server;
 #[cfg(test)]

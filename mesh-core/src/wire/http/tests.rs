@@ -230,7 +230,7 @@ async fn giving_up_on_a_response_cancels_the_work_behind_it() {
 }
 
 #[tokio::test]
-async fn a_refused_request_comes_back_whole_unless_its_body_was_read() {
+async fn a_refused_request_comes_back_whole_unless_too_much_of_its_body_was_read() {
     let refuses = service(|_| async move {
         let mut response = Response::new(Body::empty());
         response.extensions_mut().insert(Reset::new(Reset::REFUSED_STREAM));
@@ -257,7 +257,16 @@ async fn a_refused_request_comes_back_whole_unless_its_body_was_read() {
         assert_eq!(body, expected);
     }
     let (feed, read) = fed();
-    feed.send(data("gone")).await.unwrap();
+    feed.send(data("read, ")).await.unwrap();
+    let mut sent = Box::pin(connection.send(get(read)));
+    let SendError::Unsent { request, .. } = sent.as_mut().await.unwrap_err() else { panic!() };
+    feed.send(data("and unread")).await.unwrap();
+    drop(feed);
+    let body = request.into_body().read_to_end(99).await.unwrap();
+    assert_eq!(body, "read, and unread");
+
+    let (feed, read) = fed();
+    feed.send(Ok(Frame::data(vec![b'a'; super::loan::KEPT_BYTES_MAX + 1].into()))).await.unwrap();
     let error = connection.send(get(read)).await.unwrap_err();
     assert!(matches!(&error, SendError::Failed(error) if error.is_unprocessed()), "{error}");
 }
@@ -282,6 +291,20 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
     assert!(matches!(error, Error::Unreachable));
     assert_eq!(request.headers()["l5d-test"], "kept");
     assert_eq!(request.extensions().get::<u8>(), Some(&7));
+
+    // A small body comes back too; one that is not leaves the response to be heard.
+    for (bytes, comes_back) in [(300, true), (40_000, false)] {
+        let (feed, body) = fed();
+        feed.send(Ok(Frame::data(vec![b'a'; bytes].into()))).await.unwrap();
+        drop(feed);
+        match (connection.send(get(body)).await, comes_back) {
+            (Err(SendError::Unsent { request, .. }), true) => {
+                assert_eq!(request.into_body().read_to_end(bytes).await.unwrap().len(), bytes);
+            }
+            (Ok(response), false) => assert_eq!(response.status(), 502),
+            (other, _) => panic!("{bytes}: {other:?}"),
+        }
+    }
 
     // An application may say what it likes.
     let (connection, _serving) =

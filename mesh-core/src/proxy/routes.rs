@@ -1,0 +1,194 @@
+//! A policy of HTTP as it lives in the proxy: its routes, their backends, and where requests are
+//! counted. Decides everything that is decided before a request is sent; sends nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::model::client_policy::{
+    self, ClientPolicy, ClientProtocol, Distribution, RouteBackend, Rule,
+};
+use crate::model::metadata::Metadata;
+use crate::proxy::backend::{Backend, Backends};
+use crate::proxy::discover::outbound::Known;
+use crate::proxy::refusal::{Refusal, permit};
+use crate::runtime::Entropy;
+use crate::telemetry::labels::{RouteBackendLabels, RouteLabels};
+use crate::telemetry::metrics::{RouteBackendMetrics, RouteMetrics, RouteProtocol};
+use crate::telemetry::{BalancerProtocol, Telemetry};
+use crate::traffic::filter::Filter;
+use crate::traffic::{distribute, select};
+use crate::wire::http::Request;
+
+/// A policy with what lives behind it, shared by all connections to its destination.
+pub struct Routes {
+    known: Known,
+    backends: Vec<(Arc<client_policy::Backend>, Arc<Backend>)>,
+    metrics: Mutex<Vec<RouteHandles>>,
+}
+
+/// Metrics of one route and backend.
+#[derive(Clone)]
+pub struct RouteHandles {
+    /// What its requests are.
+    pub protocol: RouteProtocol,
+    route: Metadata,
+    backend: Metadata,
+    /// Of the route.
+    pub requests: Arc<RouteMetrics>,
+    /// Of the route and the backend.
+    pub attempts: Arc<RouteBackendMetrics>,
+}
+
+/// What is decided for one request.
+pub struct Plan {
+    /// Where it goes.
+    pub backend: Arc<Backend>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// Where it is counted.
+    pub handles: RouteHandles,
+}
+
+impl Routes {
+    /// The routes of a policy of HTTP, with their backends alive.
+    pub fn new(backends: &Backends, known: Known) -> Self {
+        let parent = &known.policy.parent;
+        let mut live = Vec::new();
+        for_each_backend(&known.policy, &mut |backend| {
+            if !live.iter().any(|(have, _)| Arc::ptr_eq(have, backend)) {
+                let found = backends.find(parent, backend, BalancerProtocol::Http);
+                live.push((backend.clone(), found));
+            }
+        });
+        Self { known, backends: live, metrics: Mutex::default() }
+    }
+
+    /// Whether these are the routes of what is known.
+    pub fn are_of(&self, known: &Known) -> bool {
+        Arc::ptr_eq(&self.known.policy, &known.policy)
+    }
+
+    /// Route, filters, backend: everything that is decided before the request is sent.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where no route is for the request, or one refuses it.
+    pub fn plan(
+        &self,
+        entropy: &dyn Entropy,
+        telemetry: &Telemetry,
+        request: &Request,
+    ) -> Result<Plan, Refusal> {
+        let from = (entropy, telemetry);
+        match &self.known.policy.protocol {
+            ClientProtocol::Detect { http1, http2, .. } => {
+                let routes = if request.version() == http::Version::HTTP_2 { http2 } else { http1 };
+                let (metadata, rule) = select::client_http(&routes.routes, request.into())
+                    .map(|selected| (&selected.route.metadata, selected.rule))
+                    .ok_or(Refusal::NoRoute)?;
+                self.follow(from, metadata, rule, RouteProtocol::Http)
+            }
+            ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => {
+                let selected =
+                    select::client_http(&routes.routes, request.into()).ok_or(Refusal::NoRoute)?;
+                let (metadata, rule) = (&selected.route.metadata, selected.rule);
+                self.follow(from, metadata, rule, RouteProtocol::Http)
+            }
+            ClientProtocol::Grpc(routes) => {
+                let selected =
+                    select::client_grpc(&routes.routes, request.into()).ok_or(Refusal::NoRoute)?;
+                let (metadata, rule) = (&selected.route.metadata, selected.rule);
+                self.follow(from, metadata, rule, RouteProtocol::Grpc)
+            }
+            ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => Err(Refusal::NoRoute),
+        }
+    }
+
+    fn follow<M, F: Filter, C>(
+        &self,
+        (entropy, telemetry): (&dyn Entropy, &Telemetry),
+        route: &Metadata,
+        rule: &Rule<M, F, C>,
+        protocol: RouteProtocol,
+    ) -> Result<Plan, Refusal> {
+        permit(&rule.filters)?;
+        let random = entropy.next_u64();
+        let chosen = distribute::choose(&rule.backends, random, |backend| {
+            self.live(backend).is_some_and(|live| live.is_available())
+        })
+        .ok_or(Refusal::InvalidPolicy)?;
+        permit(&chosen.filters)?;
+        let backend = self.live(&chosen.backend).ok_or(Refusal::InvalidPolicy)?.clone();
+        let timeout = [rule.timeouts.request, chosen.request_timeout]
+            .into_iter()
+            .flatten()
+            .filter(|timeout| !timeout.is_zero())
+            .min();
+        let handles = self.handles(telemetry, route, &chosen.backend.metadata, protocol);
+        Ok(Plan { backend, timeout, handles })
+    }
+
+    fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {
+        self.backends.iter().find(|(model, _)| Arc::ptr_eq(model, backend)).map(|(_, live)| live)
+    }
+
+    fn handles(
+        &self,
+        telemetry: &Telemetry,
+        route: &Metadata,
+        backend: &Metadata,
+        protocol: RouteProtocol,
+    ) -> RouteHandles {
+        let mut known = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |have: &&RouteHandles| have.route == *route && have.backend == *backend;
+        if let Some(handles) = known.iter().find(same) {
+            return handles.clone();
+        }
+        let parent = self.known.policy.parent.clone();
+        let requests = RouteLabels { parent: parent.clone(), route: route.clone(), hostname: None };
+        let attempts =
+            RouteBackendLabels { parent, route: route.clone(), backend: backend.clone() };
+        let handles = RouteHandles {
+            protocol,
+            route: route.clone(),
+            backend: backend.clone(),
+            requests: telemetry.outbound.route(protocol, &requests),
+            attempts: telemetry.outbound.route_backend(protocol, &attempts),
+        };
+        known.push(handles.clone());
+        handles
+    }
+}
+
+/// Whether a policy routes HTTP.
+pub fn speaks_http(policy: &ClientPolicy) -> bool {
+    !matches!(policy.protocol, ClientProtocol::Opaque(_) | ClientProtocol::Tls(_))
+}
+
+fn for_each_backend(policy: &ClientPolicy, visit: &mut dyn FnMut(&Arc<client_policy::Backend>)) {
+    fn of<F>(distribution: &Distribution<F>, visit: &mut dyn FnMut(&Arc<client_policy::Backend>)) {
+        let mut each = |backend: &RouteBackend<F>| visit(&backend.backend);
+        match distribution {
+            Distribution::Empty => {}
+            Distribution::FirstAvailable(backends) => backends.iter().for_each(each),
+            Distribution::RandomAvailable(backends) => {
+                backends.iter().for_each(|weighted| each(&weighted.backend));
+            }
+        }
+    }
+    let mut http = |routes: &client_policy::HttpRoutes| {
+        let rules = routes.routes.iter().flat_map(|route| &route.rules);
+        rules.for_each(|rule| of(&rule.backends, visit));
+    };
+    match &policy.protocol {
+        ClientProtocol::Detect { http1, http2, .. } => {
+            http(http1);
+            http(http2);
+        }
+        ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => http(routes),
+        ClientProtocol::Grpc(routes) => {
+            let rules = routes.routes.iter().flat_map(|route| &route.rules);
+            rules.for_each(|rule| of(&rule.backends, visit));
+        }
+        ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {}
+    }
+}
