@@ -33,6 +33,7 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
         Action::Restart { .. }
         | Action::Slow { .. }
         | Action::Errors { .. }
+        | Action::StopReading { .. }
         | Action::Apply { .. }
         | Action::Delete { .. }
         | Action::WatchLag { .. }
@@ -62,6 +63,7 @@ impl<S: Simulator> World<S> {
             Action::Errors { target, status, rate } => {
                 self.behave(target, |b| b.set_errors(Some((*status, *rate))))
             }
+            Action::StopReading { target } => self.behave(target, |b| b.set_stops_reading(true)),
             Action::Apply { manifest } => self.apply(manifest)?,
             Action::Delete { object, name, namespace } => {
                 return self.delete(object, name, namespace);
@@ -90,6 +92,7 @@ impl<S: Simulator> World<S> {
             Action::Errors { target, .. } => self.behave(target, |b| b.set_errors(None)),
             Action::WatchLag { by } => self.api.clear_fault(None, ApiFault::Lag(by.0)),
             Action::StaleList { by } => self.api.clear_fault(None, ApiFault::Stale(by.0)),
+            Action::StopReading { target } => self.behave(target, |b| b.set_stops_reading(false)),
             Action::WriteConflicts { .. } => self.api.set_conflicts(0),
             Action::ApiOutage {} => self.api.clear_fault(None, ApiFault::Outage),
             _ => {}

@@ -19,8 +19,7 @@ use mesh_core::resource::{Kind, Object, Service};
 use crate::cluster::ApiServer;
 use crate::topology::DnsAnswer;
 
-use super::programs::Program;
-use super::scenario::Span;
+use super::programs::{Conduct, Program};
 use super::simulator::Simulator;
 
 /// The namespace of the simulated control plane.
@@ -38,7 +37,8 @@ pub(super) struct PodPlan {
     pub(super) program: Program,
     /// Where its program listens.
     pub(super) port: u16,
-    pub(super) latency: Duration,
+    /// How its program behaves.
+    pub(super) conduct: Conduct,
     /// Its `preStop` sleep: it goes on for so long after it is deleted.
     pub(super) pre_stop: Duration,
     pub(super) deployment: String,
@@ -77,18 +77,13 @@ fn plan_pod(
     let container = spec.containers.first().ok_or_else(|| fault("has no container"))?;
     let image = container.image.as_deref().unwrap_or_default();
     let program = Program::of_image(image).ok_or_else(|| {
-        fault(&format!(
-            "image `{image}` is no simulated program; use simulated/http, simulated/tcp, \
-             simulated/server-first-tcp or simulated/client"
-        ))
+        fault(&format!("image `{image}` is no simulated program; use {}", Program::IMAGES))
     })?;
     let port = container.ports.iter().flatten().next();
     let port = port.and_then(|port| u16::try_from(port.container_port).ok());
-    let variable = |name: &str| {
-        let variables = container.env.iter().flatten();
-        variables.filter(|v| v.name == name).find_map(|v| v.value.as_deref())
-    };
-    let latency = variable("LATENCY").map(Span::read).transpose();
+    let variables = container.env.iter().flatten();
+    let variables = variables.filter_map(|v| Some((v.name.as_str(), v.value.as_deref()?)));
+    let conduct = Conduct::from_env(variables).map_err(|error| fault(&error))?;
     let namespace = deployment.metadata.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let annotations = meta.annotations.unwrap_or_default();
@@ -102,7 +97,7 @@ fn plan_pod(
         meshed: is_injected(&annotations, &namespace, objects),
         program,
         port: port.unwrap_or(80),
-        latency: latency.map_err(|error| fault(&error))?.unwrap_or_default().0,
+        conduct,
         deployment: name,
         labels: meta.labels.unwrap_or_default(),
         annotations,

@@ -15,6 +15,7 @@ pub mod record;
 pub mod run;
 pub mod scenario;
 mod simulator;
+mod speech;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::topology::{HostSpec, Redirect, Role};
 
 use kubernetes::PodPlan;
 use load::Load;
-use programs::{Behaviour, Program, Server};
+use programs::{Behaviour, Server};
 use record::Record;
 use scenario::Senders;
 
@@ -83,7 +84,7 @@ impl<S: Simulator> World<S> {
             let host = simulator.add_host(host);
             let draw = Random::new(seed, &plan.name, "behaviour");
             let pod = Pod {
-                behaviour: Behaviour::new(plan.latency, draw),
+                behaviour: Behaviour::new(plan.conduct.clone(), draw),
                 host,
                 app: None,
                 drain: None,
@@ -168,20 +169,18 @@ impl<S: Simulator> World<S> {
         }
         pod.drain = Some(signal);
         pod.app = Some(runtime.clone());
-        if pod.plan.program != Program::Client {
-            let server = Server {
-                runtime,
-                pod: pod.plan.name.clone(),
-                record: self.record.clone(),
-                behaviour: pod.behaviour.clone(),
-                drain: watch,
-            };
-            server.start(pod.plan.program, pod.plan.port);
-        }
+        let server = Server {
+            runtime,
+            pod: pod.plan.name.clone(),
+            record: self.record.clone(),
+            behaviour: pod.behaviour.clone(),
+            drain: watch,
+        };
+        server.start(pod.plan.program, pod.plan.port);
         Ok(())
     }
 
-    fn start_workloads(&self, spec: &scenario::Spec) -> Result<(), String> {
+    fn start_workloads(&self, spec: &scenario::Spec, seed: u64) -> Result<(), String> {
         let end = Timestamp::ZERO + spec.duration.0;
         for workload in &spec.workloads {
             let stop = workload.stop.map_or(end, |stop| Timestamp::ZERO + stop.0);
@@ -189,8 +188,8 @@ impl<S: Simulator> World<S> {
                 let Some(runtime) = self.pods.get(&name).and_then(|pod| pod.app.clone()) else {
                     continue;
                 };
-                let load = Load::new(runtime, self.record.clone(), name, workload)?;
-                load.start(workload, stop.min(end));
+                let record = self.record.clone();
+                Load::new(runtime, record, name, workload, seed, stop.min(end))?.start();
             }
         }
         Ok(())

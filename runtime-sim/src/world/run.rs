@@ -156,7 +156,7 @@ fn play<S: Simulator>(
 ) -> Result<Report, String> {
     let spec = &scenario.spec;
     let mut troubles = Vec::new();
-    world.start_workloads(spec)?;
+    world.start_workloads(spec, seed)?;
     let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
     for fault in &spec.faults {
         for at in fault.beginnings(spec.duration) {

@@ -61,6 +61,94 @@ fn ten_seconds() -> Span {
     Span(Duration::from_secs(10))
 }
 
+impl Workload {
+    /// Whether what it says makes sense together.
+    ///
+    /// # Errors
+    /// The field, and what is wrong with it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        self.arrivals.check().map_err(|fault| ("arrivals", fault))?;
+        self.request.check()?;
+        if self.stream.messages == 0 {
+            return Err(("stream.messages", "a request has at least one message".to_owned()));
+        }
+        if self.stream.lasts.is_some() && self.stream.interval.0.is_zero() {
+            return Err(("stream.interval", "a stream that `lasts` has an interval".to_owned()));
+        }
+        if self.request.deadline.is_some() && self.protocol != Protocol::Grpc {
+            return Err(("request.deadline", "`grpc` alone has deadlines".to_owned()));
+        }
+        let raw = matches!(
+            self.misbehave,
+            None | Some(Misbehaviour::Idle {} | Misbehaviour::Garbage { .. })
+        );
+        if !raw && self.protocol != Protocol::Http1 {
+            return Err(("misbehave", "this is for the protocol `http1`".to_owned()));
+        }
+        if matches!(self.misbehave, Some(Misbehaviour::Garbage { bytes: MANY.. })) {
+            return Err(("misbehave.garbage.bytes", format!("below {MANY}")));
+        }
+        Ok(())
+    }
+}
+
+/// Requests, callers or bytes at once that no simulation is meant for.
+const MANY: u32 = 10_000_000;
+
+impl Arrivals {
+    fn check(&self) -> Result<(), String> {
+        let is_rate = |rate: f64| rate.is_finite() && (0.0..f64::from(MANY)).contains(&rate);
+        match *self {
+            Self::Constant { rate } | Self::Poisson { rate } if !is_rate(rate) || rate == 0.0 => {
+                Err(format!("{rate} is no rate; it is above 0"))
+            }
+            Self::Ramp { from, to } if !is_rate(from) || !is_rate(to) || from + to == 0.0 => {
+                Err(format!("from {from} to {to} is no ramp; one of them is above 0"))
+            }
+            Self::Burst { size: 0, .. } => Err("a burst has at least one request".to_owned()),
+            Self::Burst { every: Span(Duration::ZERO), .. } => {
+                Err("a burst comes `every` so often".to_owned())
+            }
+            Self::Closed { concurrency: 0 | MANY.., .. } => {
+                Err(format!("callers are at least 1 and below {MANY}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RequestShape {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if http::Method::from_bytes(self.method.as_bytes()).is_err() {
+            return Err(("request.method", format!("`{}` is no method", self.method)));
+        }
+        if !self.path.starts_with('/') || self.path.parse::<http::Uri>().is_err() {
+            return Err(("request.path", format!("`{}` is no path", self.path)));
+        }
+        for (name, value) in &self.headers {
+            let good = name.parse::<http::HeaderName>().is_ok()
+                && value.parse::<http::HeaderValue>().is_ok();
+            if !good {
+                return Err(("request.headers", format!("`{name}: {value}` is no field")));
+            }
+        }
+        for (field, size) in [("request.body", self.body), ("request.response", self.response)] {
+            let (from, to) = match size {
+                Size::Fixed(bytes) => (bytes, bytes),
+                Size::Uniform { from, to } => (from, to),
+            };
+            if from > to || to > BYTES_MAX {
+                let fault = format!("{from} to {to} bytes; at most {BYTES_MAX}");
+                return Err((field, fault));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a body or message.
+pub(crate) const BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// Which pods of a deployment send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
