@@ -1,6 +1,6 @@
 //! Plays a scenario and reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::trace::Trace;
 use super::faults::{self, Stops};
 use super::oracle::{self, Evidence, Judgement, judge_all};
 use super::parse::{self, Scenario};
-use super::record::{Entries, Request};
+use super::record::{Answer, Entries, Request};
 use super::scenario::Action;
 use super::{Simulator, World};
 
@@ -80,6 +80,16 @@ pub struct WorkloadFigures {
     pub p50_ms: f64,
     /// 99th percentile of it.
     pub p99_ms: f64,
+    /// Attempts: one for each request, and the clients' own retries.
+    pub attempts: u64,
+    /// Messages that were sent: of streams, and of the lines of TCP.
+    pub messages_sent: u64,
+    /// Messages that came.
+    pub messages_received: u64,
+    /// Connections that carried the last attempt of a request.
+    pub connections: u64,
+    /// How requests ended, and how many so: `200`, `grpc 14`, `closed`…
+    pub ends: BTreeMap<String, u64>,
 }
 
 /// Plays a scenario once.
@@ -256,10 +266,30 @@ fn figures(entries: &Entries, workload: &str) -> WorkloadFigures {
         let time = oracle::quantile_of(&times, quantile).unwrap_or_default();
         (time.as_secs_f64() * 1e6).round() / 1e3
     };
+    let mut ends = BTreeMap::new();
+    for request in requests.clone() {
+        *ends.entry(end_of(request)).or_insert(0) += 1;
+    }
+    let connections: BTreeSet<_> = requests.clone().filter_map(|r| r.connection).collect();
     WorkloadFigures {
-        requests: requests.count() as u64,
+        requests: requests.clone().count() as u64,
         succeeded: times.len() as u64,
         p50_ms: millis(0.5),
         p99_ms: millis(0.99),
+        attempts: requests.clone().map(|request| u64::from(request.attempts)).sum(),
+        messages_sent: requests.clone().map(|request| request.messages_sent).sum(),
+        messages_received: requests.clone().map(|request| request.messages_received).sum(),
+        connections: connections.len() as u64,
+        ends,
+    }
+}
+
+/// How a request ended, in a word.
+fn end_of(request: &Request) -> String {
+    match &request.end {
+        Some((_, Ok(Answer { status, grpc_status: None }))) => status.to_string(),
+        Some((_, Ok(Answer { grpc_status: Some(code), .. }))) => format!("grpc {code}"),
+        Some((_, Err(failure))) => failure.class.to_string(),
+        None => "never".to_owned(),
     }
 }
