@@ -11,8 +11,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 fn read(file: &Path) -> Scenario {
-    let text = std::fs::read_to_string(file).expect("the file is there");
-    match parse::read(&file.display().to_string(), &text) {
+    match parse::load(file) {
         Ok(scenario) => scenario,
         Err(problems) => panic!("{problems:#?}"),
     }

@@ -27,6 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Prints the JSON schema of scenario files, for editors.
+    Schema,
     /// Plays a scenario file, or every .yaml file under a directory.
     Run {
         /// The file or directory.
@@ -72,7 +74,10 @@ fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { USAGE.into() };
         }
     };
-    let Command::Run { path, seed, engine, output, trace } = cli.command;
+    let Command::Run { path, seed, engine, output, trace } = cli.command else {
+        println!("{:#}", parse::schema());
+        return ExitCode::SUCCESS;
+    };
     let engine = match engine {
         Engine::Des => EngineKind::Des,
         Engine::Turmoil => EngineKind::Turmoil,
@@ -143,9 +148,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, (u8, String)> {
 }
 
 fn read(file: &Path) -> Result<Scenario, (u8, String)> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| (NO_INPUT, format!("cannot read {}: {error}", file.display())))?;
-    parse::read(&file.display().to_string(), &text).map_err(|problems| {
+    if let Err(error) = file.metadata() {
+        return Err((NO_INPUT, format!("cannot read {}: {error}", file.display())));
+    }
+    parse::load(file).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         (BAD_SCENARIO, problems.join("\nweft-sim: "))
     })

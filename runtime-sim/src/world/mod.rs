@@ -4,6 +4,7 @@
 //! Law: a world knows its engine by [`Simulator`] alone, and what it does to it follows from the
 //! scenario and the seed.
 
+mod draw;
 mod faults;
 mod kubernetes;
 mod load;
@@ -74,7 +75,7 @@ impl<S: Simulator> World<S> {
         mut simulator: S,
         api: ApiServer,
     ) -> Result<Self, String> {
-        let plans = kubernetes::plan(&scenario.deployments, &scenario.objects)?;
+        let plans = kubernetes::plan(&scenario.deployments(), &scenario.objects())?;
         let controller = HostSpec::new(mesh::CONTROLLER, mesh::CONTROLLER_IP);
         let controller = simulator.add_host(controller);
         let mut pods = BTreeMap::new();
@@ -104,7 +105,7 @@ impl<S: Simulator> World<S> {
             impairments: faults::Impaired::new(),
         };
         world.watch_for_plaintext();
-        for object in kubernetes::with_addresses(scenario.objects.clone()) {
+        for object in kubernetes::with_addresses(scenario.objects()) {
             world.api.apply(object);
         }
         for pod in world.pods.values() {

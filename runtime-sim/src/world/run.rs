@@ -127,6 +127,14 @@ fn run_here(
     engine: EngineKind,
     keep_lines: bool,
 ) -> Result<Report, String> {
+    let drawn;
+    let scenario = match scenario.spec.random_faults {
+        Some(_) => {
+            drawn = scenario.materialise(seed);
+            &drawn
+        }
+        None => scenario,
+    };
     let faults = scenario.spec.faults.iter();
     let impossible: Vec<_> =
         faults.filter_map(|fault| faults::impossible(&fault.action, engine)).collect();

@@ -360,6 +360,43 @@ pub enum DnsKind {
 }
 
 impl Action {
+    /// Whether it happens at a moment: there is nothing to undo.
+    pub fn is_momentary(&self) -> bool {
+        match self {
+            Self::Restart { .. }
+            | Self::Reset { .. }
+            | Self::WatchDisconnect {}
+            | Self::Relist {}
+            | Self::LeaseLoss {}
+            | Self::RotateIssuer {}
+            | Self::RotateTrustAnchor { .. }
+            | Self::Rollout { .. }
+            | Self::Apply { .. }
+            | Self::Delete { .. }
+            | Self::UpgradeProxy { .. } => true,
+            Self::Crash { .. }
+            | Self::Pause { .. }
+            | Self::Partition { .. }
+            | Self::Latency { .. }
+            | Self::Loss { .. }
+            | Self::Bandwidth { .. }
+            | Self::Slow { .. }
+            | Self::Errors { .. }
+            | Self::StopReading { .. }
+            | Self::Outage { .. }
+            | Self::WatchLag { .. }
+            | Self::StaleList { .. }
+            | Self::WriteConflicts { .. }
+            | Self::ApiOutage {}
+            | Self::ClockSkew { .. }
+            | Self::ClockDrift { .. }
+            | Self::Dns { .. }
+            | Self::Scale { .. }
+            | Self::NodeLoss { .. }
+            | Self::ZoneLoss { .. } => false,
+        }
+    }
+
     /// Whom it is done to, both sides of a link among them.
     pub fn targets(&self) -> Vec<&Target> {
         match self {

@@ -90,6 +90,10 @@ mod tests {
     #[test]
     fn what_is_no_target_is_told_with_the_forms() {
         let faults = ["", "pod/web-0", "zone/"].map(|text| Target::read(text).unwrap_err());
-        insta::assert_snapshot!(faults.join("\n"), @"");
+        insta::assert_snapshot!(faults.join("\n"), @r#"
+        `` names nothing: write a pod's name, deployment/NAME, node/NAME, zone/NAME, controller, controller-N, or all
+        `pod/web-0` is no target: write a pod's name, deployment/NAME, node/NAME, zone/NAME, controller, controller-N, or all
+        `zone/` names nothing: write a pod's name, deployment/NAME, node/NAME, zone/NAME, controller, controller-N, or all
+        "#);
     }
 }

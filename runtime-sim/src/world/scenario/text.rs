@@ -236,7 +236,15 @@ mod tests {
             Bytes::read("99999999999GiB").unwrap_err(),
             Moment::read("yesterday").unwrap_err(),
         ];
-        insta::assert_snapshot!(faults.join("\n"), @"");
+        insta::assert_snapshot!(faults.join("\n"), @r#"
+        `12` has no unit of ns, us, ms, s, m or h
+        `ms` is no duration
+        `-1s` is no duration
+        `0bit` lets nothing through: use a partition
+        `1MB` has no unit of B, KiB, MiB or GiB
+        `99999999999GiB` is too large
+        `yesterday` is no point in time: write 2026-01-01T00:00:00Z
+        "#);
     }
 
     proptest! {
