@@ -17,6 +17,11 @@ use crate::wire::sniff::{self, Sniffed};
 /// once, so that this spares them a connection that would be of no use.
 pub const DIAL_AFTER: Duration = Duration::from_millis(50);
 
+/// How long a client may be silent on the way in, where it may yet turn out to be a proxy of the
+/// mesh: that must not be answered in the clear. A proxy sends its ClientHello with the connection's
+/// first packets; within this time those may be lost twice and arrive all the same.
+pub const DIAL_AFTER_UNSECURED: Duration = Duration::from_secs(1);
+
 /// A server dialed while sniffing, with what its dialer knows of it.
 pub type Dialed<S> = (BoxIo, S);
 
@@ -64,12 +69,12 @@ pub async fn http<S>(
     dialed: Option<Dialed<S>>,
     dial: impl Future<Output = Option<Dialed<S>>>,
 ) -> io::Result<Detected<Spoken, S>> {
-    let dial = after_silence(runtime, dial);
+    let dial = after_silence(runtime, DIAL_AFTER, dial);
     let raced = sniff::race_http(&*runtime.clock, client, dialed, dial, timeout).await?;
     Ok(Detected { found: spoken(raced.sniffed), client: raced.client, server: raced.server })
 }
 
-/// Looks for TLS. `dial` is as for [`http`].
+/// Looks for TLS. `dial` is as for [`http`], after [`DIAL_AFTER_UNSECURED`].
 ///
 /// # Errors
 /// As either stream's.
@@ -79,13 +84,17 @@ pub async fn tls<S>(
     timeout: Duration,
     dial: impl Future<Output = Option<Dialed<S>>>,
 ) -> io::Result<Detected<Secured, S>> {
-    let dial = after_silence(runtime, dial);
+    let dial = after_silence(runtime, DIAL_AFTER_UNSECURED, dial);
     let raced = sniff::race_tls(&*runtime.clock, client, None, dial, timeout).await?;
     Ok(Detected { found: secured(raced.sniffed), client: raced.client, server: raced.server })
 }
 
-async fn after_silence<T>(runtime: &Runtime, dial: impl Future<Output = T>) -> T {
-    runtime.sleep(DIAL_AFTER).await;
+async fn after_silence<T>(
+    runtime: &Runtime,
+    silence: Duration,
+    dial: impl Future<Output = T>,
+) -> T {
+    runtime.sleep(silence).await;
     dial.await
 }
 

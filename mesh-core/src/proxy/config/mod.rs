@@ -131,6 +131,8 @@ pub struct Inbound {
     pub http1_idle_max: usize,
     /// Parameters of servers to clients.
     pub server: ServerOptions,
+    /// Dial the application while a silent client is waited for.
+    pub race_server_first: bool,
     /// Label metrics with the request's authority, which clients choose.
     pub authority_labels: bool,
 }

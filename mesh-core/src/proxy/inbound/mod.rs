@@ -122,7 +122,9 @@ impl Inbound {
     ) -> FoundHttp {
         let tls = ServerTlsLabel::NoIdentity(NoServerTls::NoTlsFromRemote);
         let timeout = self.config.detect_timeout;
-        let dial = self.dial_for(target, opaque::authorized(peer, &tls, &policy).is_ok());
+        let allowed =
+            self.config.race_server_first && opaque::authorized(peer, &tls, &policy).is_ok();
+        let dial = self.dial_for(target, allowed);
         let detected = match Box::pin(detect::tls(&self.runtime, io, timeout, dial)).await {
             Ok(detected) => detected,
             Err(_) => {
@@ -232,7 +234,8 @@ impl Inbound {
         let Session { io, target, peer, tls, policy } = session;
         // The server is dialed while the client is silent, but only for clients that may use the
         // port as it is: for others a connection would be an answer.
-        let allowed = silent.is_none() && opaque::authorized(peer, &tls, &policy).is_ok();
+        let race = self.config.race_server_first;
+        let allowed = race && silent.is_none() && opaque::authorized(peer, &tls, &policy).is_ok();
         let dial = self.dial_for(target, allowed);
         let detected = Box::pin(detect::http(&self.runtime, io, timeout, server, dial)).await;
         let took = self.runtime.now().since(began);

@@ -71,6 +71,7 @@ impl Env<'_> {
             // Without INBOUND_ in its name, as in Linkerd.
             http1_idle_max: self.count("LINKERD2_PROXY_MAX_IDLE_CONNS_PER_ENDPOINT", 10_000),
             server: self.server("INBOUND"),
+            race_server_first: self.flag("WEFT_INBOUND_RACE_SERVER_FIRST", true),
             authority_labels: (self.variable)("LINKERD2_PROXY_INBOUND_METRICS_AUTHORITY_LABELS")
                 .is_some_and(|value| value == "unsafe"),
         })

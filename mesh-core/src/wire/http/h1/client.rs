@@ -34,7 +34,6 @@ use super::intake::{INFORMATIONAL_MAX, Informational};
 use super::response::ResponseBody;
 use super::transport::Transport;
 use super::upload::{Upload, UploadError};
-use crate::runtime::clock::BoxSleep;
 use crate::runtime::{BoxIo, Clock, Runtime, Tasks};
 use crate::wire::http::hop_by_hop::{connection_names, is_upgrade};
 use crate::wire::http::{Body, Error, Request, Response, SendError, Upgraded};
@@ -123,7 +122,8 @@ impl Connection {
     /// The target is written in the form that the request's URI has: absolute where it has a
     /// scheme; that of an HTTP/2 request becomes a path and, where missing, `Host`. Framing fields and `Connection` are written anew: `close` where the request has it,
     /// `upgrade` where it offers one. With `Expect: 100-continue` the body is not asked for before
-    /// the server wants it (by 100 or by a 2xx) or [`CONTINUE_TIMEOUT`] has passed.
+    /// the server wants it (by 100 or by a 2xx) or [`CONTINUE_TIMEOUT`] has passed; where another
+    /// response is over before that, the connection is closed.
     ///
     /// A response that leaves HTTP (101, or 2xx to CONNECT) has the raw stream as [`Upgraded`].
     /// Informational responses but 100 and 101 go to the [`Informational`] of the request's body.
@@ -173,8 +173,6 @@ struct Exchange {
     answered: bool,
     /// The peer closed or reset the connection.
     closed: bool,
-    /// Runs out when the body is sent without a `100 Continue`.
-    patience: Option<BoxSleep>,
 }
 
 impl Exchange {
@@ -191,7 +189,10 @@ impl Exchange {
         };
         request_head(parts, framing, connection, link.transport.out());
         let informational = body.informational().cloned();
-        let upload = Upload::new(framing, body, expects_continue(parts));
+        let clock = &link.clock;
+        let patience =
+            expects_continue(parts).then(|| clock.sleep_until(clock.now() + CONTINUE_TIMEOUT));
+        let upload = Upload::new(framing, body, patience);
         Self {
             informational,
             decoder: HeadDecoder::new(link.head_bytes_max),
@@ -201,7 +202,6 @@ impl Exchange {
             informational_left: INFORMATIONAL_MAX,
             answered: false,
             closed: false,
-            patience: None,
         }
     }
 
@@ -217,20 +217,19 @@ impl Exchange {
                 Poll::Ready(Err(UploadError::Write) | Ok(())) | Poll::Pending => {}
                 Poll::Ready(Err(UploadError::Body(error))) => return Poll::Ready(Err(error)),
             }
-            let head = match self.poll_any_head(cx, &parts.method) {
-                Poll::Ready(head) => head?,
-                Poll::Pending => {
-                    if self.poll_patience(cx).is_ready() {
-                        continue;
-                    }
-                    return Poll::Pending;
-                }
-            };
+            let head = ready!(self.poll_any_head(cx, &parts.method))?;
             let status = head.parts.status;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                // It answers as it reads: each would wait for the other's body.
-                if status.is_success() {
+                // It answers as it reads: each would wait for the other's body. Asked for now, so
+                // that the client may still be told to continue. After any other head, patience
+                // may still run out before the response has ended.
+                if status.is_success() && self.upload.is_held() {
                     self.upload.release();
+                    if let Poll::Ready(Err(UploadError::Body(error))) =
+                        self.upload.poll(cx, &mut self.link.transport)
+                    {
+                        return Poll::Ready(Err(error));
+                    }
                 }
                 return Poll::Ready(Ok(head));
             }
@@ -243,19 +242,6 @@ impl Exchange {
             }
             self.decoder = HeadDecoder::new(self.link.head_bytes_max);
         }
-    }
-
-    /// Ready where the body is to be sent without a `100 Continue`, once.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.upload.is_held() {
-            return Poll::Pending;
-        }
-        let clock = &self.link.clock;
-        let patience =
-            self.patience.get_or_insert_with(|| clock.sleep_until(clock.now() + CONTINUE_TIMEOUT));
-        ready!(patience.as_mut().poll(cx));
-        self.upload.release();
-        Poll::Ready(())
     }
 
     fn poll_any_head(

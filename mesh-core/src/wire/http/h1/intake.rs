@@ -141,9 +141,9 @@ impl State {
             return Poll::Ready(fault);
         }
         let may_read = match self.intake {
-            Intake::Ended => true,
+            Intake::Ended | Intake::Dropped => true,
             Intake::Lent => self.reader.is_none(),
-            Intake::Dropped | Intake::Failed(_) => false,
+            Intake::Failed(_) => false,
         };
         let transport = match self.transport() {
             Ok(transport) => transport,

@@ -8,6 +8,7 @@ use http_body::Body as _;
 
 use super::codec::{BodyEncoder, Framing};
 use super::transport::Transport;
+use crate::runtime::clock::BoxSleep;
 use crate::wire::http::{Body, Error};
 
 /// What is left to send.
@@ -17,12 +18,14 @@ pub(super) struct Upload {
     state: State,
     /// Something was asked of the body.
     touched: bool,
+    /// How long the body is held back.
+    patience: Option<BoxSleep>,
     write_error: Option<io::Error>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Only the head goes out until the server wants more.
+    /// Only the head goes out until the server wants more, or patience is over.
     Held,
     Sending,
     /// Everything is written and flushed.
@@ -41,15 +44,16 @@ pub(super) enum UploadError {
 }
 
 impl Upload {
-    /// `held`: wait for [`Self::release`] before anything is asked of the body.
-    pub(super) fn new(framing: Framing, body: Body, held: bool) -> Self {
+    /// `patience`: wait for [`Self::release`] before anything is asked of the body, or for so long.
+    pub(super) fn new(framing: Framing, body: Body, patience: Option<BoxSleep>) -> Self {
         let encoder = BodyEncoder::new(framing);
-        let held = held && !encoder.is_end();
+        let patience = patience.filter(|_| !encoder.is_end());
         Self {
             body,
             encoder,
-            state: if held { State::Held } else { State::Sending },
+            state: if patience.is_some() { State::Held } else { State::Sending },
             touched: false,
+            patience,
             write_error: None,
         }
     }
@@ -58,6 +62,7 @@ impl Upload {
     pub(super) fn release(&mut self) {
         if self.state == State::Held {
             self.state = State::Sending;
+            self.patience = None;
         }
     }
 
@@ -102,7 +107,10 @@ impl Upload {
                 State::Broken => return Poll::Ready(Err(UploadError::Write)),
                 State::Held => {
                     ready!(self.flush(cx, transport))?;
-                    return Poll::Pending;
+                    if let Some(patience) = &mut self.patience {
+                        ready!(patience.as_mut().poll(cx));
+                    }
+                    self.release();
                 }
                 State::Sending if self.encoder.is_end() => {
                     ready!(self.flush(cx, transport))?;

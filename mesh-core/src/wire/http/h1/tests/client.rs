@@ -238,6 +238,26 @@ async fn a_body_goes_out_once_the_server_has_begun_to_answer_well() {
     assert_eq!(reading.await.expect("no panic").expect("whole"), "HELLO");
 }
 
+/// A server that refuses and reads the body all the same, before it says why.
+#[tokio::test(start_paused = true)]
+async fn a_body_goes_out_to_a_server_that_does_not_end_its_refusal_without_it() {
+    let mut opened = open();
+    let sent =
+        tokio::spawn(opened.connection.send(expecting("hello".into()), recycle(&opened.pool)));
+    opened.server.expect(EXPECTING).await;
+    opened.server.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 3\r\n\r\n").await;
+    let response = sent.await.expect("no panic").expect("it is answered");
+    opened.server.expect_nothing().await;
+    let reading = tokio::spawn(response.into_body().read_to_end(9));
+    let start = tokio::time::Instant::now();
+    opened.server.expect("hello").await;
+    assert!(start.elapsed() <= Duration::from_secs(1));
+    opened.server.send("why").await;
+    assert_eq!(reading.await.expect("no panic").expect("whole"), "why");
+    opened.server.expect_last("").await;
+    assert!(pop(&opened.pool).is_none());
+}
+
 async fn outcome(sent: tokio::task::JoinHandle<Result<Response, SendError>>) -> &'static str {
     match sent.await.expect("no panic") {
         Ok(_) => "answered",

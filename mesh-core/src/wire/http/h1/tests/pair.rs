@@ -125,3 +125,40 @@ async fn continue_passes_end_to_end() {
     client.expect("HTTP/1.1 200 OK\r\n").await;
     assert_eq!(start.elapsed().as_millis(), 0, "nobody waited for a timeout");
 }
+
+/// A server that begins to answer before it has read, and refuses or not.
+#[tokio::test(start_paused = true)]
+async fn whoever_holds_a_body_back_behind_a_final_head_sends_it_or_is_closed() {
+    for (status, continues) in [("200 OK", true), ("302 Found", false), ("503 Unavailable", false)]
+    {
+        let (mut server, upstream) = stream();
+        let upstream = Connection::new(&runtime(), upstream);
+        let upstream = std::sync::Mutex::new(Some(upstream));
+        let through = move |request| -> BoxFuture<'static, Response> {
+            let upstream = upstream.lock().expect("no panic").take().expect("one request");
+            Box::pin(async move { upstream.send(request, None).await.expect("it is answered") })
+        };
+        let (mut client, io) = stream();
+        tokio::spawn(async move {
+            let (options, drain) = (ServerOptions::default(), DrainWatch::never());
+            server::serve(&runtime(), io, &options, Arc::new(through), drain).await
+        });
+        let head = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+        client.send(head).await;
+        server.expect(head).await;
+        server.send(&format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n")).await;
+        if continues {
+            client.expect("HTTP/1.1 100 Continue\r\n\r\n").await;
+            client.send("hi").await;
+            server.expect("hi").await;
+            server.send("HI").await;
+            client.expect("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nHI").await;
+        } else {
+            server.send("no").await;
+            let answer =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno");
+            client.expect_last(&answer).await;
+            server.expect_last("").await;
+        }
+    }
+}

@@ -110,6 +110,29 @@ async fn so_does_one_that_resets_it_amid_a_body_that_nobody_reads_yet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn and_one_that_resets_it_after_its_body_was_dropped() {
+    let mut served = Served::new();
+    served.client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc").await;
+    let (request, mut answer) = served.request().await;
+    drop(request);
+    served.client.send("def").await;
+    served.client.expect_nothing().await;
+    served.client.reset();
+    answer.closed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_only_sends_no_more_gets_its_answer() {
+    let mut served = Served::new();
+    served.client.send(GET).await;
+    let (_request, answer) = served.request().await;
+    served.client.finish().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    answer.send(response("late")).expect("somebody waits");
+    served.client.expect_last("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn http_1_0_is_answered_in_kind() {
     let mut served = Served::new();
     served.client.send("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").await;
