@@ -17,6 +17,7 @@ use tonic::Status;
 use tonic::codegen::{Body as _, http};
 
 use super::client::{ApiError, ControlAddress};
+use super::observe::{Call, ControlObserver};
 use crate::model::protocol::KeepAlive;
 use crate::runtime::net::TcpOptions;
 use crate::runtime::{BoxFuture, BoxIo, Runtime};
@@ -50,6 +51,7 @@ struct Shared {
     runtime: Runtime,
     address: ControlAddress,
     credentials: Credentials,
+    observer: Option<Arc<dyn ControlObserver>>,
     /// Never held across an await.
     state: Mutex<State>,
 }
@@ -71,11 +73,13 @@ impl Channel {
         runtime: &Runtime,
         address: ControlAddress,
         credentials: Credentials,
+        observer: Option<Arc<dyn ControlObserver>>,
     ) -> Self {
         Self(Arc::new(Shared {
             runtime: runtime.clone(),
             address,
             credentials,
+            observer,
             state: Mutex::default(),
         }))
     }
@@ -193,7 +197,11 @@ impl Shared {
             return Ok(vec![address]);
         }
         let resolve = self.runtime.net.resolve(authority.host());
-        let addresses = match self.runtime.timeout(STEP_TIMEOUT, resolve).await {
+        let resolved = self.runtime.timeout(STEP_TIMEOUT, resolve).await;
+        if let Some(observer) = &self.observer {
+            observer.resolved(matches!(resolved, Ok(Ok(_))));
+        }
+        let addresses = match resolved {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => return Err(unavailable(format_args!("{authority}: {error}"))),
             Err(elapsed) => return Err(unavailable(format_args!("{authority}: {elapsed}"))),
@@ -247,8 +255,10 @@ impl tower_service::Service<http::Request<tonic::body::Body>> for Channel {
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         let channel = self.clone();
         Box::pin(async move {
+            let call = Call::new(&channel.0.runtime, channel.0.observer.as_ref());
             let response = channel.send(request.map(to_wire)).await;
             let response = response.map_err(|error| Status::unavailable(error.to_string()))?;
+            let response = call.answered(response);
             let broken: fn(wire::Error) -> Status = |error| Status::unavailable(error.to_string());
             Ok(response.map(|body| body.map_err(broken)))
         })

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -18,6 +19,7 @@ use tonic::{Code, Response, Status, Streaming};
 use super::channel::Channel;
 use super::codec::{Codec, DecodeError};
 use super::identity::Certificate;
+pub use super::observe::{ControlEnd, ControlObserver};
 use super::request::{encode_destination, encode_port, encode_traffic};
 use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::EndpointUpdate;
@@ -56,7 +58,20 @@ impl ControlClient {
     pub fn new(runtime: &Runtime, address: ControlAddress, credentials: Credentials) -> Self {
         Self {
             origin: origin(&address.authority),
-            channel: Channel::new(runtime, address, credentials),
+            channel: Channel::new(runtime, address, credentials, None),
+        }
+    }
+
+    /// [`Self::new`], with somebody who is told how it goes.
+    pub fn observed(
+        runtime: &Runtime,
+        address: ControlAddress,
+        credentials: Credentials,
+        observer: Arc<dyn ControlObserver>,
+    ) -> Self {
+        Self {
+            origin: origin(&address.authority),
+            channel: Channel::new(runtime, address, credentials, Some(observer)),
         }
     }
 

@@ -18,6 +18,7 @@ mod http_types;
 pub mod identity;
 mod metadata;
 mod net;
+mod observe;
 mod profile;
 #[cfg(test)]
 mod properties;

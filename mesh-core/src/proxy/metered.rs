@@ -7,23 +7,23 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::runtime::BoxIo;
+use crate::runtime::{BoxIo, Io};
 use crate::telemetry::metrics::{OpenConnection, TransportMetrics};
 use crate::wire::counted::Counted;
 
 /// Counts a stream as a connection of its kind.
-pub fn meter(io: BoxIo, metrics: &Arc<TransportMetrics>) -> BoxIo {
+pub fn meter(io: impl Io, metrics: &Arc<TransportMetrics>) -> BoxIo {
     let io = Counted::new(io, metrics.read_bytes(), metrics.write_bytes());
     Box::new(Metered { io, open: metrics.opened() })
 }
 
-struct Metered {
-    io: Counted<BoxIo>,
+struct Metered<T> {
+    io: Counted<T>,
     open: OpenConnection,
 }
 
-impl Metered {
-    fn noting<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+impl<T: Io> Metered<T> {
+    fn noting<U>(&mut self, polled: Poll<io::Result<U>>) -> Poll<io::Result<U>> {
         if let Poll::Ready(Err(error)) = &polled {
             self.open.failed(error);
         }
@@ -31,7 +31,7 @@ impl Metered {
     }
 }
 
-impl AsyncRead for Metered {
+impl<T: Io> AsyncRead for Metered<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -42,7 +42,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl<T: Io> AsyncWrite for Metered<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

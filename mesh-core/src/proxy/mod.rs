@@ -8,6 +8,7 @@ pub mod config;
 pub mod connect;
 
 mod backend;
+mod control_talk;
 mod detect;
 mod discover;
 mod identity;
@@ -35,7 +36,6 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::api::client::ControlClient;
 use crate::runtime::net::ListenOptions;
 use crate::runtime::{Listener, Runtime, TaskGuard};
 use crate::telemetry::access_log::{AccessLog, AccessLogSink};
@@ -178,7 +178,8 @@ async fn start_identity(
     let identity = &config.identity;
     identity::load_trust_anchors(runtime, &identity.trust_anchors, credentials).await?;
     let request = identity::request(runtime, identity).await?;
-    let client = ControlClient::new(runtime, identity.service.clone(), credentials.clone());
+    let address = identity.service.clone();
+    let client = control_talk::client(runtime, "identity", address, credentials, telemetry);
     let renew = identity::renew(
         runtime.clone(),
         identity.clone(),
@@ -210,12 +211,14 @@ type InboundListeners = Vec<(Box<dyn Listener>, Option<SocketAddr>)>;
 
 impl Parts<'_> {
     fn start(self, outbound: OutboundListeners, inbound: InboundListeners, drain: DrainWatch) {
-        let client = |address| ControlClient::new(self.runtime, address, self.credentials.clone());
+        let client = |service, address| {
+            control_talk::client(self.runtime, service, address, &self.credentials, &self.telemetry)
+        };
         let discovery = &self.config.discovery;
         let clients = Clients::new(
             self.runtime,
-            client(discovery.destination.clone()),
-            client(discovery.policy.clone()),
+            client("destination", discovery.destination.clone()),
+            client("policy", discovery.policy.clone()),
             discovery.clone(),
         );
         // Each direction may lead to the other, but not to itself; nor out to where connections

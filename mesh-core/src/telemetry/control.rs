@@ -14,6 +14,7 @@ pub struct Control {
     expiration: Arc<Group<WallTimeGauge>>,
     refreshed_at: Arc<Group<WallTimeGauge>>,
     refreshes: Arc<Group<Counter>>,
+    resolutions: Arc<Group<Counter>>,
 }
 
 impl Control {
@@ -28,12 +29,25 @@ impl Control {
             expiration: times(&CERT_EXPIRATION),
             refreshed_at: times(&CERT_REFRESHED_AT),
             refreshes: Arc::new(Group::permanent(name, &CERT_REFRESHES, Counter::default)),
+            resolutions: Arc::new(Group::permanent(
+                DNS_RESOLUTIONS[0].name,
+                &DNS_RESOLUTIONS,
+                Counter::default,
+            )),
         }
     }
 
     /// Requests to an address of the control plane.
     pub fn endpoint(&self, labels: &ControlLabels) -> Arc<HttpMetrics> {
         self.endpoints.resolve(labels)
+    }
+
+    /// A name of the control plane was looked up for a client (`identity`, `destination`,
+    /// `policy`). Takes a lock: for new connections.
+    pub fn resolved(&self, client: &str, found: bool) {
+        let result = if found { "ok" } else { "error" };
+        let labels = Named([("client", client), ("record_type", "A/AAAA"), ("result", result)]);
+        self.resolutions.resolve(&labels).increment();
     }
 
     /// A certificate came.
@@ -49,7 +63,12 @@ impl Control {
     }
 
     pub(super) fn reports(&self) -> Vec<Arc<dyn Report>> {
-        vec![self.expiration.clone(), self.refreshed_at.clone(), self.refreshes.clone()]
+        vec![
+            self.expiration.clone(),
+            self.refreshed_at.clone(),
+            self.refreshes.clone(),
+            self.resolutions.clone(),
+        ]
     }
 }
 
@@ -91,4 +110,9 @@ static CERT_REFRESHES: [Family; 1] = [Family::open(
     Kind::Counter,
     "control_identity_cert_refreshes",
     "The total number of times this proxy's mTLS identity certificate was asked for",
+)];
+static DNS_RESOLUTIONS: [Family; 1] = [Family::open(
+    Kind::Counter,
+    "control_dns_resolutions",
+    "The number of look-ups of the control plane's names",
 )];

@@ -4,9 +4,7 @@
 //! [`Telemetry::control`]), keeps the handle for as long as the thing it counts lives, and counts
 //! facts on it. Names, labels and their order are Linkerd's.
 //!
-//! Not printed, though linkerd2-proxy does: `stack_*` and `tokio_rt_*`, which describe its own inner
-//! layers; `opentelemetry_*`, `route_*` of service profiles, retries and rate limits, which come
-//! with what they count. Printed beyond it: `weft_*`.
+//! What linkerd2-proxy prints and this does not, and why, is in `docs/metrics.md`.
 //!
 //! Law: a request costs atomic additions, no lock, no allocation. Label sets that nobody holds are
 //! forgotten after [`TelemetryConfig::retain_idle`]; each family keeps at most
@@ -29,7 +27,7 @@ use std::time::Duration;
 
 pub use control::Control;
 pub use inbound::{Inbound, InboundError};
-pub use outbound::{BalancerProtocol, ConnectionProtocol, Outbound, OutboundError};
+pub use outbound::{BalancerProtocol, ConnectionProtocol, Outbound, OutboundError, TransferCost};
 pub use process::{BuildInfo, Process, ProcessSample, ProcessStats, TlsInfo};
 
 use crate::time::{Timestamp, WallTime};

@@ -1,6 +1,7 @@
 //! What the outbound side counts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::labels::{
     BalancerLabels, ConnectionRouteLabels, EndpointTransport, Named, OutboundEndpoint,
@@ -8,9 +9,10 @@ use super::labels::{
 };
 use super::metrics::{
     BalancerMetrics, ConnectionRouteMetrics, Counter, DetectMetrics, Family, Group, HTTP_BALANCER,
-    HttpMetrics, Kind, OUTBOUND_DETECT, OUTBOUND_GRPC_BACKEND, OUTBOUND_GRPC_ROUTE,
-    OUTBOUND_HTTP_BACKEND, OUTBOUND_HTTP_ROUTE, OUTBOUND_TCP_ROUTE, OUTBOUND_TLS_ROUTE, Report,
-    RouteBackendMetrics, RouteMetrics, RouteProtocol, TCP_BALANCER, TLS_BALANCER, TransportMetrics,
+    HttpMetrics, Kind, Lines, MetricSet, OUTBOUND_DETECT, OUTBOUND_GRPC_BACKEND,
+    OUTBOUND_GRPC_ROUTE, OUTBOUND_HTTP_BACKEND, OUTBOUND_HTTP_ROUTE, OUTBOUND_TCP_ROUTE,
+    OUTBOUND_TLS_ROUTE, Report, RouteBackendMetrics, RouteMetrics, RouteProtocol, TCP_BALANCER,
+    TLS_BALANCER, TransportMetrics,
 };
 
 /// Handles for the outbound side. Resolve once, keep, count.
@@ -30,6 +32,7 @@ pub struct Outbound {
     tcp_routes: Arc<Group<ConnectionRouteMetrics>>,
     tls_routes: Arc<Group<ConnectionRouteMetrics>>,
     detect: Arc<Group<DetectMetrics>>,
+    transfer_cost: Arc<Group<TransferCost>>,
 }
 
 /// What a balancer or a connection's route carries.
@@ -134,6 +137,11 @@ impl Outbound {
                 sets_max,
                 DetectMetrics::new,
             )),
+            transfer_cost: Arc::new(Group::permanent(
+                TRANSFER_COST[0].name,
+                &TRANSFER_COST,
+                TransferCost::default,
+            )),
         }
     }
 
@@ -207,6 +215,17 @@ impl Outbound {
         self.detect.resolve(parent)
     }
 
+    /// Bytes to and from endpoints, by where they are. `zone_locality` is the endpoint's label of
+    /// that name.
+    pub fn transfer_cost(&self, zone_locality: Option<&str>) -> Arc<TransferCost> {
+        let locality = match zone_locality {
+            Some("local") => "local",
+            Some("remote") => "remote",
+            _ => "unknown",
+        };
+        self.transfer_cost.resolve(&Named([("tcp_zone_locality", locality)]))
+    }
+
     /// A request failed here. Takes a lock: for errors only.
     pub fn http_error(&self, error: OutboundError) {
         let labels = Named([("error", error.as_str())]);
@@ -238,10 +257,43 @@ impl Outbound {
             self.tcp_routes.clone(),
             self.tls_routes.clone(),
             self.detect.clone(),
+            self.transfer_cost.clone(),
         ]
     }
 }
 
+/// Bytes to and from endpoints that are equally far away.
+#[derive(Debug, Default)]
+pub struct TransferCost {
+    received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+}
+
+impl TransferCost {
+    /// Where bytes received are counted: for `wire::counted`.
+    pub fn received_bytes(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    }
+
+    /// Where bytes sent are counted: for `wire::counted`.
+    pub fn sent_bytes(&self) -> Arc<AtomicU64> {
+        self.sent.clone()
+    }
+}
+
+impl MetricSet for TransferCost {
+    fn write(&self, _: usize, lines: &mut Lines<'_>) {
+        lines.counter_led_by("direction=\"send\"", self.sent.load(Ordering::Relaxed));
+        lines.counter_led_by("direction=\"recv\"", self.received.load(Ordering::Relaxed));
+    }
+}
+
+static TRANSFER_COST: [Family; 1] = [Family::open(
+    Kind::Counter,
+    "outbound_tcp_transfer_cost_bytes",
+    "Bytes sent to and received from endpoints, by the zone they are in",
+)
+.with_unit("bytes")];
 static HTTP_ERRORS: [Family; 1] = [Family::legacy(
     Kind::Counter,
     "outbound_http_errors_total",

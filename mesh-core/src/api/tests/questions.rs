@@ -88,7 +88,7 @@ async fn those_who_do_not_watch_get_the_state_now() {
     let _server = world.serve_fake(&fake).await;
     let address = world.client(HERE).address().clone();
     let credentials = world.authority.credentials(&world.runtime, "cli.test");
-    let channel = Channel::new(&world.runtime, address, credentials);
+    let channel = Channel::new(&world.runtime, address, credentials, None);
     let origin = Uri::from_static("http://127.0.0.1:8086");
 
     let tell = fake.client_policies.tell();

@@ -19,8 +19,10 @@ use crate::proxy::connect::{ConnectError, Connector, Session};
 use crate::proxy::metered::meter;
 use crate::proxy::orig_proto;
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
+use crate::telemetry::TransferCost;
 use crate::telemetry::metrics::{BalancerMetrics, HttpMetrics, TransportMetrics};
 use crate::traffic::backoff::Backoff;
+use crate::wire::counted::Counted;
 use crate::wire::http::client::{self, Http2ClientOptions, Http2Connection};
 use crate::wire::http::hop_by_hop::strip_hop_by_hop_but_upgrade;
 use crate::wire::http::{Error, Request, Response, SendError};
@@ -72,8 +74,22 @@ impl Health {
 pub struct EndpointMetrics {
     /// Its connections.
     pub transport: Arc<TransportMetrics>,
+    /// What its bytes cost, where they leave the workload.
+    pub cost: Option<Arc<TransferCost>>,
     /// Its requests, where they are counted by endpoint.
     pub http: Option<Arc<HttpMetrics>>,
+}
+
+impl EndpointMetrics {
+    fn meter(&self, io: BoxIo) -> BoxIo {
+        match &self.cost {
+            Some(cost) => {
+                let io = Counted::new(io, cost.received_bytes(), cost.sent_bytes());
+                meter(io, &self.transport)
+            }
+            None => meter(io, &self.transport),
+        }
+    }
 }
 
 /// An endpoint and its connections.
@@ -269,7 +285,7 @@ impl Endpoint {
         match self.common.connector.connect(&self.facts, session).await {
             Ok(io) => {
                 self.came_up();
-                Ok(meter(io, &self.metrics.transport))
+                Ok(self.metrics.meter(io))
             }
             Err(error) => {
                 tracing::debug!(endpoint = %self.address(), %error, "cannot connect");
@@ -318,7 +334,7 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
         let Ok(io) = common.connector.connect(&endpoint.facts, session).await else {
             continue;
         };
-        let io = meter(io, &endpoint.metrics.transport);
+        let io = endpoint.metrics.meter(io);
         match session {
             Session::Http(HttpVersion::Http2) => {
                 if endpoint.keep_http2(io).await.is_err() {

@@ -265,6 +265,7 @@ impl Backend {
         };
         EndpointMetrics {
             transport: self.telemetry.outbound.endpoint_transport(&labels),
+            cost: Some(self.telemetry.outbound.transfer_cost(labels.labels.value("zone_locality"))),
             http: Some(self.telemetry.outbound.endpoint(&labels)),
         }
     }

@@ -424,8 +424,11 @@ pub struct Applications {
 impl Applications {
     /// None yet.
     pub fn new(common: Common, telemetry: &Telemetry, idle_timeout: Duration) -> Self {
-        let metrics =
-            EndpointMetrics { transport: telemetry.inbound.local_transport(), http: None };
+        let metrics = EndpointMetrics {
+            transport: telemetry.inbound.local_transport(),
+            cost: None,
+            http: None,
+        };
         let runtime = &common.runtime;
         let table = IdleTable::new(
             runtime,

@@ -250,6 +250,33 @@ async fn frames_of_both_ways_are_counted_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_talk_with_the_control_plane_and_the_cost_of_traffic_are_counted() {
+    let mesh = Pair::new().await;
+    let _app = mesh.world.app(APP, |_| ok("hello")).await;
+    assert_eq!(text(mesh.get("/").await).await, "hello");
+    let metric = async |parts: &[&str]| mesh.world.metric(&mesh.client, parts).await;
+    let at_control = |family: &'static str| [family, "addr=\"127.0.0.1:8086\""];
+    assert!(metric(&at_control("control_request_total")).await > 3.0);
+    // The certificate's answer is over; those of discovery go on.
+    let answered = ["control_response_total", "grpc_status=\"0\"", "\"success\""];
+    assert_eq!(metric(&answered).await, 1.0);
+    for direction in ["direction=\"send\"", "direction=\"recv\""] {
+        let cost = ["outbound_tcp_transfer_cost_bytes_total", direction, "\"unknown\""];
+        assert!(metric(&cost).await > 100.0, "{direction}");
+    }
+    // A name of the control plane that leads nowhere.
+    let named = [
+        ("LINKERD2_PROXY_POLICY_SVC_ADDR", "nowhere.test:8090"),
+        ("LINKERD2_PROXY_POLICY_SVC_NAME", "policy.test"),
+    ];
+    let proxy = mesh.world.proxy("10.0.0.3", CLIENT, &named).await;
+    drop(mesh.world.dial(&proxy, SERVICE));
+    mesh.world.sleep(1_000).await;
+    let failed = ["control_dns_resolutions_total", "client=\"policy\"", "result=\"error\""];
+    assert!(mesh.world.metric(&proxy, &failed).await >= 1.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn garbage_ends_connections_and_nothing_else() {
     let mesh = Pair::new().await;
     let _app = mesh.world.app(APP, |_| ok("hello")).await;
