@@ -5,6 +5,9 @@
 //! `docs/ARCHITECTURE.md` states who may use whom, and a test
 //! keeps it true.
 
+#[macro_use]
+pub mod mark;
+
 pub mod api;
 pub mod control;
 pub mod model;

@@ -92,6 +92,7 @@ async fn run(config: Config, levels: Levels) -> Result<(), String> {
         environment: environment(),
         build: build(),
         shutdown: shutdown.clone(),
+        ..Process::default()
     };
     let (begin, draining) = drain::channel();
     tokio::spawn(end_when_told(signals, shutdown, begin));

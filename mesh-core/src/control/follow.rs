@@ -35,12 +35,14 @@ pub(super) async fn follow_kind(
                 }
                 // The source has none of this kind, as where a definition is not installed.
                 Err(ClusterError::NotFound(reason)) => {
+                    mark!("kind-not-installed");
                     tracing::debug!(%kind, reason, "the cluster has none of this kind");
                     publisher.apply(kind, WatchEvent::Init);
                     publisher.apply(kind, WatchEvent::InitDone);
                     changed.notify_one();
                 }
                 Err(error) => {
+                    mark!("watch-failed");
                     metrics.watch_errors.increment();
                     tracing::error!(%kind, %error, "what was known before stays in force");
                 }

@@ -105,6 +105,7 @@ impl Certifier for IdentityIssuer {
                     tracing::info!(%identity, %until, "certificate issued");
                 }
                 Err(refusal) => {
+                    mark!("certificate-refused");
                     inner.metrics.certificates_refused.increment();
                     // The identity is the caller's claim: quoted, and cut to what a name may have.
                     let claimed: String = identity.chars().take(253).collect();

@@ -201,6 +201,7 @@ impl Controller {
         publisher.drain();
         stop.start();
         if runtime.timeout(DRAIN_GRACE, stop.drained()).await.is_err() {
+            mark!("control-drain-deadline-hit");
             tracing::warn!("connections were still open when the control plane ended");
         }
     }

@@ -89,6 +89,7 @@ impl OwnCertificate {
             wait = match reloaded.and_then(|()| self.renew()) {
                 Ok(()) => interval,
                 Err(error) => {
+                    mark!("own-certificate-kept");
                     metrics.reload_errors.increment();
                     tracing::error!(%error, "the certificates in force stay in force");
                     RETRY_INTERVAL

@@ -264,6 +264,7 @@ impl Discovery for Publisher {
 }
 
 fn too_many() -> Refusal {
+    mark!("control-streams-at-bound");
     Refusal::Unavailable("this control plane has as many streams as it may".to_string())
 }
 

@@ -76,6 +76,7 @@ impl Server {
     pub(super) async fn accept_loop(self, listener: Box<dyn Listener>, drain: DrainWatch) {
         while let Some(connection) = next_connection(&self.runtime, &*listener, &drain).await {
             if self.metrics.connections.value() >= self.connections_max as u64 {
+                mark!("control-connections-at-bound");
                 tracing::warn!(peer = %connection.peer, "refused: too many connections");
                 continue;
             }
@@ -102,6 +103,7 @@ impl Server {
             let session = match self.runtime.timeout(HANDSHAKE_TIMEOUT, handshake).await {
                 Ok(Ok(session)) => session,
                 failed => {
+                    mark!("control-handshake-failed");
                     self.metrics.handshake_errors.increment();
                     let error = match failed {
                         Ok(Err(error)) => error.to_string(),

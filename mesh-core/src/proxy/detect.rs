@@ -102,8 +102,15 @@ fn spoken(sniffed: Sniffed<HttpFound>) -> Spoken {
     match sniffed {
         Sniffed::Found(HttpFound::Http1) => Spoken::Http(HttpVersion::Http1),
         Sniffed::Found(HttpFound::Http2) => Spoken::Http(HttpVersion::Http2),
-        Sniffed::Found(HttpFound::NotHttp) | Sniffed::ServerFirst => Spoken::NotHttp,
-        Sniffed::TimedOut => Spoken::Silent,
+        Sniffed::Found(HttpFound::NotHttp) => Spoken::NotHttp,
+        Sniffed::ServerFirst => {
+            mark!("server-spoke-first");
+            Spoken::NotHttp
+        }
+        Sniffed::TimedOut => {
+            mark!("detection-timed-out");
+            Spoken::Silent
+        }
     }
 }
 

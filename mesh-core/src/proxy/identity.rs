@@ -88,8 +88,14 @@ pub async fn follow_trust_anchors(
     let anchors = TrustAnchors::File(file);
     while std::future::poll_fn(|cx| changes.as_mut().poll_next(cx)).await.is_some() {
         match load_trust_anchors(&runtime, &anchors, &credentials).await {
-            Ok(()) => tracing::info!("trust anchors read again"),
-            Err(error) => tracing::warn!(%error, "trust anchors kept as they were"),
+            Ok(()) => {
+                mark!("trust-anchors-read-again");
+                tracing::info!("trust anchors read again");
+            }
+            Err(error) => {
+                mark!("trust-anchors-kept");
+                tracing::warn!(%error, "trust anchors kept as they were");
+            }
         }
     }
 }
@@ -131,8 +137,10 @@ pub async fn renew(
                 telemetry.control.certificate_refreshed(now, expires);
                 tracing::info!(identity = %config.local.identity, %expires, "certified");
                 runtime.sleep(until_renewal(&config, now, expires)).await;
+                mark!("certificate-due");
             }
             Err(error) => {
+                mark!("certification-failed");
                 telemetry.control.certificate_failed();
                 let wait = backoff.failed(runtime.entropy.next_u64());
                 tracing::warn!(%error, retry_in = ?wait, "not certified");

@@ -83,6 +83,7 @@ impl<K: Ord + Clone + Send + 'static, V: Send + Sync + 'static> IdleTable<K, V> 
         }
         if entries.all.len() >= self.entries_max {
             let Some(idle) = entries.take_idle(now, self.idle_timeout) else {
+                mark!("idle-table-full");
                 return Err(Full);
             };
             _dropped = idle;
@@ -97,8 +98,14 @@ impl<K: Ord + Clone + Send + 'static, V: Send + Sync + 'static> IdleTable<K, V> 
         let mut dropped = Vec::new();
         let mut entries = self.entries();
         entries.all.retain(|_, entry| {
-            let stays = !entry.is_idle(now, self.idle_timeout) || irreplaceable(&entry.value);
-            if !stays {
+            if !entry.is_idle(now, self.idle_timeout) {
+                return true;
+            }
+            let stays = irreplaceable(&entry.value);
+            if stays {
+                mark!("idle-kept-in-outage");
+            } else {
+                mark!("idle-dropped");
                 dropped.push(entry.value.clone());
             }
             stays

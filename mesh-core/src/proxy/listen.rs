@@ -30,6 +30,9 @@ pub async fn accept_loop<F>(
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // The drain is heard also while every slot is taken.
+        if slots.available_permits() == 0 {
+            mark!("connections-at-bound");
+        }
         let slot = tokio::select! {
             biased;
             () = drain.draining() => return,
@@ -49,6 +52,7 @@ pub async fn accept_loop<F>(
                 });
             }
             Err(error) => {
+                mark!("accept-failed");
                 tracing::info!(%error, listener = %listener.local_addr(), "cannot accept");
                 runtime.sleep(ACCEPT_PAUSE).await;
             }

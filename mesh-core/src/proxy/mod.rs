@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -65,7 +65,12 @@ pub struct Process {
     pub build: BuildInfo,
     /// Told when `/shutdown` asks for the end.
     pub shutdown: Arc<Notify>,
+    /// Where what the proxy counts is found once it runs, by who runs it in a process of their own.
+    pub telemetry: TelemetrySlot,
 }
+
+/// A place that is filled once.
+pub type TelemetrySlot = Arc<OnceLock<Arc<Telemetry>>>;
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,6 +117,8 @@ pub async fn run(
         process: process.stats.clone(),
         ..TelemetryConfig::default()
     }));
+    // A process's parts given to a second proxy keep the first one's telemetry.
+    let _ = process.telemetry.set(telemetry.clone());
     let credentials = Credentials::new(&runtime, config.identity.local.clone());
     let admin = Arc::new(Admin {
         runtime: runtime.clone(),
@@ -157,7 +164,10 @@ async fn finish(runtime: &Runtime, signal: &DrainSignal, grace: Duration) {
     signal.start();
     match runtime.timeout(grace, signal.drained()).await {
         Ok(()) => tracing::info!("drained"),
-        Err(_) => tracing::warn!(?grace, "grace period over; what was in flight is cut off"),
+        Err(_) => {
+            mark!("drain-deadline-hit");
+            tracing::warn!(?grace, "grace period over; what was in flight is cut off");
+        }
     }
 }
 

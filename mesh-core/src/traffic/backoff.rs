@@ -25,6 +25,9 @@ impl Backoff {
     pub fn failed(&mut self, random: u64) -> Duration {
         let wait = delay(&self.policy, self.failures, random);
         self.failures = self.failures.saturating_add(1);
+        if wait >= self.policy.max {
+            mark!("backoff-at-maximum");
+        }
         wait
     }
 

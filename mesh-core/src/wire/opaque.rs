@@ -187,7 +187,10 @@ impl Direction {
         let full = data.len() == STACK_BYTES;
         while !data.is_empty() {
             match Pin::new(&mut *writer).poll_write(cx, data) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    mark!("copy-waits-for-its-reader");
+                    break;
+                }
                 Poll::Ready(written) => {
                     let written = self.count(written)?;
                     data = &data[written..];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_core::control::token::AUDIENCE;
 use mesh_core::control::{self, ControlConfig};
-use mesh_core::proxy::{self, Process, config::Config};
+use mesh_core::proxy::{self, Process, TelemetrySlot, config::Config};
 use mesh_core::runtime::Runtime;
 use mesh_core::wire::http::DrainWatch;
 
@@ -52,19 +52,21 @@ pub(super) fn start_proxy(
     pod: &PodPlan,
     trust_anchors: &str,
     drain: DrainWatch,
-) -> Result<(), String> {
+) -> Result<TelemetrySlot, String> {
     let token = api.issue_token(&pod.namespace, &pod.account, AUDIENCE);
     files.put(TOKEN_FILE, token.as_bytes());
     let environment = environment(pod, trust_anchors);
     let config = Config::from_env(&|name| environment.get(name).cloned())
         .map_err(|errors| format!("pod {}: {errors}", pod.name))?;
+    let process = Process::default();
+    let telemetry = process.telemetry.clone();
     let inner = runtime.clone();
     runtime.spawn("proxy", async move {
-        if let Err(error) = proxy::run(inner, config, Process::default(), drain).await {
+        if let Err(error) = proxy::run(inner, config, process, drain).await {
             panic!("the proxy cannot start: {error}");
         }
     });
-    Ok(())
+    Ok(telemetry)
 }
 
 fn identity(account: &str, namespace: &str) -> String {

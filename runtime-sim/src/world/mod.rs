@@ -8,6 +8,7 @@ mod draw;
 mod faults;
 mod kubernetes;
 mod load;
+pub mod marks;
 mod mesh;
 pub mod oracle;
 pub mod parse;
@@ -15,6 +16,7 @@ mod programs;
 pub mod record;
 pub mod run;
 pub mod scenario;
+mod scene;
 mod simulator;
 mod speech;
 
@@ -22,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::proxy::TelemetrySlot;
 use mesh_core::runtime::Runtime;
 use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
@@ -65,6 +68,8 @@ struct Pod {
     drain: Option<DrainSignal>,
     /// Not deleted.
     listed: bool,
+    /// What its proxies counted, those that were ended too.
+    telemetry: Vec<TelemetrySlot>,
 }
 
 impl<S: Simulator> World<S> {
@@ -90,6 +95,7 @@ impl<S: Simulator> World<S> {
                 app: None,
                 drain: None,
                 listed: true,
+                telemetry: Vec::new(),
                 plan,
             };
             pods.insert(pod.plan.name.clone(), pod);
@@ -166,7 +172,9 @@ impl<S: Simulator> World<S> {
             let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
             let files = self.simulator.files(pod.host);
             let anchors = &self.trust_anchors;
-            mesh::start_proxy(&proxy, files, &self.api, &pod.plan, anchors, signal.watch())?;
+            let (api, plan) = (&self.api, &pod.plan);
+            let telemetry = mesh::start_proxy(&proxy, files, api, plan, anchors, signal.watch())?;
+            pod.telemetry.push(telemetry);
         }
         pod.drain = Some(signal);
         pod.app = Some(runtime.clone());

@@ -16,11 +16,12 @@ use crate::topology::Crash;
 use crate::trace::Trace;
 
 use super::faults::{self, Stops};
-use super::oracle::{self, Evidence, Judgement, judge_all};
+use super::oracle::watch::{IDLE, Watch};
+use super::oracle::{self, Evidence, Judgement, Observed, judge_all};
 use super::parse::{self, Scenario};
 use super::record::{Answer, Entries, Request};
-use super::scenario::Action;
-use super::{Simulator, World};
+use super::scenario::{Action, Expectation};
+use super::{Simulator, World, marks};
 
 /// After the workloads' end, the longest that requests may still take.
 const LINGER: Duration = Duration::from_secs(30);
@@ -62,6 +63,9 @@ pub struct Report {
     pub pods: BTreeMap<String, u64>,
     /// Draws from the system's randomness, answered from the seed; one is for `std`'s hash maps.
     pub system_draws: u64,
+    /// Rare states of the mesh that were reached, and how often; nothing where marks were not built in.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<&'static str, u64>,
     /// Faults that could not be done.
     pub troubles: Vec<String>,
     /// The trace's last lines, where they were kept.
@@ -141,6 +145,8 @@ fn run_here(
     if !impossible.is_empty() {
         return Err(impossible.join("; "));
     }
+    // What an earlier run of this thread left.
+    marks::take();
     let trace = Trace::new(keep_lines);
     let api = ApiServer::default();
     match engine {
@@ -174,6 +180,7 @@ fn play<S: Simulator>(
 ) -> Result<Report, String> {
     let spec = &scenario.spec;
     let mut troubles = Vec::new();
+    let mut watch = Watch::new(spec);
     world.start_workloads(spec, seed)?;
     let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
     for fault in &spec.faults {
@@ -191,7 +198,7 @@ fn play<S: Simulator>(
         if at > end {
             break;
         }
-        world.simulator.run_while(at, &mut || true);
+        world.run_until(at, &mut watch);
         let done = match step {
             Step::Begin(action) => world.begin(action),
             Step::End(action) => world.end(action).map(|()| Stops::new()),
@@ -218,11 +225,16 @@ fn play<S: Simulator>(
             Err(trouble) => troubles.push(trouble),
         }
     }
-    world.simulator.run_while(end, &mut || true);
+    world.run_until(end, &mut watch);
     let record = world.record.clone();
     let linger = end + LINGER;
     world.simulator.run_while(linger, &mut || record.under_way() > 0);
-    Ok(report(scenario, seed, engine, &world, trace, troubles))
+    let ended = world.simulator.now();
+    if let Some(tolerance) = watch.leaks_tolerated(spec) {
+        world.simulator.run_while(ended + IDLE, &mut || true);
+        watch.look_for_leaks(world.simulator.now(), tolerance, &world);
+    }
+    Ok(report(scenario, seed, engine, &world, ended, watch, trace, troubles))
 }
 
 fn report<S: Simulator>(
@@ -230,15 +242,22 @@ fn report<S: Simulator>(
     seed: u64,
     engine: EngineKind,
     world: &World<S>,
+    ended: Timestamp,
+    watch: Watch,
     trace: &Trace,
     troubles: Vec<String>,
 ) -> Report {
     let entries = world.record.take();
     let panics = world.simulator.panics().into_iter();
     let panics = panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message));
-    let (panics, facts) = (panics.collect::<Vec<_>>(), world.facts());
-    let now = world.simulator.now();
-    let evidence = Evidence::new(&scenario.spec, &entries, &facts, &panics, now);
+    let compares = |expectation: &Expectation| expectation.name() == "metrics_agree";
+    let scrapes = match scenario.spec.expect.iter().any(compares) {
+        true => world.scrapes(),
+        false => BTreeMap::new(),
+    };
+    let observed = Observed { panics: panics.collect(), scrapes, watch };
+    let facts = world.facts();
+    let evidence = Evidence::new(&scenario.spec, &entries, &facts, &observed, ended);
     let judged = judge_all(&scenario.spec, &evidence);
     let workloads = scenario.spec.workloads.iter();
     let workloads = workloads.map(|w| (w.name.clone(), figures(&entries, &w.name)));
@@ -260,6 +279,7 @@ fn report<S: Simulator>(
         workloads: workloads.collect(),
         pods,
         system_draws: 0,
+        marks: marks::take(),
         troubles,
         trace_lines: trace.lines(),
     }

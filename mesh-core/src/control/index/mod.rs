@@ -70,7 +70,9 @@ impl Index {
             WatchEvent::InitDone => {
                 let list = self.lists.remove(&kind).unwrap_or_default();
                 self.replace(kind, list, changed);
-                self.synced.insert(kind);
+                if !self.synced.insert(kind) {
+                    mark!("watch-listed-again");
+                }
             }
             WatchEvent::Apply(object) => self.put(object.object_ref(), Some(object), changed),
             WatchEvent::Delete(name) => self.put(name, None, changed),
@@ -99,6 +101,7 @@ impl Index {
             .filter(|name| !list.contains_key(name))
             .collect();
         for name in gone {
+            mark!("object-gone-in-new-list");
             self.put(name, None, changed);
         }
         for (name, object) in list {

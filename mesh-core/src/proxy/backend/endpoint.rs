@@ -179,7 +179,10 @@ impl Endpoint {
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
             match connection.send(request, Some(self.http1.clone())).await {
-                Err(SendError::Unsent { request: unsent, .. }) => request = unsent,
+                Err(SendError::Unsent { request: unsent, .. }) => {
+                    mark!("pooled-connection-was-closed");
+                    request = unsent;
+                }
                 other => return other.map(strip_response),
             }
         }
@@ -208,6 +211,7 @@ impl Endpoint {
         match connection.send(request).await {
             // The peer ended a connection that was good until then: a new one may do.
             Err(SendError::Unsent { request, error }) if ends_connection(&error) => {
+                mark!("http2-connection-replaced");
                 drop(self.http2.compare_and_swap(&connection, None));
                 Box::pin(self.send_new_http2(request)).await
             }
@@ -249,6 +253,7 @@ impl Endpoint {
     fn attempt(self: &Arc<Self>) -> Attempt {
         let mut under_way = lock(&self.attempt);
         if let Some(attempt) = &*under_way {
+            mark!("connect-attempt-shared");
             return attempt.clone();
         }
         let (told, attempt) = watch::channel(None);
@@ -299,6 +304,7 @@ impl Endpoint {
     fn went_down(self: &Arc<Self>, session: Session) {
         let mut revival = lock(&self.revival);
         if !self.down.swap(true, Ordering::Relaxed) {
+            mark!("endpoint-went-down");
             self.common.health.change(0, 1);
         }
         if revival.is_none() {
@@ -344,6 +350,7 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
             Session::Http(HttpVersion::Http1) => endpoint.http1.put(endpoint.http1.connection(io)),
             Session::Opaque => drop(io),
         }
+        mark!("endpoint-revived");
         // Ends this very task, which goes on to its next await: there is none.
         endpoint.came_up();
         common.changed.send_modify(|version| *version = version.wrapping_add(1));

@@ -232,12 +232,16 @@ impl Backend {
         };
         let mut state = self.state();
         if fresh {
+            if !state.endpoints.is_empty() {
+                mark!("endpoints-listed-again");
+            }
             state.endpoints.resync();
         }
         let changes = state.endpoints.apply(update, now, |facts, labels, _| {
             Endpoint::new(facts.clone(), self.endpoint_metrics(facts, labels), &self.common)
         });
         if changes.refused > 0 {
+            mark!("endpoints-at-bound");
             tracing::warn!(left_out = changes.refused, "too many endpoints for one backend");
         }
         self.metrics.updated(op, state.endpoints.len());
@@ -376,7 +380,10 @@ impl Backend {
         };
         match self.common.connector.tls(&picked.endpoint) {
             Ok(server) if server.identity.as_str() == required => Ok(()),
-            _ => Err(Refusal::IdentityRequired(required.to_string())),
+            _ => {
+                mark!("required-identity-refused");
+                Err(Refusal::IdentityRequired(required.to_string()))
+            }
         }
     }
 
@@ -403,7 +410,12 @@ impl Backend {
             || (unreachable && all_tried)
             || tried.attempts >= ATTEMPTS_MAX
             || waited >= self.failfast_timeout;
-        if give_up { Err(refused) } else { Ok(()) }
+        if give_up {
+            mark!("request-gave-up-on-endpoints");
+            return Err(refused);
+        }
+        mark!("request-tried-another-endpoint");
+        Ok(())
     }
 
     /// An endpoint to send to, waiting for one where there is none (Linkerd's queue).
@@ -423,7 +435,11 @@ impl Backend {
         tried: &mut Tried,
         mut changed: watch::Receiver<u64>,
     ) -> Result<Picked, Refusal> {
-        let place = Place::take(&self.waiting, self.queue_capacity).ok_or(Refusal::LoadShed)?;
+        mark!("request-waits-for-endpoint");
+        let Some(place) = Place::take(&self.waiting, self.queue_capacity) else {
+            mark!("queue-full");
+            return Err(Refusal::LoadShed);
+        };
         let queued = self.metrics.queued();
         let began = self.common.runtime.now();
         loop {
@@ -463,6 +479,7 @@ impl Backend {
             return if state.gate_shut { Err(Refusal::FailFast) } else { Ok(None) };
         }
         if std::mem::take(&mut state.gate_shut) {
+            mark!("failfast-left");
             self.metrics.gate_opened(self.common.runtime.clock.wall());
         }
         let random = self.common.runtime.entropy.next_u64();
@@ -476,6 +493,7 @@ impl Backend {
     fn shut_gate(&self) {
         let mut state = self.state();
         if !state.gate_shut && state.endpoints.is_empty() {
+            mark!("failfast-entered");
             state.gate_shut = true;
             self.metrics.gate_shut(self.common.runtime.clock.wall());
         }

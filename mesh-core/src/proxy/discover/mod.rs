@@ -108,8 +108,14 @@ impl Clients {
                 tracing::debug!(what, %error, "discovery stream ended");
                 let absent = is_absent(&error);
                 match absent {
-                    true => standing.heard(),
-                    false => standing.unreachable(),
+                    true => {
+                        mark!("discovery-knows-nothing");
+                        standing.heard();
+                    }
+                    false => {
+                        mark!("discovery-stream-broke");
+                        standing.unreachable();
+                    }
                 }
                 publish(if absent { News::Absent } else { News::Unreachable });
                 let wait = backoff.failed(self.runtime.entropy.next_u64());
@@ -136,6 +142,7 @@ impl Clients {
                 Ok(Ok(opened)) => opened,
                 Ok(Err(error)) => return Ended::Failed(error),
                 Err(_) => {
+                    mark!("discovery-gave-no-answer");
                     return Ended::Failed(ApiError::Unavailable("no first item in time".into()));
                 }
             };
@@ -147,7 +154,10 @@ impl Clients {
             let item = match until {
                 Some(until) => match self.runtime.deadline(until, stream.next()).await {
                     Ok(item) => item,
-                    Err(_) => return Ended::Routine,
+                    Err(_) => {
+                        mark!("discovery-stream-renewed");
+                        return Ended::Routine;
+                    }
                 },
                 None => stream.next().await,
             };
@@ -155,6 +165,7 @@ impl Clients {
                 Some(Ok(value)) => publish(value, false),
                 // Undecodable: the last good state holds, and the stream may say better things.
                 Some(Err(ApiError::Decode(error))) => {
+                    mark!("discovery-update-not-understood");
                     tracing::warn!(%error, "update not understood; the last good one holds");
                 }
                 Some(Err(error)) => return Ended::Failed(error),

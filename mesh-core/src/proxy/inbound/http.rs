@@ -139,6 +139,7 @@ impl Http {
                 protocol,
             })
             .map_err(|denied| {
+                mark!("request-denied");
                 tracing::info!(client = %peer, target = %self.0.target, %denied, "denied");
                 self.count_denied(&policy, &route);
                 Refusal::Unauthorized
@@ -360,7 +361,11 @@ impl Admitted {
     fn new(inbound: &Arc<Inbound>) -> Option<Self> {
         let before = inbound.in_flight.fetch_add(1, Ordering::Relaxed);
         let admitted = Self(inbound.clone());
-        (before < inbound.config.in_flight_max).then_some(admitted)
+        if before >= inbound.config.in_flight_max {
+            mark!("inbound-requests-at-bound");
+            return None;
+        }
+        Some(admitted)
     }
 }
 

@@ -158,6 +158,7 @@ impl Inbound {
                 Box::pin(opaque::carry_on(self, session, server, drain)).await;
             }
             Secured::Silent => {
+                mark!("silent-client-closed");
                 tracing::info!(client = %peer, %target, "silent; closed");
                 self.telemetry.inbound.tcp_error(target, InboundError::TlsDetectionTimeout);
             }
@@ -184,8 +185,14 @@ impl Inbound {
         let accept = Box::pin(tls_server::accept(io, &self.credentials, alpn));
         match self.runtime.timeout(self.config.detect_timeout, accept).await {
             Ok(Ok(session)) => return Some((session.io, session.client, session.alpn)),
-            Ok(Err(error)) => tracing::info!(%target, %error, "TLS handshake failed"),
-            Err(_) => tracing::info!(%target, "TLS handshake timed out"),
+            Ok(Err(error)) => {
+                mark!("tls-handshake-failed");
+                tracing::info!(%target, %error, "TLS handshake failed");
+            }
+            Err(_) => {
+                mark!("tls-handshake-timed-out");
+                tracing::info!(%target, "TLS handshake timed out");
+            }
         }
         self.telemetry.inbound.tcp_error(target, InboundError::Io);
         None

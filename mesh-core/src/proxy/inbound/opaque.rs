@@ -74,6 +74,7 @@ fn admit(inbound: &Inbound, session: Session) -> Option<Session> {
             Some(session)
         }
         Err(denied) => {
+            mark!("connection-denied");
             tracing::info!(client = %session.peer, target = %session.target, %denied, "denied");
             inbound.telemetry.inbound.tcp_authz_deny(&labels).increment();
             None
@@ -96,6 +97,7 @@ async fn carry(inbound: &Arc<Inbound>, session: Session, server: BoxIo, drain: D
     tokio::select! {
         biased;
         denied = revoked => {
+            mark!("connection-ended-by-policy");
             tracing::info!(client = %peer, %target, %denied, "connection ended by policy");
             inbound.telemetry.inbound.tcp_authz_terminate(&labels).increment();
         }

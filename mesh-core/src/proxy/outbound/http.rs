@@ -214,7 +214,11 @@ impl Admitted {
     fn new(outbound: &Arc<Outbound>) -> Option<Self> {
         let before = outbound.in_flight.fetch_add(1, Ordering::Relaxed);
         let admitted = Self(outbound.clone());
-        (before < outbound.config.in_flight_max).then_some(admitted)
+        if before >= outbound.config.in_flight_max {
+            mark!("outbound-requests-at-bound");
+            return None;
+        }
+        Some(admitted)
     }
 }
 

@@ -253,6 +253,7 @@ impl<M: MetricSet> Group<M> {
         let text = if sets.len() < self.sets_max {
             text
         } else {
+            mark!("label-sets-at-bound");
             self.folded.fetch_add(1, Relaxed);
             LabelWriter::print_folded(labels)
         };

@@ -5,18 +5,24 @@
 
 mod accounts;
 mod figures;
+pub mod metrics;
 pub mod plaintext;
 mod presence;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use mesh_core::time::Timestamp;
 
 use super::record::{Entries, Request};
-use super::scenario::{DefaultOracle, Expectation, Spec, Window, Workload};
+use super::scenario::{DefaultOracle, Expectation, Span, Spec, Window, Workload};
+
+use metrics::Metrics;
+use watch::Watch;
 
 pub(super) use figures::quantile_of;
 
@@ -134,6 +140,17 @@ pub struct PodFacts {
     pub identity: Option<String>,
 }
 
+/// What was seen of a run beside its requests.
+#[derive(Debug)]
+pub struct Observed {
+    /// Panics of tasks, in words.
+    pub panics: Vec<String>,
+    /// The last metrics of every proxy that a pod had; read where an expectation asks for them.
+    pub scrapes: BTreeMap<Arc<str>, Vec<Metrics>>,
+    /// What was looked at while it went on.
+    pub watch: Watch,
+}
+
 /// All that a run is judged by.
 pub struct Evidence<'a> {
     entries: &'a Entries,
@@ -141,6 +158,8 @@ pub struct Evidence<'a> {
     workloads: BTreeMap<&'a str, &'a Workload>,
     by_workload: BTreeMap<&'a str, Vec<usize>>,
     panics: &'a [String],
+    scrapes: &'a BTreeMap<Arc<str>, Vec<Metrics>>,
+    watch: &'a Watch,
     end: Timestamp,
 }
 
@@ -150,7 +169,7 @@ impl<'a> Evidence<'a> {
         spec: &'a Spec,
         entries: &'a Entries,
         pods: &'a BTreeMap<Arc<str>, PodFacts>,
-        panics: &'a [String],
+        observed: &'a Observed,
         end: Timestamp,
     ) -> Self {
         let mut by_workload: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -158,7 +177,8 @@ impl<'a> Evidence<'a> {
             by_workload.entry(&request.workload).or_default().push(index);
         }
         let workloads = spec.workloads.iter().map(|w| (w.name.as_str(), w)).collect();
-        Self { entries, pods, workloads, by_workload, panics, end }
+        let Observed { panics, scrapes, watch } = observed;
+        Self { entries, pods, workloads, by_workload, panics, scrapes, watch, end }
     }
 
     /// The requests of a workload with their numbers, in the order they began.
@@ -200,6 +220,12 @@ pub fn judge_all(spec: &Spec, evidence: &Evidence<'_>) -> Vec<Judgement> {
     judgements
 }
 
+/// How much of a workload's end must show success where nothing is said.
+const LIVE_LAST: Duration = Duration::from_secs(5);
+/// What a process may have more in the end than before the workloads, where nothing is said: the
+/// connections that a proxy keeps to its control plane from its first request on.
+const LEAK_TOLERANCE: u64 = 8;
+
 /// What is expected of every scenario, where it does not write the same itself.
 fn defaults(spec: &Spec) -> Vec<(DefaultOracle, Option<Expectation>)> {
     let writes = |name: &str, workload: Option<&str>| {
@@ -216,6 +242,11 @@ fn defaults(spec: &Spec) -> Vec<(DefaultOracle, Option<Expectation>)> {
         let workload = name.clone();
         add(DefaultOracle::Conserved, Expectation::Conserved { workload, executions_at_most: 1 });
     }
+    for Workload { name, .. } in spec.workloads.iter().filter(|w| w.misbehave.is_none()) {
+        let (workload, last) = (name.clone(), Span(LIVE_LAST));
+        add(DefaultOracle::Live, Expectation::Live { workload, last });
+    }
+    add(DefaultOracle::NoLeak, Expectation::NoLeak { tolerance: LEAK_TOLERANCE });
     add(DefaultOracle::NoPlaintext, Expectation::NoPlaintext { between: Default::default() });
     defaults
 }
@@ -286,12 +317,12 @@ fn find(expectation: &Expectation, evidence: &Evidence<'_>) -> Finding {
         Expectation::NoPlaintext { between } => plaintext::judge(evidence, *between),
         Expectation::NoTraffic { pod, after } => presence::no_traffic(evidence, pod, after.0),
         Expectation::NoTrafficToDead { within } => presence::no_traffic_to_dead(evidence, within.0),
+        Expectation::MetricsAgree { tolerance } => metrics::agree(evidence, *tolerance),
         Expectation::Converged { .. }
         | Expectation::Bounded { .. }
-        | Expectation::MetricsAgree { .. }
         | Expectation::Eventually { .. }
         | Expectation::Never { .. }
-        | Expectation::NoLeak { .. } => Finding::new(false, "not observed"),
+        | Expectation::NoLeak { .. } => evidence.watch.finding(expectation),
         Expectation::Relaxed { .. } => Finding::new(true, ""),
     }
 }

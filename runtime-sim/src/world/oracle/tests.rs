@@ -48,9 +48,15 @@ fn spec(expect: &str) -> Spec {
     serde_yaml_ng::with::singleton_map_recursive::deserialize(deserializer).expect("a spec")
 }
 
+fn observed(spec: &Spec, panics: &[&str]) -> Observed {
+    let panics = panics.iter().map(|panic| (*panic).to_owned()).collect();
+    Observed { panics, scrapes: BTreeMap::new(), watch: Watch::new(spec) }
+}
+
 fn judged(expectation: &Expectation, record: &Record) -> Judgement {
     let (spec, entries, facts) = (spec("[]"), record.entries(), facts());
-    judge(expectation, &Evidence::new(&spec, &entries, &facts, &[], at(20_000)))
+    let observed = observed(&spec, &[]);
+    judge(expectation, &Evidence::new(&spec, &entries, &facts, &observed, at(20_000)))
 }
 
 fn assert_good(expectation: &Expectation, record: &Record) {
@@ -236,7 +242,7 @@ fn a_pod_with_more_than_its_share_is_named() {
         request(&record, 11_000 + index, "web-0", Ok(Answer::status(200)));
     }
     let judgement = judged(&even, &record);
-    assert!(!judgement.holds && judgement.found.contains("web-0 with 90"), "{judgement:?}");
+    assert!(!judgement.holds && judgement.found.contains("70.0 are fair"), "{judgement:?}");
     assert!(!judged(&share, &record).holds);
 }
 
@@ -396,8 +402,8 @@ fn what_every_scenario_owes_is_judged_unless_it_is_relaxed() {
     let (entries, facts) = (record.entries(), facts());
     let judge = |expect: &str| {
         let spec = spec(expect);
-        let panics = ["task `x` panicked: y".to_owned()];
-        judge_all(&spec, &Evidence::new(&spec, &entries, &facts, &panics, at(20_000)))
+        let observed = observed(&spec, &["task `x` panicked: y"]);
+        judge_all(&spec, &Evidence::new(&spec, &entries, &facts, &observed, at(20_000)))
     };
     let failing = |judgements: &[Judgement]| {
         let failing = judgements.iter().filter(|judgement| !judgement.passes());
@@ -416,8 +422,40 @@ fn what_a_scenario_writes_takes_the_place_of_the_default() {
     execute(&record, at(10_000), "web-1", 100);
     let (entries, facts) = (record.entries(), facts());
     let spec = spec("[{conserved: {workload: w, executions_at_most: 2}}]");
-    let judgements = judge_all(&spec, &Evidence::new(&spec, &entries, &facts, &[], at(20_000)));
+    let observed = observed(&spec, &[]);
+    let evidence = Evidence::new(&spec, &entries, &facts, &observed, at(20_000));
+    let judgements = judge_all(&spec, &evidence);
     let conserved: Vec<_> = judgements.iter().filter(|j| j.oracle == "conserved").collect();
     assert_eq!(conserved.len(), 1);
     assert!(conserved[0].holds && !conserved[0].automatic);
+}
+
+/// What the workloads counted, as the client's and a server's proxy would tell it.
+fn scrapes(ok: u64, inbound: u64) -> BTreeMap<Arc<str>, Vec<Metrics>> {
+    let read = |text: String| vec![Metrics::read(&text)];
+    let statuses = "outbound_http_route_request_statuses_total";
+    let client = format!("{statuses}{{http_status=\"200\",error=\"\"}} {ok}\n");
+    let server = format!("request_total{{direction=\"inbound\"}} {inbound}\n");
+    [("client-0".into(), read(client)), ("web-0".into(), read(server))].into()
+}
+
+#[test]
+fn metrics_that_miss_a_request_do_not_agree() {
+    let agree = |scrapes, tolerance| {
+        let record = Record::default();
+        for index in 0..10 {
+            request(&record, index * 100, "web-0", Ok(Answer::status(200)));
+        }
+        let (spec, entries, facts) = (spec("[]"), record.entries(), facts());
+        let observed = Observed { scrapes, ..observed(&spec, &[]) };
+        let evidence = Evidence::new(&spec, &entries, &facts, &observed, at(20_000));
+        judge(&Expectation::MetricsAgree { tolerance }, &evidence)
+    };
+    assert!(agree(scrapes(10, 10), 0).holds);
+    assert!(agree(scrapes(9, 10), 1).holds);
+    let client = agree(scrapes(9, 10), 0);
+    assert_eq!(client.first.and_then(|first| first.pod).as_deref(), Some("client-0"));
+    let server = agree(scrapes(10, 11), 0);
+    assert_eq!(server.first.and_then(|first| first.pod).as_deref(), Some("web-0"));
+    assert!(!agree(BTreeMap::new(), 0).holds, "nothing is shown by no scrape");
 }

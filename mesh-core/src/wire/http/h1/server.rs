@@ -153,6 +153,7 @@ impl Session<'_> {
             Err(NoHead::Fault(fault)) => Err(self.fail(fault).await),
             Err(NoHead::TimedOut) => {
                 self.refuse(StatusCode::REQUEST_TIMEOUT).await;
+                mark!("request-head-timed-out");
                 Err(Error::Timeout("request head"))
             }
         }

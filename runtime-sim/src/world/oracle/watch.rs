@@ -1,0 +1,407 @@
+//! What is looked at while a run goes on: metrics, endpoints, and what hosts hold. Each expectation
+//! that needs it has a probe, which keeps its own answer and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::time::Timestamp;
+
+use super::metrics::{Metrics, Selector};
+use super::{DefaultOracle, Finding, LEAK_TOLERANCE, Offence, relaxed};
+use crate::world::scenario::{Expectation, Spec, Value, Window};
+
+/// Between two looks at metrics and at what processes hold.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// After the workloads' end, how long idle things may be kept.
+pub const IDLE: Duration = Duration::from_secs(90);
+
+/// A world at a moment.
+pub trait Scene {
+    /// Pods whose proxies run, and the controller.
+    fn names(&self) -> Vec<Arc<str>>;
+    /// The metrics of a proxy that runs.
+    fn metrics(&self, name: &str) -> Option<Metrics>;
+    /// How many ready endpoints the cluster has for each service (namespace, name).
+    fn endpoints(&self) -> BTreeMap<(String, String), usize>;
+    /// What the mesh's process of a pod, or the controller, holds; none where nobody counts.
+    fn held(&self, name: &str) -> Option<Held>;
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Tasks that live.
+    pub tasks: u64,
+    /// Connections and listeners.
+    pub sockets: u64,
+    /// Sleeps that have not ended.
+    pub timers: u64,
+    /// Heap, where it is counted.
+    pub heap_bytes: Option<u64>,
+}
+
+/// All probes of a run.
+#[derive(Debug)]
+pub struct Watch {
+    probes: Vec<(Expectation, Probe)>,
+    next: Timestamp,
+    checks: Vec<Timestamp>,
+    /// Before the first workload begins.
+    base_at: Timestamp,
+    base: BTreeMap<Arc<str>, Held>,
+    leaked: Option<Finding>,
+}
+
+#[derive(Debug)]
+enum Probe {
+    /// The value of a metric.
+    Metric { selector: Selector, once: bool, looks: u64, hit: Option<Offence>, last: Option<f64> },
+    /// The endpoints of every balancer, at moments.
+    Converged { moments: Vec<Timestamp>, looks: u64, first: Option<Offence> },
+    /// What processes hold.
+    Bounded { looks: u64, most: Held, first: Option<Offence> },
+    /// It cannot be probed.
+    Impossible(String),
+}
+
+impl Watch {
+    /// The probes of what a scenario expects.
+    pub fn new(spec: &Spec) -> Self {
+        let probes: Vec<_> = spec
+            .expect
+            .iter()
+            .filter_map(|expectation| Some((expectation.clone(), Probe::of(expectation, spec)?)))
+            .collect();
+        let mut checks: Vec<_> = probes.iter().flat_map(|(_, probe)| probe.moments()).collect();
+        checks.sort_unstable();
+        let first = spec.workloads.iter().map(|workload| workload.start.0).min();
+        let base_at = Timestamp::ZERO + first.unwrap_or_default();
+        Self { probes, next: Timestamp::ZERO, checks, base_at, base: BTreeMap::new(), leaked: None }
+    }
+
+    /// The next moment at which to look, from `now` on.
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let regular = self.probes.iter().any(|(_, probe)| probe.is_regular());
+        let regular = regular.then_some(self.next.max(now));
+        let check = self.checks.iter().copied().find(|at| *at >= now);
+        let base = Some(self.base_at).filter(|at| self.base.is_empty() && *at >= now);
+        [regular, check, base].into_iter().flatten().min()
+    }
+
+    /// Looks at the world.
+    pub fn look(&mut self, at: Timestamp, scene: &dyn Scene) {
+        if at >= self.next {
+            self.next = at + INTERVAL;
+        }
+        self.checks.retain(|check| *check > at);
+        if self.base.is_empty() && at >= self.base_at {
+            self.base = held(scene);
+        }
+        let mut scrapes = Scrapes { scene, read: BTreeMap::new() };
+        for (expectation, probe) in &mut self.probes {
+            probe.look(expectation, at, &mut scrapes);
+        }
+    }
+
+    /// How many more of a thing are no leak; none where nobody counts, or leaks are allowed: then
+    /// it is not worth waiting for idle things to go.
+    pub fn leaks_tolerated(&self, spec: &Spec) -> Option<u64> {
+        let written = spec.expect.iter().find_map(|expectation| match expectation {
+            Expectation::NoLeak { tolerance } => Some(*tolerance),
+            _ => None,
+        });
+        let allowed = relaxed(spec, DefaultOracle::NoLeak, None).is_some();
+        let grows = |e: &Expectation| matches!(e, Expectation::Bounded { growth_at_most: Some(_), .. });
+        let looks = !allowed || spec.expect.iter().any(grows);
+        (looks && !self.base.is_empty()).then(|| written.unwrap_or(LEAK_TOLERANCE))
+    }
+
+    /// Looks at what is left at the very end.
+    pub fn look_for_leaks(&mut self, at: Timestamp, tolerance: u64, scene: &dyn Scene) {
+        let (mut first, mut looked) = (None, 0);
+        let (mut worst, mut most) = (String::new(), 0);
+        let left = held(scene);
+        for (expectation, probe) in &mut self.probes {
+            if let (Expectation::Bounded { growth_at_most: Some(most), pod, .. }, Probe::Bounded { first, .. }) =
+                (expectation, probe)
+            {
+                let grown = grown(&self.base, &left, pod.as_deref(), *most, at);
+                *first = first.take().or(grown);
+            }
+        }
+        // Every proxy keeps its connections to the controller.
+        let allowed = |name: &str| match name {
+            "controller" => tolerance + 16 * left.len() as u64,
+            _ => tolerance,
+        };
+        for (name, now) in &left {
+            let Some(base) = self.base.get(name) else { continue };
+            looked += 1;
+            let figures = [
+                ("tasks", now.tasks, base.tasks),
+                ("sockets", now.sockets, base.sockets),
+                ("timers", now.timers, base.timers),
+            ];
+            for (what, now, base) in figures {
+                let more = now.saturating_sub(base);
+                if more > most {
+                    (worst, most) = (format!(", {name} has {more} more {what}"), more);
+                }
+                if more > allowed(name) && first.is_none() {
+                    let what = format!("{now} {what}, and {base} before the workloads");
+                    first = Some(Offence::at(at, what).of_pod(name));
+                }
+            }
+        }
+        self.leaked = (looked > 0).then(|| Finding::of(format!("{looked} processes{worst}"), first));
+    }
+
+    /// What was found of an expectation that has a probe.
+    pub(super) fn finding(&self, expectation: &Expectation) -> Finding {
+        if let Expectation::NoLeak { .. } = expectation {
+            let uncounted = || Finding::new(true, "this engine does not count what processes hold");
+            return self.leaked.clone().unwrap_or_else(uncounted);
+        }
+        let probe = self.probes.iter().find(|(probed, _)| probed == expectation);
+        probe.map_or_else(|| Finding::new(false, "not observed"), |(_, probe)| probe.finding())
+    }
+}
+
+fn held(scene: &dyn Scene) -> BTreeMap<Arc<str>, Held> {
+    let names = scene.names().into_iter();
+    names.filter_map(|name| Some((name.clone(), scene.held(&name)?))).collect()
+}
+
+/// The scrapes of one moment, each read once.
+struct Scrapes<'a> {
+    scene: &'a dyn Scene,
+    read: BTreeMap<Arc<str>, Option<Metrics>>,
+}
+
+impl Scrapes<'_> {
+    fn of(&mut self, name: &Arc<str>) -> Option<&Metrics> {
+        let scene = self.scene;
+        self.read.entry(name.clone()).or_insert_with(|| scene.metrics(name)).as_ref()
+    }
+}
+
+impl Probe {
+    fn of(expectation: &Expectation, spec: &Spec) -> Option<Self> {
+        match expectation {
+            Expectation::Eventually { metric, .. } | Expectation::Never { metric, .. } => {
+                let once = matches!(expectation, Expectation::Eventually { .. });
+                Some(match Selector::read(metric) {
+                    Ok(selector) => {
+                        Self::Metric { selector, once, looks: 0, hit: None, last: None }
+                    }
+                    Err(fault) => Self::Impossible(fault),
+                })
+            }
+            Expectation::Converged { within } => {
+                let moments = quiet_moments(spec, within.0);
+                Some(Self::Converged { moments, looks: 0, first: None })
+            }
+            Expectation::Bounded { .. } => {
+                Some(Self::Bounded { looks: 0, most: Held::default(), first: None })
+            }
+            _ => None,
+        }
+    }
+
+    fn moments(&self) -> Vec<Timestamp> {
+        match self {
+            Self::Converged { moments, .. } => moments.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_regular(&self) -> bool {
+        matches!(self, Self::Metric { .. } | Self::Bounded { .. })
+    }
+
+    fn look(
+        &mut self,
+        expectation: &Expectation,
+        at: Timestamp,
+        scrapes: &mut Scrapes<'_>,
+    ) {
+        let names = scrapes.scene.names();
+        let named = names.iter().filter(|name| expectation.pod().is_none_or(|pod| pod == &***name));
+        match (self, expectation) {
+            (
+                Self::Metric { selector, looks, hit, last, .. },
+                Expectation::Eventually { window, .. } | Expectation::Never { window, .. },
+            ) => {
+                if window.contains(at) {
+                    *looks += 1;
+                    look_at_metric(selector, expectation.value(), at, named, scrapes, (hit, last));
+                }
+            }
+            (Self::Converged { moments, looks, first }, _) if moments.contains(&at) => {
+                *looks += 1;
+                let wrong = || differing_balancer(at, named, scrapes);
+                *first = first.take().or_else(wrong);
+            }
+            (Self::Bounded { looks, most, first }, _) => {
+                for name in named {
+                    let Some(held) = scrapes.scene.held(name) else { continue };
+                    *looks += 1;
+                    *most = larger(*most, held);
+                    let wrong = || beyond(expectation, held, at, name);
+                    *first = first.take().or_else(wrong);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn finding(&self) -> Finding {
+        match self {
+            Self::Metric { looks: 0, .. } | Self::Converged { looks: 0, .. } => {
+                Finding::new(false, "never looked at: no moment of the run is meant")
+            }
+            Self::Bounded { looks: 0, .. } => Finding::new(false, "nobody counts what it holds"),
+            Self::Metric { once: true, hit: Some(hit), .. } => Finding::new(true, hit.to_string()),
+            Self::Metric { once: true, looks, last, .. } => {
+                let last = last.map_or("it was not there".to_owned(), |last| format!("it was {last}"));
+                Finding::new(false, format!("not in {looks} looks; at the last {last}"))
+            }
+            Self::Metric { looks, hit, last, .. } => {
+                let there = if last.is_some() { "" } else { ", and it was never there" };
+                Finding::of(format!("{looks} looks{there}"), hit.clone())
+            }
+            Self::Converged { looks, first, .. } => {
+                Finding::of(format!("{looks} moments"), first.clone())
+            }
+            Self::Bounded { most, first, .. } => {
+                let heap = most.heap_bytes.map_or(String::new(), |heap| format!(", {heap} B of heap"));
+                let Held { tasks, sockets, .. } = most;
+                let found = format!("at most {tasks} tasks, {sockets} sockets{heap}");
+                Finding::of(found, first.clone())
+            }
+            Self::Impossible(fault) => Finding::new(false, fault),
+        }
+    }
+}
+
+/// Keeps the first value that was meant, and the last that was seen.
+fn look_at_metric<'n>(
+    selector: &Selector,
+    meant: Value,
+    at: Timestamp,
+    names: impl Iterator<Item = &'n Arc<str>>,
+    scrapes: &mut Scrapes<'_>,
+    (hit, last): (&mut Option<Offence>, &mut Option<f64>),
+) {
+    for name in names {
+        let value = scrapes.of(name).and_then(|metrics| metrics.sum(selector));
+        *last = value.or(*last);
+        if let Some(value) = value.filter(|value| meant.contains(*value))
+            && hit.is_none()
+        {
+            *hit = Some(Offence::at(at, format!("it was {value}")).of_pod(name));
+        }
+    }
+}
+
+/// A balancer that has other endpoints than the cluster.
+fn differing_balancer<'n>(
+    at: Timestamp,
+    names: impl Iterator<Item = &'n Arc<str>>,
+    scrapes: &mut Scrapes<'_>,
+) -> Option<Offence> {
+    let truth = scrapes.scene.endpoints();
+    for name in names {
+        let Some(metrics) = scrapes.of(name) else { continue };
+        for (service, (all, ready)) in metrics.balancers() {
+            let Some(expected) = truth.get(&service).map(|count| *count as f64) else { continue };
+            if all != expected || ready != expected {
+                let (namespace, service) = service;
+                let what = format!(
+                    "{all} endpoints of {service}.{namespace}, {ready} of them ready, where the \
+                     cluster has {expected}"
+                );
+                return Some(Offence::at(at, what).of_pod(name));
+            }
+        }
+    }
+    None
+}
+
+fn larger(a: Held, b: Held) -> Held {
+    Held {
+        tasks: a.tasks.max(b.tasks),
+        sockets: a.sockets.max(b.sockets),
+        timers: a.timers.max(b.timers),
+        heap_bytes: a.heap_bytes.max(b.heap_bytes),
+    }
+}
+
+fn beyond(
+    expectation: &Expectation,
+    held: Held,
+    at: Timestamp,
+    name: &str,
+) -> Option<Offence> {
+    let Expectation::Bounded { heap_at_most, sockets_at_most, tasks_at_most, .. } = expectation else {
+        return None;
+    };
+    let figures = [
+        ("bytes of heap", held.heap_bytes, heap_at_most.map(|bytes| bytes.0)),
+        ("sockets", Some(held.sockets), *sockets_at_most),
+        ("tasks", Some(held.tasks), *tasks_at_most),
+    ];
+    figures.into_iter().find_map(|(what, now, most)| {
+        let (now, most) = (now?, most?);
+        (now > most).then(|| Offence::at(at, format!("{now} {what}")).of_pod(name))
+    })
+}
+
+/// What has more in the end than it had, by more than a part of it.
+fn grown(
+    base: &BTreeMap<Arc<str>, Held>,
+    left: &BTreeMap<Arc<str>, Held>,
+    pod: Option<&str>,
+    most: f64,
+    at: Timestamp,
+) -> Option<Offence> {
+    let named = left.iter().filter(|(name, _)| pod.is_none_or(|pod| pod == &***name));
+    let pairs = named.filter_map(|(name, now)| Some((name, base.get(name)?, now)));
+    for (name, base, now) in pairs {
+        let figures = [
+            ("tasks", Some(base.tasks), Some(now.tasks)),
+            ("sockets", Some(base.sockets), Some(now.sockets)),
+            ("bytes of heap", base.heap_bytes, now.heap_bytes),
+        ];
+        for (what, base, now) in figures {
+            let (Some(base), Some(now)) = (base, now) else { continue };
+            if now as f64 > base as f64 * (1.0 + most) {
+                let what = format!("{now} {what} in the end, and {base} before the workloads");
+                return Some(Offence::at(at, what).of_pod(name));
+            }
+        }
+    }
+    None
+}
+
+/// Moments at which no fault has been in force for a while.
+fn quiet_moments(spec: &Spec, within: Duration) -> Vec<Timestamp> {
+    let mut spans = Vec::new();
+    for fault in &spec.faults {
+        for begin in fault.beginnings(spec.duration) {
+            let lasts = fault.lasts.map_or(Duration::ZERO, |lasts| lasts.0);
+            spans.push((begin, begin + lasts));
+        }
+    }
+    let quiet = |at: &Duration| {
+        *at <= spec.duration.0 && !spans.iter().any(|(begin, end)| begin < at && *at < *end + within)
+    };
+    let mut moments: Vec<_> = spans.iter().map(|(_, end)| *end + within).filter(quiet).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    moments.into_iter().map(|at| Timestamp::ZERO + at).collect()
+}
+
+#[cfg(test)]
+mod tests;

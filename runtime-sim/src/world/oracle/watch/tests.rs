@@ -1,0 +1,140 @@
+//! Each probe fails on a planted world, says where it is, and passes without.
+
+use super::*;
+
+/// A world whose one proxy, and whose controller, are as they are told.
+#[derive(Default)]
+struct Planted {
+    metrics: String,
+    endpoints: usize,
+    held: Held,
+}
+
+impl Scene for Planted {
+    fn names(&self) -> Vec<Arc<str>> {
+        vec!["web-0".into()]
+    }
+
+    fn metrics(&self, _: &str) -> Option<Metrics> {
+        Some(Metrics::read(&self.metrics))
+    }
+
+    fn endpoints(&self) -> BTreeMap<(String, String), usize> {
+        [(("shop".to_owned(), "web".to_owned()), self.endpoints)].into()
+    }
+
+    fn held(&self, _: &str) -> Option<Held> {
+        Some(self.held)
+    }
+}
+
+fn spec(expect: &str) -> Spec {
+    let text = format!(
+        "about: a test\nduration: 10s\nworkloads:\n- name: w\n  from: client\n  to: web:80\n  \
+         protocol: http1\n  arrivals: {{constant: {{rate: 1}}}}\nfaults:\n- at: 4s\n  for: 1s\n  \
+         do: {{watch_lag: {{by: 1s}}}}\nexpect: [{expect}]\n"
+    );
+    let deserializer = serde_yaml_ng::Deserializer::from_str(&text);
+    serde_yaml_ng::with::singleton_map_recursive::deserialize(deserializer).expect("a spec")
+}
+
+/// Runs ten seconds of a world that `plant` makes for each moment, in milliseconds.
+fn found(expect: &str, plant: impl Fn(u64) -> Planted) -> Finding {
+    let spec = spec(expect);
+    let mut watch = Watch::new(&spec);
+    let mut now = Timestamp::ZERO;
+    let end = Timestamp::from_millis(10_000);
+    while let Some(at) = watch.next(now).filter(|at| *at <= end) {
+        watch.look(at, &plant(at.as_nanos() / 1_000_000));
+        now = at + Duration::from_nanos(1);
+    }
+    watch.look_for_leaks(end, 2, &plant(10_000));
+    watch.finding(&spec.expect[0])
+}
+
+fn metric(value: u64) -> Planted {
+    Planted { metrics: format!("a{{x=\"1\"}} {value}\n"), ..Planted::default() }
+}
+
+fn first_millis(finding: &Finding) -> Option<u64> {
+    finding.first.as_ref().map(|first| first.at.as_nanos() / 1_000_000)
+}
+
+#[test]
+fn a_value_that_comes_late_is_eventual_only_in_a_window_that_has_it() {
+    let comes = |millis| metric(if millis >= 6_000 { 3 } else { 2 });
+    let eventually = |window: &str| {
+        let expect = format!("{{eventually: {{metric: 'a{{x=\"1\"}}', equals: 3, window: {window}}}}}");
+        found(&expect, comes).holds
+    };
+    assert!(eventually("{from: 5s}"));
+    assert!(!eventually("{to: 5s}"));
+    assert!(!found("{eventually: {metric: b, at_least: 0}}", comes).holds, "it is not there");
+}
+
+#[test]
+fn a_value_that_must_never_be_is_told_with_its_moment() {
+    let never = |most| {
+        let comes = |millis| metric(if millis >= 6_000 { most } else { 2 });
+        found("{never: {metric: a, at_least: 3, window: {from: 1s}}}", comes)
+    };
+    assert!(never(2).holds);
+    assert_eq!(first_millis(&never(3)), Some(6_000));
+    assert!(!found("{never: {metric: a, window: {from: 20s}}}", |_| metric(0)).holds);
+}
+
+#[test]
+fn a_stale_or_unready_balancer_after_a_fault_has_not_converged() {
+    let balancer = |all: u64, ready: u64| Planted {
+        metrics: format!(
+            "outbound_http_balancer_p2c_endpoints{{backend_namespace=\"shop\",backend_name=\"web\"}} \
+             {all}\noutbound_http_balancer_endpoints{{endpoint_state=\"ready\",\
+             backend_namespace=\"shop\",backend_name=\"web\"}} {ready}\n"
+        ),
+        endpoints: 3,
+        ..Planted::default()
+    };
+    // The fault is from 4 s to 5 s.
+    let converged = |later: Planted| {
+        let later = (later.metrics, later.endpoints);
+        let plant = |millis| match millis < 6_500 {
+            true => balancer(2, 2),
+            false => Planted { metrics: later.0.clone(), endpoints: later.1, held: Held::default() },
+        };
+        found("{converged: {within: 2s}}", plant)
+    };
+    assert!(converged(balancer(3, 3)).holds);
+    assert_eq!(first_millis(&converged(balancer(4, 4))), Some(7_000));
+    assert_eq!(first_millis(&converged(balancer(3, 2))), Some(7_000));
+    assert!(!found("{converged: {within: 9s}}", |_| balancer(3, 3)).holds, "no moment is meant");
+}
+
+fn held(tasks: u64, heap_bytes: u64) -> Planted {
+    let held = Held { tasks, sockets: 2, timers: 2, heap_bytes: Some(heap_bytes) };
+    Planted { held, ..Planted::default() }
+}
+
+#[test]
+fn a_process_beyond_its_bound_is_told_with_its_moment() {
+    let bounded = |expect: &str| {
+        let peak = |millis| held(if (3_000..4_000).contains(&millis) { 50 } else { 10 }, 1 << 20);
+        found(&format!("{{bounded: {expect}}}"), peak)
+    };
+    assert!(bounded("{tasks_at_most: 50, heap_at_most: 1MiB, growth_at_most: 0.1}").holds);
+    assert_eq!(first_millis(&bounded("{tasks_at_most: 49}")), Some(3_000));
+    assert_eq!(first_millis(&bounded("{heap_at_most: 1023KiB}")), Some(0));
+}
+
+#[test]
+fn what_does_not_go_back_to_what_it_was_has_grown() {
+    let grows = |millis| held(10, if millis > 5_000 { 1_200 } else { 1_000 });
+    assert!(found("{bounded: {growth_at_most: 0.2}}", grows).holds);
+    assert_eq!(first_millis(&found("{bounded: {growth_at_most: 0.1}}", grows)), Some(10_000));
+}
+
+#[test]
+fn tasks_that_are_left_over_are_a_leak() {
+    let leaks = |more| move |millis| held(if millis > 5_000 { 10 + more } else { 10 }, 0);
+    assert!(found("{no_leak: {tolerance: 2}}", leaks(2)).holds);
+    assert_eq!(first_millis(&found("{no_leak: {tolerance: 2}}", leaks(3))), Some(10_000));
+}

@@ -1,0 +1,84 @@
+//! What oracles see of a world while it runs, beside its record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mesh_core::resource::{Kind, Object};
+use mesh_core::telemetry::Telemetry;
+use mesh_core::time::Timestamp;
+
+use super::oracle::metrics::Metrics;
+use super::oracle::watch::{Held, Scene, Watch};
+use super::{Pod, Simulator, World, mesh};
+
+impl<S: Simulator> World<S> {
+    /// Runs until a moment, and lets the probes look at theirs.
+    pub(super) fn run_until(&mut self, until: Timestamp, watch: &mut Watch) {
+        while let Some(at) = watch.next(self.simulator.now()).filter(|at| *at <= until) {
+            self.simulator.run_while(at, &mut || true);
+            watch.look(at, self);
+        }
+        self.simulator.run_while(until, &mut || true);
+    }
+
+    /// The last metrics of every proxy that each pod had.
+    pub(super) fn scrapes(&self) -> BTreeMap<Arc<str>, Vec<Metrics>> {
+        let meshed = self.pods.iter().filter(|(_, pod)| !pod.telemetry.is_empty());
+        let now = self.simulator.now();
+        let of = |pod: &Pod| {
+            let counted = pod.telemetry.iter().filter_map(|slot| slot.get());
+            counted.map(|telemetry| read(telemetry, now)).collect()
+        };
+        meshed.map(|(name, pod)| (name.clone(), of(pod))).collect()
+    }
+}
+
+fn read(telemetry: &Telemetry, now: Timestamp) -> Metrics {
+    Metrics::read(&telemetry.scrape(now).into_text())
+}
+
+impl<S: Simulator> Scene for World<S> {
+    fn names(&self) -> Vec<Arc<str>> {
+        let meshed = self.pods.values().filter(|pod| pod.plan.meshed);
+        meshed.map(|pod| pod.plan.name.clone()).chain([mesh::CONTROLLER.into()]).collect()
+    }
+
+    fn metrics(&self, name: &str) -> Option<Metrics> {
+        let telemetry = self.pods.get(name)?.telemetry.last()?.get()?;
+        // That of a proxy that was ended is held by this world alone.
+        (Arc::strong_count(telemetry) > 1).then(|| read(telemetry, self.simulator.now()))
+    }
+
+    fn endpoints(&self) -> BTreeMap<(String, String), usize> {
+        let mut addresses: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        for object in self.api.list(Kind::EndpointSlice) {
+            let Object::EndpointSlice(slice) = object else { continue };
+            let labels = slice.metadata.labels.as_ref();
+            let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
+            let Some(service) = service else { continue };
+            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+            let known = addresses.entry((namespace, service.clone())).or_default();
+            let ready = slice.endpoints.iter().filter(|endpoint| {
+                endpoint.conditions.as_ref().is_none_or(|c| c.ready.unwrap_or(true))
+            });
+            known.extend(ready.flat_map(|endpoint| endpoint.addresses.iter().cloned()));
+        }
+        addresses.into_iter().map(|(service, known)| (service, known.len())).collect()
+    }
+
+    fn held(&self, name: &str) -> Option<Held> {
+        let (host, process) = match self.pods.get(name) {
+            Some(pod) => (pod.host, "proxy"),
+            None => (self.controller, mesh::CONTROLLER),
+        };
+        let usage = self.simulator.usage(host).ok()?;
+        let process = usage.process(process)?;
+        let count = |number: usize| number as u64;
+        Some(Held {
+            tasks: count(process.tasks()),
+            sockets: count(process.sockets + process.listeners),
+            timers: count(process.timers),
+            heap_bytes: process.heap.map(|heap| heap.current_bytes),
+        })
+    }
+}
