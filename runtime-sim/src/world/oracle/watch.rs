@@ -9,7 +9,7 @@ use mesh_core::time::Timestamp;
 
 use super::metrics::{Metrics, Selector};
 use super::{DefaultOracle, Finding, LEAK_TOLERANCE, Offence, relaxed};
-use crate::world::scenario::{Expectation, Spec, Value, Window};
+use crate::world::scenario::{Expectation, Spec, Value};
 
 /// Between two looks at metrics and at what processes hold.
 const INTERVAL: Duration = Duration::from_millis(500);

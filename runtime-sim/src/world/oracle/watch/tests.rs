@@ -134,7 +134,7 @@ fn what_does_not_go_back_to_what_it_was_has_grown() {
 
 #[test]
 fn tasks_that_are_left_over_are_a_leak() {
-    let leaks = |more| move |millis| held(if millis > 5_000 { 10 + more } else { 10 }, 0);
+    let leaks = |more: u64| move |millis| held(if millis > 5_000 { 10 + more } else { 10 }, 0);
     assert!(found("{no_leak: {tolerance: 2}}", leaks(2)).holds);
     assert_eq!(first_millis(&found("{no_leak: {tolerance: 2}}", leaks(3))), Some(10_000));
 }
