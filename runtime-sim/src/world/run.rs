@@ -234,19 +234,27 @@ fn play<S: Simulator>(
         world.simulator.run_while(ended + IDLE, &mut || true);
         watch.look_for_leaks(world.simulator.now(), tolerance, &world);
     }
-    Ok(report(scenario, seed, engine, &world, ended, watch, trace, troubles))
+    let played = Played { seed, engine, ended, watch, troubles };
+    Ok(report(scenario, &world, trace, played))
+}
+
+/// How a scenario was played.
+struct Played {
+    seed: u64,
+    engine: EngineKind,
+    /// When the last request ended.
+    ended: Timestamp,
+    watch: Watch,
+    troubles: Vec<String>,
 }
 
 fn report<S: Simulator>(
     scenario: &Scenario,
-    seed: u64,
-    engine: EngineKind,
     world: &World<S>,
-    ended: Timestamp,
-    watch: Watch,
     trace: &Trace,
-    troubles: Vec<String>,
+    played: Played,
 ) -> Report {
+    let Played { seed, engine, ended, watch, troubles } = played;
     let entries = world.record.take();
     let panics = world.simulator.panics().into_iter();
     let panics = panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message));
