@@ -112,7 +112,8 @@ impl Watch {
             _ => None,
         });
         let allowed = relaxed(spec, DefaultOracle::NoLeak, None).is_some();
-        let grows = |e: &Expectation| matches!(e, Expectation::Bounded { growth_at_most: Some(_), .. });
+        let grows =
+            |e: &Expectation| matches!(e, Expectation::Bounded { growth_at_most: Some(_), .. });
         let looks = !allowed || spec.expect.iter().any(grows);
         (looks && !self.base.is_empty()).then(|| written.unwrap_or(LEAK_TOLERANCE))
     }
@@ -123,8 +124,10 @@ impl Watch {
         let (mut worst, mut most) = (String::new(), 0);
         let left = held(scene);
         for (expectation, probe) in &mut self.probes {
-            if let (Expectation::Bounded { growth_at_most: Some(most), pod, .. }, Probe::Bounded { first, .. }) =
-                (expectation, probe)
+            if let (
+                Expectation::Bounded { growth_at_most: Some(most), pod, .. },
+                Probe::Bounded { first, .. },
+            ) = (expectation, probe)
             {
                 let grown = grown(&self.base, &left, pod.as_deref(), *most, at);
                 *first = first.take().or(grown);
@@ -154,7 +157,8 @@ impl Watch {
                 }
             }
         }
-        self.leaked = (looked > 0).then(|| Finding::of(format!("{looked} processes{worst}"), first));
+        self.leaked =
+            (looked > 0).then(|| Finding::of(format!("{looked} processes{worst}"), first));
     }
 
     /// What was found of an expectation that has a probe.
@@ -220,12 +224,7 @@ impl Probe {
         matches!(self, Self::Metric { .. } | Self::Bounded { .. })
     }
 
-    fn look(
-        &mut self,
-        expectation: &Expectation,
-        at: Timestamp,
-        scrapes: &mut Scrapes<'_>,
-    ) {
+    fn look(&mut self, expectation: &Expectation, at: Timestamp, scrapes: &mut Scrapes<'_>) {
         let names = scrapes.scene.names();
         let named = names.iter().filter(|name| expectation.pod().is_none_or(|pod| pod == &***name));
         match (self, expectation) {
@@ -264,7 +263,8 @@ impl Probe {
             Self::Bounded { looks: 0, .. } => Finding::new(false, "nobody counts what it holds"),
             Self::Metric { once: true, hit: Some(hit), .. } => Finding::new(true, hit.to_string()),
             Self::Metric { once: true, looks, last, .. } => {
-                let last = last.map_or("it was not there".to_owned(), |last| format!("it was {last}"));
+                let last =
+                    last.map_or("it was not there".to_owned(), |last| format!("it was {last}"));
                 Finding::new(false, format!("not in {looks} looks; at the last {last}"))
             }
             Self::Metric { looks, hit, last, .. } => {
@@ -275,7 +275,8 @@ impl Probe {
                 Finding::of(format!("{looks} moments"), first.clone())
             }
             Self::Bounded { most, first, .. } => {
-                let heap = most.heap_bytes.map_or(String::new(), |heap| format!(", {heap} B of heap"));
+                let heap =
+                    most.heap_bytes.map_or(String::new(), |heap| format!(", {heap} B of heap"));
                 let Held { tasks, sockets, .. } = most;
                 let found = format!("at most {tasks} tasks, {sockets} sockets{heap}");
                 Finding::of(found, first.clone())
@@ -338,13 +339,9 @@ fn larger(a: Held, b: Held) -> Held {
     }
 }
 
-fn beyond(
-    expectation: &Expectation,
-    held: Held,
-    at: Timestamp,
-    name: &str,
-) -> Option<Offence> {
-    let Expectation::Bounded { heap_at_most, sockets_at_most, tasks_at_most, .. } = expectation else {
+fn beyond(expectation: &Expectation, held: Held, at: Timestamp, name: &str) -> Option<Offence> {
+    let Expectation::Bounded { heap_at_most, sockets_at_most, tasks_at_most, .. } = expectation
+    else {
         return None;
     };
     let figures = [
@@ -395,7 +392,8 @@ fn quiet_moments(spec: &Spec, within: Duration) -> Vec<Timestamp> {
         }
     }
     let quiet = |at: &Duration| {
-        *at <= spec.duration.0 && !spans.iter().any(|(begin, end)| begin < at && *at < *end + within)
+        *at <= spec.duration.0
+            && !spans.iter().any(|(begin, end)| begin < at && *at < *end + within)
     };
     let mut moments: Vec<_> = spans.iter().map(|(_, end)| *end + within).filter(quiet).collect();
     moments.sort_unstable();

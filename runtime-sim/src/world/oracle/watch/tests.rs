@@ -64,7 +64,8 @@ fn first_millis(finding: &Finding) -> Option<u64> {
 fn a_value_that_comes_late_is_eventual_only_in_a_window_that_has_it() {
     let comes = |millis| metric(if millis >= 6_000 { 3 } else { 2 });
     let eventually = |window: &str| {
-        let expect = format!("{{eventually: {{metric: 'a{{x=\"1\"}}', equals: 3, window: {window}}}}}");
+        let expect =
+            format!("{{eventually: {{metric: 'a{{x=\"1\"}}', equals: 3, window: {window}}}}}");
         found(&expect, comes).holds
     };
     assert!(eventually("{from: 5s}"));
@@ -99,7 +100,9 @@ fn a_stale_or_unready_balancer_after_a_fault_has_not_converged() {
         let later = (later.metrics, later.endpoints);
         let plant = |millis| match millis < 6_500 {
             true => balancer(2, 2),
-            false => Planted { metrics: later.0.clone(), endpoints: later.1, held: Held::default() },
+            false => {
+                Planted { metrics: later.0.clone(), endpoints: later.1, held: Held::default() }
+            }
         };
         found("{converged: {within: 2s}}", plant)
     };
