@@ -46,7 +46,8 @@ enum Command {
     /// Show a working mesh: a controller, services, a proxy for each, and traffic.
     ///
     /// Needs no root and no other software, and leaves nothing behind. On a terminal, keys kill
-    /// and restart parts of it.
+    /// and restart parts of it. A proxy's requests are HTTP requests, and TCP connections where it
+    /// carries another protocol.
     #[command(after_help = EXIT_CODES)]
     Demo(DemoArgs),
     /// One application of the demo.
@@ -130,6 +131,9 @@ struct TokenArgs {
     /// Name of the service account
     #[arg(long, value_name = "NAME")]
     service_account: String,
+    /// Whom the token is for; the controller takes those for its identity service alone
+    #[arg(long, value_name = "NAME", default_value = mesh_core::control::token::AUDIENCE)]
+    audience: String,
     /// How long the token is valid
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     ttl: Duration,
@@ -223,7 +227,8 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn create_token(args: TokenArgs) -> Result<(), Failure> {
-    let token = token::create(&args.state_dir, &args.namespace, &args.service_account, args.ttl);
+    let TokenArgs { state_dir, namespace, service_account, audience, ttl } = &args;
+    let token = token::create(state_dir, namespace, service_account, audience, *ttl);
     println!("{}", token.await.map_err(Failure::failed)?);
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) enum TokenError {
     Key(#[from] CryptoError),
 }
 
-/// A token for a service account, signed with the key of a controller's state directory. The key
+/// A token for a service account and `audience`, signed with the key of a controller's state directory. The key
 /// is made where there is none yet.
 ///
 /// # Errors
@@ -32,6 +32,7 @@ pub(crate) async fn create(
     state: &Path,
     namespace: &str,
     account: &str,
+    audience: &str,
     lifetime: Duration,
 ) -> Result<String, TokenError> {
     let username = format!("system:serviceaccount:{namespace}:{account}");
@@ -41,11 +42,13 @@ pub(crate) async fn create(
     })?;
     let runtime = runtime_real::runtime(Arc::new(NoCluster));
     let key = state::token_key(&runtime, state).await?;
-    Ok(token::create(&*key, &account, runtime.clock.wall(), lifetime)?)
+    Ok(token::create_for(&*key, &account, audience, runtime.clock.wall(), lifetime)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use mesh_core::control::token::AUDIENCE;
+
     use super::*;
 
     fn run<T>(test: impl Future<Output = T>) -> T {
@@ -57,7 +60,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         run(async {
             let hour = Duration::from_secs(3600);
-            let made = create(directory.path(), "demo", "web", hour).await.unwrap();
+            let made = create(directory.path(), "demo", "web", AUDIENCE, hour).await.unwrap();
             let runtime = runtime_real::runtime(Arc::new(NoCluster));
             let key = state::token_key(&runtime, directory.path()).await.unwrap();
             let (crypto, now) = (&*runtime.crypto, runtime.clock.wall());
@@ -67,11 +70,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_for_another_audience_certifies_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        run(async {
+            let hour = Duration::from_secs(3600);
+            let made = create(directory.path(), "demo", "web", "elsewhere", hour).await.unwrap();
+            let runtime = runtime_real::runtime(Arc::new(NoCluster));
+            let key = state::token_key(&runtime, directory.path()).await.unwrap();
+            let (crypto, now) = (&*runtime.crypto, runtime.clock.wall());
+            let refused = token::verify(crypto, key.public_key(), made.as_bytes(), now);
+            assert_eq!(refused, Err(token::TokenError::Audience));
+        });
+    }
+
+    #[test]
     fn a_name_that_would_smuggle_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         run(async {
             for (namespace, account) in [("demo.other", "web"), ("demo", "a:b"), ("", "web")] {
-                let made = create(directory.path(), namespace, account, Duration::ZERO).await;
+                let made = create(directory.path(), namespace, account, AUDIENCE, Duration::ZERO).await;
                 assert!(matches!(made, Err(TokenError::Name { .. })), "{namespace} {account}");
             }
         });

@@ -189,6 +189,8 @@ pub(crate) struct Scraped {
     pub(crate) edges: Told,
     /// HTTP requests both ways.
     pub(crate) requests: u64,
+    /// Connections that came in.
+    pub(crate) accepted: u64,
 }
 
 /// Reads a proxy's `/metrics`. `service_of` tells which service an address or name belongs to.
@@ -203,6 +205,12 @@ pub(crate) fn read_metrics(
         let count = sample.value as u64;
         if sample.name == "request_total" {
             scraped.requests += count;
+        }
+        if sample.name == "tcp_open_total"
+            && sample.label("direction") == Some("inbound")
+            && sample.label("peer") == Some("src")
+        {
+            scraped.accepted += count;
         }
         // A request that died without a response belongs to no endpoint: its route tells of it.
         let is_unanswered = sample.name == "outbound_http_route_request_statuses_total"
@@ -297,6 +305,8 @@ response_latency_ms_bucket{direction="outbound",target_ip="127.9.2.1",le="+Inf"}
 tcp_open_total{direction="outbound",target_ip="127.9.2.1",tls="true",peer="dst"} 2
 tcp_open_total{direction="outbound",peer="src",target_ip="127.9.2.1",tls="no_identity"} 7
 tcp_open_connections{direction="outbound",target_ip="127.9.2.1",tls="true",peer="dst"} 1
+tcp_open_total{direction="inbound",peer="src",target_ip="127.9.1.1",tls="true"} 6
+tcp_open_total{direction="inbound",peer="dst",target_ip="127.9.1.1",tls="true"} 5
 response_total{direction="outbound",target_ip="10.0.0.1",classification="success"} 9
 outbound_http_route_request_statuses_total{parent_name="api",http_status="200",error=""} 3
 outbound_http_route_request_statuses_total{parent_name="api",http_status="",error="IO"} 4
@@ -304,7 +314,7 @@ outbound_http_route_request_statuses_total{parent_name="api",http_status="",erro
         let is_api = |name: &str| name == "api" || name.starts_with("127.9.2.");
         let of = |name: &str| is_api(name).then(|| "api".to_string());
         let scraped = read_metrics(exposition, "web", &of);
-        assert_eq!(scraped.requests, 7);
+        assert_eq!((scraped.requests, scraped.accepted), (7, 6));
         let counts = &scraped.edges[&edge("web", "api")];
         assert_eq!((counts.requests, counts.successes), (8, 3));
         assert_eq!(counts.success_rate(), Some(0.375));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use mesh_core::control::token::AUDIENCE;
 use mesh_core::runtime::Entropy;
 use runtime_real::entropy::SystemEntropy;
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::task::JoinSet;
 
-use super::figures::{self, Counts, Edge, Histogram, Tally, Told};
+use super::figures::{self, Counts, Edge, Histogram, Scraped, Tally, Told};
 use super::mesh::{self, Instance, Layout, NAMESPACE, Network, SERVICES};
 use super::process::{Process, describe};
 use super::programs::Programs;
@@ -141,6 +142,7 @@ impl Demo {
                 &self.layout.state(),
                 NAMESPACE,
                 service.name,
+                AUDIENCE,
                 Duration::from_secs(86_400),
             )
             .await
@@ -319,7 +321,7 @@ impl Demo {
                 // It says nothing while it starts or ends; the last it said holds.
                 Err(_) => continue,
             };
-            running.now.requests = scraped.requests;
+            running.now.requests = scraped.requests + connections(instance, &scraped);
             let edges = scraped.edges.into_iter().map(without_clients_figures).collect();
             self.tally.tell(&format!("proxy {}", instance.name()), edges);
         }
@@ -444,6 +446,15 @@ impl Running {
             })
             .collect()
     }
+}
+
+/// Connections that a proxy carried as bytes: where there are no requests, they stand for them.
+fn connections(instance: Instance, scraped: &Scraped) -> u64 {
+    let is_tcp = |service: &mesh::Service| service.protocol == "TCP";
+    let accepted = if is_tcp(instance.service) { scraped.accepted } else { 0 };
+    let edges = scraped.edges.iter();
+    let opened = edges.filter(|(edge, _)| mesh::service(&edge.dst).is_some_and(is_tcp));
+    accepted + opened.map(|(_, counts)| counts.secured + counts.plain).sum::<u64>()
 }
 
 /// Takes what a client counts itself out of what its proxy counts.

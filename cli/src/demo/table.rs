@@ -28,9 +28,9 @@ pub(crate) struct ProxyRow {
     pub(crate) cpu_seconds: f64,
     /// Of one core, over the window.
     pub(crate) cpu_share: f64,
-    /// HTTP requests both ways since the start.
+    /// HTTP requests both ways since the start, and connections of other protocols.
     pub(crate) requests: u64,
-    /// HTTP requests a second, over the window.
+    /// The same a second, over the window.
     pub(crate) request_rate: f64,
 }
 

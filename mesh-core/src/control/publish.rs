@@ -64,7 +64,8 @@ const SWEEP_MIN: usize = 64;
 enum Question {
     ClientPolicy { namespace: String, target: Target },
     ServerPolicy { workload: Workload, port: u16 },
-    Profile { path: NameAddr },
+    /// `namespace` is the client's.
+    Profile { namespace: String, path: NameAddr },
     Endpoints { path: NameAddr },
 }
 
@@ -243,9 +244,10 @@ impl Discovery for Publisher {
     fn profile(
         &self,
         path: &NameAddr,
-        _context: &ContextToken,
+        context: &ContextToken,
     ) -> Result<BoxStream<Profile>, Refusal> {
-        let question = Question::Profile { path: path.clone() };
+        let namespace = context.namespace.clone();
+        let question = Question::Profile { namespace, path: path.clone() };
         self.stream(question, |answer| match answer {
             Answer::Profile(profile) => Some(Profile::clone(profile)),
             _ => None,
@@ -279,8 +281,8 @@ fn compile(index: &Index, mesh: &MeshConfig, question: &Question) -> (Answer, BT
             policy::server::compile(&view, &workload.namespace, workload.name(), *port)
                 .map(|policy| Answer::ServerPolicy(Arc::new(policy)))
         }
-        Question::Profile { path } => {
-            profile::compile(&view, path).map(|profile| Answer::Profile(Arc::new(profile)))
+        Question::Profile { namespace, path } => {
+            profile::compile(&view, namespace, path).map(|profile| Answer::Profile(Arc::new(profile)))
         }
         Question::Endpoints { path } => {
             endpoints::compile(&view, path, "").map(|set| Answer::Endpoints(Arc::new(set)))
@@ -326,5 +328,7 @@ fn forget_unasked(state: &mut State) {
     }
 }
 
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod tests;

@@ -122,11 +122,25 @@ pub fn create(
     now: WallTime,
     lifetime: Duration,
 ) -> Result<String, CryptoError> {
+    create_for(key, account, AUDIENCE, now, lifetime)
+}
+
+/// Makes a token for somebody else than the identity service.
+///
+/// # Errors
+/// [`CryptoError`] where the key cannot sign.
+pub fn create_for(
+    key: &dyn KeyPair,
+    account: &ServiceAccountName,
+    audience: &str,
+    now: WallTime,
+    lifetime: Duration,
+) -> Result<String, CryptoError> {
     let header = Header { alg: "ES256".to_string(), typ: Some("JWT".to_string()), crit: None };
     let claims = Claims {
         iss: ISSUER.to_string(),
         sub: account.to_string(),
-        aud: vec![AUDIENCE.to_string()],
+        aud: vec![audience.to_string()],
         iat: now.as_unix_secs(),
         nbf: now.as_unix_secs(),
         exp: (now + lifetime).as_unix_secs(),

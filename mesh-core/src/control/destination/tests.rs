@@ -162,7 +162,7 @@ fn profiles_tell_services_from_instances_and_strangers() {
     let profile = |path: &str| {
         with_view(|view| {
             let path: NameAddr = path.parse().unwrap();
-            match profile::compile(view, &path) {
+            match profile::compile(view, "shop", &path) {
                 Ok(profile) => {
                     let name = profile.fully_qualified_name.unwrap_or_default();
                     let endpoint = profile.endpoint.as_ref().map(print).unwrap_or_default();

@@ -10,6 +10,8 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::PodStatus;
+
 use crate::resource::route::Route;
 use crate::resource::{Kind, Object, ObjectRef};
 use crate::runtime::cluster::WatchEvent;
@@ -186,7 +188,11 @@ impl Places {
                 (all.collect(), None)
             }
             Object::Pod(pod) => {
-                let status = pod.status.iter();
+                // A pod that has ended is kept for its logs; its address is another's by now.
+                let has_ended = |status: &&PodStatus| {
+                    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+                };
+                let status = pod.status.iter().filter(|status| !has_ended(status));
                 let all = status.flat_map(|status| {
                     let ips = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
                     ips.chain(&status.pod_ip)

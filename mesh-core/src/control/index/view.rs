@@ -66,13 +66,19 @@ impl<'a> View<'a> {
     }
 
     /// The instance behind an address: the only one there, or the one that has the port where a
-    /// host's address is not one instance's alone, as a loopback address never is.
+    /// host's address is not one instance's alone, as a loopback address never is. Of several that
+    /// each have the address to themselves all but the newest have lost it, and their objects are
+    /// about to go.
     pub fn instance_at(&self, address: SocketAddr) -> Option<Instance<'a>> {
         let all: Vec<_> = self.at(address.ip()).filter_map(Instance::of).collect();
-        match all.as_slice() {
-            [one] if !one.shares_address() && !address.ip().is_loopback() => Some(*one),
-            all => all.iter().find(|one| one.has_port(address.port())).copied(),
+        if address.ip().is_loopback() || all.iter().any(|one| one.shares_address()) {
+            return all.iter().find(|one| one.has_port(address.port())).copied();
         }
+        all.into_iter().max_by_key(|one| {
+            let meta = one.meta();
+            let created = meta.creation_timestamp.as_ref().map(|at| at.0);
+            (meta.deletion_timestamp.is_none(), created)
+        })
     }
 
     /// The slices of a service.

@@ -27,7 +27,7 @@ fn publisher(questions_max: usize) -> Publisher {
     Publisher::new(MeshConfig::default(), questions_max, metrics)
 }
 
-fn synced(manifest: &str) -> Publisher {
+pub(super) fn synced(manifest: &str) -> Publisher {
     let publisher = publisher(100);
     sync(&publisher, manifest);
     publisher
@@ -71,7 +71,7 @@ fn endpoints(publisher: &Publisher) -> BoxStream<EndpointUpdate> {
 }
 
 /// What a stream has now: `None` where nothing, `Some(None)` where it ended.
-async fn now<T>(stream: &mut BoxStream<T>) -> Option<Option<T>> {
+pub(super) async fn now<T>(stream: &mut BoxStream<T>) -> Option<Option<T>> {
     poll_fn(|context| match stream.as_mut().poll_next(context) {
         Poll::Ready(item) => Poll::Ready(Some(item)),
         Poll::Pending => Poll::Ready(None),
@@ -79,7 +79,7 @@ async fn now<T>(stream: &mut BoxStream<T>) -> Option<Option<T>> {
     .await
 }
 
-fn print(update: EndpointUpdate) -> String {
+pub(super) fn print(update: EndpointUpdate) -> String {
     match update {
         EndpointUpdate::Add { endpoints, .. } => {
             let all: Vec<_> = endpoints.iter().map(|e| e.address.to_string()).collect();
@@ -241,9 +241,10 @@ fn questions() -> Vec<Question> {
             target: Target::Address(address.parse().unwrap()),
         })
         .collect();
-    all.extend(
-        addresses.iter().map(|address| Question::Profile { path: address.parse().unwrap() }),
-    );
+    all.extend(addresses.iter().map(|address| Question::Profile {
+        namespace: "default".to_string(),
+        path: address.parse().unwrap(),
+    }));
     all.push(Question::Endpoints { path: WEB.parse().unwrap() });
     all.extend(
         ["a", "b"].map(|name| Question::ServerPolicy {
