@@ -88,7 +88,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         run(async {
             for (namespace, account) in [("demo.other", "web"), ("demo", "a:b"), ("", "web")] {
-                let made = create(directory.path(), namespace, account, AUDIENCE, Duration::ZERO).await;
+                let made =
+                    create(directory.path(), namespace, account, AUDIENCE, Duration::ZERO).await;
                 assert!(matches!(made, Err(TokenError::Name { .. })), "{namespace} {account}");
             }
         });

@@ -62,11 +62,22 @@ const SWEEP_MIN: usize = 64;
 /// What a proxy may ask. Clients with the same question share one answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Question {
-    ClientPolicy { namespace: String, target: Target },
-    ServerPolicy { workload: Workload, port: u16 },
+    ClientPolicy {
+        namespace: String,
+        target: Target,
+    },
+    ServerPolicy {
+        workload: Workload,
+        port: u16,
+    },
     /// `namespace` is the client's.
-    Profile { namespace: String, path: NameAddr },
-    Endpoints { path: NameAddr },
+    Profile {
+        namespace: String,
+        path: NameAddr,
+    },
+    Endpoints {
+        path: NameAddr,
+    },
 }
 
 /// What it is told.
@@ -281,9 +292,8 @@ fn compile(index: &Index, mesh: &MeshConfig, question: &Question) -> (Answer, BT
             policy::server::compile(&view, &workload.namespace, workload.name(), *port)
                 .map(|policy| Answer::ServerPolicy(Arc::new(policy)))
         }
-        Question::Profile { namespace, path } => {
-            profile::compile(&view, namespace, path).map(|profile| Answer::Profile(Arc::new(profile)))
-        }
+        Question::Profile { namespace, path } => profile::compile(&view, namespace, path)
+            .map(|profile| Answer::Profile(Arc::new(profile))),
         Question::Endpoints { path } => {
             endpoints::compile(&view, path, "").map(|set| Answer::Endpoints(Arc::new(set)))
         }

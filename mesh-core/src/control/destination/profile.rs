@@ -80,12 +80,7 @@ fn of_address(view: &View<'_>, client_namespace: &str, address: SocketAddr) -> P
     }
 }
 
-fn of_service(
-    view: &View<'_>,
-    client_namespace: &str,
-    service: &Service,
-    port: u16,
-) -> Profile {
+fn of_service(view: &View<'_>, client_namespace: &str, service: &Service, port: u16) -> Profile {
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
     let mut ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());

@@ -192,9 +192,8 @@ async fn an_address_that_is_used_again_has_its_new_pods_identity() {
             + &slice("a", "web", HTTP, &["1/old"])),
     );
     let mut client = Client::of(&publisher, WEB);
-    let mut profile = publisher
-        .profile(&"10.1.0.1:8080".parse().unwrap(), &ContextToken::default())
-        .unwrap();
+    let mut profile =
+        publisher.profile(&"10.1.0.1:8080".parse().unwrap(), &ContextToken::default()).unwrap();
     let mut identity = async || {
         let profile: Profile = now(&mut profile).await.unwrap().unwrap();
         profile.endpoint.unwrap().tls.map(|tls| tls.server_name.as_str().to_string())
@@ -310,7 +309,8 @@ async fn a_named_port_that_changes_takes_its_old_endpoints_away() {
 
 #[tokio::test]
 async fn an_external_workload_is_served_with_its_own_identity_while_it_is_ready() {
-    let selecting = service("web", "10.96.0.1", "http").replace("spec: {", "spec: {selector: {app: web}, ");
+    let selecting =
+        service("web", "10.96.0.1", "http").replace("spec: {", "spec: {selector: {app: web}, ");
     let external = |labels: &str, ready: &str| {
         format!(
             "apiVersion: workload.linkerd.io/v1beta1\nkind: ExternalWorkload\n\
@@ -434,8 +434,7 @@ async fn a_service_profile_is_told_and_withdrawn_the_clients_own_before_the_serv
     "#);
     let overrides: Vec<_> =
         told.dst_overrides.iter().map(|to| format!("{} {}", to.authority, to.weight)).collect();
-    let expected =
-        ["v2.default.svc.cluster.local:80 500", "v1.default.svc.cluster.local:81 1000"];
+    let expected = ["v2.default.svc.cluster.local:80 500", "v1.default.svc.cluster.local:81 1000"];
     assert_eq!(overrides, expected);
     assert_eq!(first(&mut other).await, told);
 
@@ -534,8 +533,7 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(publisher: &Publisher) -> Self {
-        let context =
-            ContextToken { namespace: "default".to_string(), ..ContextToken::default() };
+        let context = ContextToken { namespace: "default".to_string(), ..ContextToken::default() };
         let address: SocketAddr = "10.96.0.1:80".parse().unwrap();
         let workload = Workload::pod("default", "a");
         Self {
