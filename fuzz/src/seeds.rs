@@ -59,7 +59,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "api_profile" => compiled(|view| {
             let paths = ["web.shop.svc.cluster.local:80", "10.3.0.1:8080"];
             let paths = paths.map(|path| path.parse().expect("a path"));
-            let profiles = paths.map(|path| destination::profile::compile(view, &path));
+            let profiles = paths.map(|path| destination::profile::compile(view, "shop", &path));
             let profile = |profile: Result<Profile, _>| profile.expect("a profile").to_bytes();
             profiles.map(profile).to_vec()
         }),
