@@ -1,0 +1,686 @@
+//! What a cluster's own controllers and kubelets do, in virtual time: deployments become pods,
+//! pods start, get ready, end with grace; services get addresses and endpoints; nodes are lost.
+//! A machine without I/O: it is told the time, writes objects to the API server, and says what
+//! is to be done to pods' programs and to the network.
+//!
+//! Law: what it does follows from what it was asked and when. Of a pod, `Start` comes first, then
+//! `Terminate`, then `Kill`; after that its name may come again only for a StatefulSet.
+//!
+//! Modules: `plan` is a pod, `rollout` decides which to make and end, `endpoints` writes slices,
+//! `addresses` gives addresses out.
+
+mod addresses;
+mod endpoints;
+mod plan;
+mod rollout;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+
+use mesh_core::resource::{Kind, Object, ObjectRef, Service};
+use mesh_core::time::Timestamp;
+
+use crate::cluster::ApiServer;
+
+use addresses::Addresses;
+use endpoints::Slices;
+use plan::{Condition, plan_pod};
+use rollout::{Member, Strategy, Wanted, decide};
+
+pub(super) use endpoints::ServiceFact;
+pub(super) use plan::{CONTROL_NAMESPACE, PodPlan};
+
+/// From a node's loss until it is marked NotReady, as Kubernetes'.
+const NODE_GRACE: Duration = Duration::from_secs(40);
+/// The first wait before a crashed container starts again; doubles.
+const CRASH_BACKOFF_FIRST: Duration = Duration::from_secs(10);
+/// The longest of these waits.
+const CRASH_BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// How a cluster is and how quick its parts are.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Nodes and their zones, in the order in which pods are spread over them.
+    pub(super) nodes: Vec<(String, Option<String>)>,
+    /// From a pod's making until its containers start.
+    pub(super) pod_start: Duration,
+    /// From then until it is ready, for pods that say nothing and are made while the world runs.
+    pub(super) ready_after: Duration,
+    /// How long EndpointSlices lag behind pods.
+    pub(super) slice_lag: Duration,
+    /// How long kube-proxy's rules and DNS lag behind slices.
+    pub(super) rules_lag: Duration,
+    /// How long pods stay on a node that is marked NotReady.
+    pub(super) eviction_after: Duration,
+    /// A freed address goes to the next pod.
+    pub(super) reuse_addresses: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nodes: vec![("node".to_owned(), None)],
+            pod_start: Duration::ZERO,
+            ready_after: Duration::from_secs(1),
+            slice_lag: Duration::ZERO,
+            rules_lag: Duration::ZERO,
+            eviction_after: Duration::from_secs(300),
+            reuse_addresses: false,
+        }
+    }
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug)]
+pub(super) enum PodEvent {
+    /// A pod's programs start, on a host with its address. Where there is one, its programs have
+    /// ended.
+    Start(Arc<PodPlan>),
+    /// They start again: they crashed, or their node came back.
+    Restart(Arc<str>),
+    /// The pod is told to finish: its program, and its proxy after that.
+    Terminate(Arc<str>),
+    /// What still runs of it is ended. The pod is gone.
+    Kill(Arc<str>),
+    /// Its host falls silent.
+    PowerOff(Arc<str>),
+    /// Its host has power again. Nothing runs.
+    PowerOn(Arc<str>),
+    /// A service's name or address leads elsewhere.
+    Service(ServiceFact),
+}
+
+/// The controllers and kubelets of a cluster.
+#[derive(Debug)]
+pub(super) struct Kubernetes {
+    api: ApiServer,
+    settings: Settings,
+    now: Timestamp,
+    workloads: BTreeMap<WorkloadRef, Workload>,
+    pods: BTreeMap<Arc<str>, Pod>,
+    lost_nodes: BTreeSet<String>,
+    addresses: Addresses,
+    slices: BTreeMap<ObjectRef, Slices>,
+    agenda: BTreeMap<(Timestamp, u64), Due>,
+    dues: u64,
+    /// Pods or what is wanted of them changed.
+    unsettled: bool,
+    /// Namespaces in which pods changed.
+    changed: BTreeSet<String>,
+    /// Services whose slices, or rules, are to be written already.
+    slices_due: BTreeSet<ObjectRef>,
+    rules_due: BTreeSet<ObjectRef>,
+    events: Vec<PodEvent>,
+}
+
+/// Namespace and name.
+type WorkloadRef = (String, String);
+
+#[derive(Debug)]
+struct Workload {
+    deployment: Deployment,
+    /// A StatefulSet.
+    stable: bool,
+    /// The number of the next pod, where numbers are not given again.
+    next: u64,
+    /// Rollouts so far.
+    rollouts: u32,
+}
+
+#[derive(Debug)]
+struct Pod {
+    plan: Arc<PodPlan>,
+    number: u64,
+    condition: Condition,
+    ready_since: Option<Timestamp>,
+    /// Counts starts and stops of its programs: what was due of an earlier one is void.
+    run: u64,
+    crashes: u32,
+    /// Its node is lost.
+    silent: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Due {
+    Started { pod: Arc<str>, run: u64 },
+    Ready { pod: Arc<str>, run: u64 },
+    /// A ready pod may have become available.
+    Look,
+    Terminate(Arc<str>),
+    Kill(Arc<str>),
+    Restart { pod: Arc<str>, run: u64 },
+    NodeNotReady(String),
+    Evict(String),
+    Slices(ObjectRef),
+    Rules(ObjectRef),
+}
+
+impl Kubernetes {
+    pub(super) fn new(api: ApiServer, settings: Settings) -> Self {
+        Self {
+            addresses: Addresses::new(settings.reuse_addresses),
+            api,
+            settings,
+            now: Timestamp::ZERO,
+            workloads: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            lost_nodes: BTreeSet::new(),
+            slices: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            dues: 0,
+            unsettled: true,
+            changed: BTreeSet::new(),
+            slices_due: BTreeSet::new(),
+            rules_due: BTreeSet::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// When there is next something to do.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Goes on to `now` and tells what is to be done, in order. To be called after whatever was
+    /// asked of it, and when [`Kubernetes::next`] has come.
+    pub(super) fn advance(&mut self, now: Timestamp) -> Vec<PodEvent> {
+        self.now = self.now.max(now);
+        loop {
+            if std::mem::take(&mut self.unsettled) {
+                self.reconcile();
+            }
+            self.notice_changes();
+            let Some(at) = self.next().filter(|at| *at <= self.now) else {
+                return std::mem::take(&mut self.events);
+            };
+            let later = self.agenda.split_off(&(at, u64::MAX));
+            for due in std::mem::replace(&mut self.agenda, later).into_values() {
+                self.happen(due);
+            }
+        }
+    }
+
+    /// Makes or changes a deployment. What is wrong with it is told in words.
+    pub(super) fn apply(&mut self, deployment: Deployment) -> Result<(), String> {
+        self.apply_workload(deployment, false)
+    }
+
+    /// Makes or changes a StatefulSet, in a Deployment's shape.
+    #[cfg_attr(not(test), expect(dead_code, reason = "scenario files have no StatefulSets yet"))]
+    pub(super) fn apply_stateful(&mut self, set: Deployment) -> Result<(), String> {
+        self.apply_workload(set, true)
+    }
+
+    fn apply_workload(&mut self, deployment: Deployment, stable: bool) -> Result<(), String> {
+        let plan = plan_pod(&deployment, &[])?;
+        let key = (plan.namespace, plan.deployment);
+        let known = self.workloads.get(&key);
+        let (next, rollouts) = known.map_or((0, 0), |known| (known.next, known.rollouts));
+        self.workloads.insert(key, Workload { deployment, stable, next, rollouts });
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// Replaces a deployment's pods as its strategy says, as `kubectl rollout restart`.
+    pub(super) fn rollout(&mut self, name: &str) -> Result<(), String> {
+        let workload = self.workload(name)?;
+        workload.rollouts += 1;
+        let rollout = workload.rollouts.to_string();
+        if let Some(spec) = &mut workload.deployment.spec {
+            let metadata = spec.template.metadata.get_or_insert_default();
+            let annotations = metadata.annotations.get_or_insert_default();
+            annotations.insert("kubectl.kubernetes.io/restartedAt".to_owned(), rollout);
+        }
+        Ok(())
+    }
+
+    /// Changes how many pods a deployment has.
+    pub(super) fn scale(&mut self, name: &str, replicas: u32) -> Result<(), String> {
+        if let Some(spec) = &mut self.workload(name)?.deployment.spec {
+            spec.replicas = i32::try_from(replicas).ok();
+        }
+        Ok(())
+    }
+
+    /// Deletes a pod, with its own grace or another. False where there is none, or was already.
+    pub(super) fn delete_pod(&mut self, name: &str, grace: Option<Duration>) -> bool {
+        let now = self.now;
+        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.condition.deleted.is_none()) else {
+            return false;
+        };
+        pod.condition.deleted = Some(now);
+        let (plan, silent) = (pod.plan.clone(), pod.silent);
+        self.show(&plan.name);
+        // What is on a lost node ends when that is back: nobody there hears of it.
+        if !silent {
+            let grace = grace.unwrap_or(plan.grace);
+            let terminate = now + plan.pre_stop.min(grace);
+            self.due(terminate, Due::Terminate(plan.name.clone()));
+            self.due(now + grace, Due::Kill(plan.name.clone()));
+        }
+        true
+    }
+
+    /// A pod's programs have ended by themselves: it is not ready, and starts again after a while
+    /// that doubles (CrashLoopBackOff); the first time at once.
+    pub(super) fn crashed(&mut self, name: &str) {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return;
+        };
+        pod.run += 1;
+        let doublings = pod.crashes.min(16);
+        let wait = CRASH_BACKOFF_FIRST * (1 << doublings) / 2;
+        let wait = if pod.crashes == 0 { Duration::ZERO } else { wait.min(CRASH_BACKOFF_MAX) };
+        pod.crashes += 1;
+        let (name, run) = (pod.plan.name.clone(), pod.run);
+        self.set_ready(&name, false);
+        let at = self.now + wait;
+        self.due(at, Due::Restart { pod: name, run });
+    }
+
+    /// A pod's probes succeed or fail from now on.
+    pub(super) fn probed(&mut self, name: &str, ready: bool) {
+        if let Some(pod) = self.pods.get_mut(name) {
+            pod.run += 1;
+            let name = pod.plan.name.clone();
+            self.set_ready(&name, ready);
+        }
+    }
+
+    /// A node is gone, and its pods with it. After 40 s it is marked NotReady, and its pods with it;
+    /// they are evicted later. False where there is no such node.
+    pub(super) fn lose_node(&mut self, node: &str) -> bool {
+        if !self.settings.nodes.iter().any(|(name, _)| name == node) {
+            return false;
+        }
+        if self.lost_nodes.insert(node.to_owned()) {
+            for pod in self.pods.values_mut().filter(|pod| pod.plan.node == node) {
+                pod.silent = true;
+                pod.run += 1;
+                self.events.push(PodEvent::PowerOff(pod.plan.name.clone()));
+            }
+            let not_ready = self.now + NODE_GRACE;
+            self.due(not_ready, Due::NodeNotReady(node.to_owned()));
+            let evict = not_ready + self.settings.eviction_after;
+            self.due(evict, Due::Evict(node.to_owned()));
+        }
+        true
+    }
+
+    /// A node is back: what was deleted meanwhile ends, the rest starts again.
+    pub(super) fn restore_node(&mut self, node: &str) {
+        if !self.lost_nodes.remove(node) {
+            return;
+        }
+        let pods = self.pods.values_mut().filter(|pod| pod.plan.node == node);
+        let mut back = Vec::new();
+        for pod in pods {
+            pod.silent = false;
+            pod.run += 1;
+            back.push((pod.plan.name.clone(), pod.run, pod.condition.deleted.is_some()));
+        }
+        for (pod, run, deleted) in back {
+            self.events.push(PodEvent::PowerOn(pod.clone()));
+            self.set_ready(&pod, false);
+            let now = self.now;
+            self.due(now, if deleted { Due::Kill(pod) } else { Due::Restart { pod, run } });
+        }
+    }
+
+    /// The nodes of a zone.
+    pub(super) fn nodes_of(&self, zone: &str) -> Vec<String> {
+        let nodes = self.settings.nodes.iter();
+        let of = nodes.filter(|(_, of)| of.as_deref() == Some(zone));
+        of.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Applies objects as users do. A service keeps its address where its manifest has none.
+    pub(super) fn apply_objects(&mut self, objects: Vec<Object>) {
+        for object in objects {
+            let name = object.object_ref();
+            let known = self.api.find(&name);
+            let object = match (object, known) {
+                (Object::Service(new), Some(Object::Service(old))) => keep_address(new, &old),
+                (object, _) => object,
+            };
+            self.api.apply(object);
+        }
+        for object in with_addresses(self.api.list(Kind::Service)) {
+            self.changed.insert(object.object_ref().namespace);
+            self.api.apply(object);
+        }
+    }
+
+    /// Deletes an object that is no pod. False where there is none.
+    pub(super) fn delete_object(&mut self, name: &ObjectRef) -> bool {
+        let existed = self.api.delete(name);
+        self.changed.insert(name.namespace.clone());
+        existed
+    }
+
+    /// Whether a pod is listed: it is not being deleted, nor gone.
+    pub(super) fn is_listed(&self, pod: &str) -> bool {
+        self.pods.get(pod).is_some_and(|pod| pod.condition.deleted.is_none())
+    }
+
+    fn workload(&mut self, name: &str) -> Result<&mut Workload, String> {
+        self.unsettled = true;
+        let found = self.workloads.iter_mut().find(|((_, known), _)| known == name);
+        let found = found.map(|(_, workload)| workload);
+        found.ok_or_else(|| format!("there is no deployment `{name}`"))
+    }
+
+    fn due(&mut self, at: Timestamp, due: Due) {
+        self.dues += 1;
+        self.agenda.insert((at, self.dues), due);
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Started { pod, run } => self.started(&pod, run),
+            Due::Ready { pod, run } => {
+                if self.pods.get(&pod).is_some_and(|pod| pod.run == run) {
+                    self.set_ready(&pod, true);
+                }
+            }
+            Due::Look => self.unsettled = true,
+            Due::Terminate(pod) => {
+                if self.pods.get(&pod).is_some_and(|pod| !pod.silent) {
+                    self.events.push(PodEvent::Terminate(pod));
+                }
+            }
+            Due::Kill(pod) => self.kill(&pod),
+            Due::Restart { pod, run } => {
+                if self.pods.get(&pod).is_some_and(|known| known.run == run) {
+                    self.events.push(PodEvent::Restart(pod.clone()));
+                    self.await_readiness(&pod);
+                }
+            }
+            Due::NodeNotReady(node) => {
+                for pod in self.silent_pods(&node) {
+                    self.set_ready(&pod, false);
+                }
+            }
+            Due::Evict(node) => {
+                for pod in self.silent_pods(&node) {
+                    self.delete_pod(&pod, None);
+                }
+            }
+            Due::Slices(service) => {
+                self.slices_due.remove(&service);
+                self.write_slices(&service);
+            }
+            Due::Rules(service) => {
+                self.rules_due.remove(&service);
+                self.write_rules(&service);
+            }
+        }
+    }
+
+    fn silent_pods(&self, node: &str) -> Vec<Arc<str>> {
+        let lost = self.pods.values().filter(|pod| pod.silent && pod.plan.node == node);
+        lost.map(|pod| pod.plan.name.clone()).collect()
+    }
+
+    fn started(&mut self, name: &Arc<str>, run: u64) {
+        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.run == run) else {
+            return;
+        };
+        pod.condition.started = true;
+        let plan = pod.plan.clone();
+        self.events.push(PodEvent::Start(plan));
+        self.show(name);
+        self.await_readiness(name);
+    }
+
+    fn await_readiness(&mut self, name: &Arc<str>) {
+        let Some(pod) = self.pods.get(name) else {
+            return;
+        };
+        // What a world begins with is ready from its beginning.
+        let first = match self.now == Timestamp::ZERO {
+            true => Duration::ZERO,
+            false => self.settings.ready_after,
+        };
+        let (at, run) = (self.now + pod.plan.ready_after.unwrap_or(first), pod.run);
+        self.due(at, Due::Ready { pod: name.clone(), run });
+    }
+
+    fn set_ready(&mut self, name: &Arc<str>, ready: bool) {
+        let now = self.now;
+        let Some(pod) = self.pods.get_mut(name) else {
+            return;
+        };
+        if pod.condition.ready == ready {
+            return;
+        }
+        pod.condition.ready = ready;
+        pod.ready_since = ready.then_some(now);
+        let key = (pod.plan.namespace.clone(), pod.plan.deployment.clone());
+        self.show(name);
+        let wait = self.workloads.get(&key).map_or(Duration::ZERO, Workload::min_ready);
+        if ready && !wait.is_zero() {
+            self.due(now + wait, Due::Look);
+        }
+    }
+
+    fn kill(&mut self, name: &Arc<str>) {
+        let Some(pod) = self.pods.remove(name) else {
+            return;
+        };
+        self.events.push(PodEvent::Kill(name.clone()));
+        self.addresses.free(pod.plan.ip, pod.plan.meshed);
+        self.api.delete(&pod.object_ref());
+        self.changed.insert(pod.plan.namespace.clone());
+        self.unsettled = true;
+    }
+
+    /// Writes a pod's object as it is now.
+    fn show(&mut self, name: &str) {
+        if let Some(pod) = self.pods.get(name) {
+            self.api.apply(pod.plan.object(pod.condition));
+            self.changed.insert(pod.plan.namespace.clone());
+            self.unsettled = true;
+        }
+    }
+
+    /// Makes and ends pods as the workloads want.
+    fn reconcile(&mut self) {
+        let keys: Vec<_> = self.workloads.keys().cloned().collect();
+        for key in keys {
+            let workload = &self.workloads[&key];
+            let Ok(plan) = plan_pod(&workload.deployment, &self.api.list(Kind::Namespace)) else {
+                // It was planned when it was applied.
+                continue;
+            };
+            let (min_ready, now) = (workload.min_ready(), self.now);
+            let of_this = |pod: &&Pod| pod.plan.deployment == key.1 && pod.plan.namespace == key.0;
+            let of_this: Vec<_> = self.pods.values().filter(of_this).collect();
+            let (living, ending): (Vec<&Pod>, Vec<&Pod>) =
+                of_this.iter().partition(|pod| pod.condition.deleted.is_none());
+            let members: Vec<_> = living
+                .iter()
+                .map(|pod| Member {
+                    number: pod.number,
+                    current: pod.plan.revision == plan.revision,
+                    ready: pod.condition.ready,
+                    available: pod.ready_since.is_some_and(|since| since + min_ready <= now),
+                })
+                .collect();
+            let steps = decide(workload.wanted(), &members, ending.len());
+            let end: Vec<_> = living
+                .iter()
+                .filter(|pod| steps.end.contains(&pod.number))
+                .map(|pod| pod.plan.name.clone())
+                .collect();
+            for pod in end {
+                self.delete_pod(&pod, None);
+            }
+            for _ in 0..steps.make {
+                self.make(&key, plan.clone());
+            }
+        }
+    }
+
+    fn make(&mut self, key: &WorkloadRef, mut plan: PodPlan) {
+        let Some(workload) = self.workloads.get_mut(key) else {
+            return;
+        };
+        let number = match workload.stable {
+            true => {
+                let is_free = |n: &u64| !self.pods.contains_key(format!("{}-{n}", key.1).as_str());
+                (0..).find(is_free).unwrap_or_default()
+            }
+            false => {
+                workload.next += 1;
+                workload.next - 1
+            }
+        };
+        plan.name = format!("{}-{number}", key.1).into();
+        plan.stable = workload.stable;
+        plan.ip = self.addresses.take(plan.meshed);
+        // The least loaded of the nodes that are there.
+        let up = self.settings.nodes.iter().filter(|(node, _)| !self.lost_nodes.contains(node));
+        let load = |node: &str| self.pods.values().filter(|pod| pod.plan.node == node).count();
+        let Some((node, zone)) = up.min_by_key(|(node, _)| load(node)).cloned() else {
+            // Without a node it would be pending; it is tried again at the next change.
+            self.addresses.free(plan.ip, plan.meshed);
+            return;
+        };
+        (plan.node, plan.zone) = (node, zone);
+        let condition = Condition { started: false, ready: false, deleted: None };
+        let name = plan.name.clone();
+        let pod = Pod {
+            plan: Arc::new(plan),
+            number,
+            condition,
+            ready_since: None,
+            run: 0,
+            crashes: 0,
+            silent: false,
+        };
+        self.pods.insert(name.clone(), pod);
+        self.show(&name);
+        let at = self.now + self.settings.pod_start;
+        self.due(at, Due::Started { pod: name, run: 0 });
+    }
+
+    /// Has slices written where pods changed, now or when they lag.
+    fn notice_changes(&mut self) {
+        let namespaces = std::mem::take(&mut self.changed);
+        if namespaces.is_empty() {
+            return;
+        }
+        let services = self.api.list(Kind::Service).into_iter().map(|object| object.object_ref());
+        let mut concerned: BTreeSet<_> =
+            services.filter(|service| namespaces.contains(&service.namespace)).collect();
+        let gone = self.slices.keys().filter(|service| self.api.find(service).is_none());
+        concerned.extend(gone.cloned());
+        for service in concerned {
+            if self.settings.slice_lag.is_zero() {
+                self.write_slices(&service);
+            } else if self.slices_due.insert(service.clone()) {
+                let at = self.now + self.settings.slice_lag;
+                self.due(at, Due::Slices(service));
+            }
+        }
+    }
+
+    fn write_slices(&mut self, name: &ObjectRef) {
+        match self.api.find(name) {
+            Some(Object::Service(service)) => {
+                let spec = service.spec.as_ref();
+                let selects = spec.is_some_and(|s| s.selector.as_ref().is_some_and(|s| !s.is_empty()));
+                if selects && spec.is_some_and(|spec| spec.external_name.is_none()) {
+                    let started = self.pods.values().filter(|pod| pod.condition.started);
+                    let selected = started.filter(|pod| pod.plan.is_selected(&service));
+                    let pods: Vec<_> = selected.map(|pod| (&*pod.plan, pod.condition)).collect();
+                    self.slices.entry(name.clone()).or_default().write(&self.api, &service, &pods);
+                }
+            }
+            _ => {
+                if let Some(slices) = self.slices.remove(name) {
+                    slices.remove(&self.api, name);
+                }
+            }
+        }
+        if self.settings.rules_lag.is_zero() {
+            self.write_rules(name);
+        } else if self.rules_due.insert(name.clone()) {
+            let at = self.now + self.settings.rules_lag;
+            self.due(at, Due::Rules(name.clone()));
+        }
+    }
+
+    fn write_rules(&mut self, name: &ObjectRef) {
+        if let Some(Object::Service(service)) = self.api.find(name) {
+            let facts = endpoints::facts(&self.api, &service);
+            self.events.extend(facts.into_iter().map(PodEvent::Service));
+        }
+    }
+}
+
+impl Workload {
+    fn wanted(&self) -> Wanted {
+        let wanted = self.deployment.spec.as_ref().map(Wanted::of);
+        let wanted = wanted.unwrap_or(Wanted { replicas: 1, strategy: Strategy::Recreate });
+        match self.stable {
+            true => Wanted { strategy: Strategy::Ordered, ..wanted },
+            false => wanted,
+        }
+    }
+
+    fn min_ready(&self) -> Duration {
+        let seconds = self.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
+        Duration::from_secs(seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(0))
+    }
+}
+
+impl Pod {
+    fn object_ref(&self) -> ObjectRef {
+        let PodPlan { namespace, name, .. } = &*self.plan;
+        ObjectRef { kind: Kind::Pod, namespace: namespace.clone(), name: name.to_string() }
+    }
+}
+
+fn keep_address(new: Arc<Service>, old: &Service) -> Object {
+    let mut service = Arc::unwrap_or_clone(new);
+    let address = old.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
+    let spec = service.spec.get_or_insert_default();
+    if spec.cluster_ip.is_none() && spec.external_name.is_none() {
+        spec.cluster_ip = address;
+    }
+    service.into()
+}
+
+/// Gives each service that has none an address, 10.96.0.1 and on.
+fn with_addresses(objects: Vec<Object>) -> Vec<Object> {
+    let taken = |object: &Object| match object {
+        Object::Service(service) => service.spec.as_ref()?.cluster_ip.clone(),
+        _ => None,
+    };
+    let taken: BTreeSet<_> = objects.iter().filter_map(taken).collect();
+    let mut free = (1_u32..)
+        .map(|number| {
+            let [_, _, high, low] = number.to_be_bytes();
+            format!("10.96.{high}.{low}")
+        })
+        .filter(|address| !taken.contains(address));
+    let address = |object| match object {
+        Object::Service(service) => {
+            let mut service: Service = Arc::unwrap_or_clone(service);
+            let spec = service.spec.get_or_insert_default();
+            if spec.cluster_ip.is_none() && spec.external_name.is_none() {
+                spec.cluster_ip = free.next();
+            }
+            Object::from(service)
+        }
+        other => other,
+    };
+    objects.into_iter().map(address).collect()
+}
