@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::resource::{Kind, ObjectRef, yaml};
-use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiFault;
 use crate::link::ImpairmentId;
@@ -17,9 +16,6 @@ use super::programs::Behaviour;
 use super::run::EngineKind;
 use super::scenario::{Action, CrashKind, Process, Target};
 use super::{Simulator, World, parse};
-
-/// What a fault that was begun leaves to do.
-pub(super) type Stops = Vec<(Arc<str>, Timestamp)>;
 
 /// What lasts of links' faults, by the hosts on both sides and whether it is one-way.
 pub(super) type Impaired = BTreeMap<(Vec<usize>, Vec<usize>, bool), Vec<ImpairmentId>>;
@@ -41,7 +37,11 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
         | Action::Relist {}
         | Action::StaleList { .. }
         | Action::WriteConflicts { .. }
-        | Action::ApiOutage {} => true,
+        | Action::ApiOutage {}
+        | Action::Rollout { .. }
+        | Action::Scale { .. }
+        | Action::NodeLoss { .. }
+        | Action::ZoneLoss { .. } => true,
         _ => false,
     };
     let engine = match engine {
@@ -52,8 +52,8 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
 }
 
 impl<S: Simulator> World<S> {
-    /// Does what a fault does. Tells which deleted pods are to be told to stop, and when.
-    pub(super) fn begin(&mut self, action: &Action) -> Result<Stops, String> {
+    /// Does what a fault does.
+    pub(super) fn begin(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Crash { target, how, process } => self.crash(target, *how, *process)?,
             Action::Restart { target } => self.restart(target)?,
@@ -65,8 +65,18 @@ impl<S: Simulator> World<S> {
             }
             Action::StopReading { target } => self.behave(target, |b| b.set_stops_reading(true)),
             Action::Apply { manifest } => self.apply(manifest)?,
-            Action::Delete { object, name, namespace } => {
-                return self.delete(object, name, namespace);
+            Action::Delete { object, name, namespace } => self.delete(object, name, namespace)?,
+            Action::Rollout { deployment } => self.kubernetes.rollout(deployment)?,
+            Action::Scale { deployment, replicas } => {
+                self.kubernetes.scale(deployment, Some(*replicas))?
+            }
+            Action::NodeLoss { node } => self.lose_node(node)?,
+            Action::ZoneLoss { zone } => {
+                let nodes = self.kubernetes.nodes_of(zone);
+                if nodes.is_empty() {
+                    return Err(format!("there is no zone `{zone}`"));
+                }
+                nodes.iter().try_for_each(|node| self.lose_node(node))?;
             }
             Action::WatchLag { by } => self.api.set_fault(None, ApiFault::Lag(by.0)),
             Action::WatchDisconnect {} => self.api.disconnect(None),
@@ -76,7 +86,7 @@ impl<S: Simulator> World<S> {
             Action::ApiOutage {} => self.api.set_fault(None, ApiFault::Outage),
             _ => return Err(format!("`{action}` cannot be played")),
         }
-        Ok(Stops::new())
+        Ok(())
     }
 
     /// Undoes what a fault did.
@@ -95,6 +105,13 @@ impl<S: Simulator> World<S> {
             Action::StopReading { target } => self.behave(target, |b| b.set_stops_reading(false)),
             Action::WriteConflicts { .. } => self.api.set_conflicts(0),
             Action::ApiOutage {} => self.api.clear_fault(None, ApiFault::Outage),
+            Action::Scale { deployment, .. } => self.kubernetes.scale(deployment, None)?,
+            Action::NodeLoss { node } => self.kubernetes.restore_node(node),
+            Action::ZoneLoss { zone } => {
+                for node in self.kubernetes.nodes_of(zone) {
+                    self.kubernetes.restore_node(&node);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -106,9 +123,12 @@ impl<S: Simulator> World<S> {
             Target::All => true,
             Target::Pod(wanted) => **name == **wanted,
             Target::Deployment(wanted) => pod.plan.deployment == *wanted,
-            Target::Node(_) | Target::Zone(_) | Target::Controller(_) => false,
+            Target::Node(node) => pod.plan.node == *node,
+            Target::Zone(zone) => pod.plan.zone.as_ref() == Some(zone),
+            Target::Controller(_) => false,
         };
-        let pods = self.pods.iter().filter(|(name, pod)| meant(name, pod));
+        let living = self.pods.iter().filter(|(_, pod)| !pod.gone);
+        let pods = living.filter(|(name, pod)| meant(name, pod));
         pods.map(|(name, _)| name.clone()).collect()
     }
 
@@ -214,35 +234,33 @@ impl<S: Simulator> World<S> {
         }
     }
 
-    fn apply(&self, manifest: &str) -> Result<(), String> {
+    fn apply(&mut self, manifest: &str) -> Result<(), String> {
         let read = yaml::read("fault", manifest).map_err(|problems| {
             let problems = problems.iter().map(ToString::to_string);
             problems.collect::<Vec<_>>().join("; ")
         })?;
-        for object in read.objects {
-            self.api.apply(object);
-        }
-        self.sync_endpoints();
+        self.kubernetes.apply_objects(read.objects);
         Ok(())
     }
 
-    fn delete(&mut self, object: &str, name: &str, namespace: &str) -> Result<Stops, String> {
+    fn delete(&mut self, object: &str, name: &str, namespace: &str) -> Result<(), String> {
         let kind = parse::kind(object).ok_or_else(|| format!("there is no kind `{object}`"))?;
-        let namespace = match self.pods.get(name).filter(|_| kind == Kind::Pod) {
-            Some(pod) => pod.plan.namespace.clone(),
-            None => namespace.to_owned(),
+        let name_of =
+            ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        let existed = match kind {
+            Kind::Pod => self.kubernetes.delete_pod(name, None),
+            _ => self.kubernetes.delete_object(&name_of),
         };
-        let name_of = ObjectRef { kind, namespace, name: name.to_owned() };
-        let Some(pod) = self.pods.get_mut(name).filter(|_| kind == Kind::Pod) else {
-            return match self.api.delete(&name_of) {
-                true => Ok(Stops::new()),
-                false => Err(format!("there is no {name_of} to delete")),
-            };
-        };
-        pod.listed = false;
-        let stops = (pod.plan.name.clone(), self.simulator.now() + pod.plan.pre_stop);
-        self.sync_endpoints();
-        self.api.delete(&name_of);
-        Ok(vec![stops])
+        match existed {
+            true => Ok(()),
+            false => Err(format!("there is no {name_of} to delete")),
+        }
+    }
+
+    fn lose_node(&mut self, node: &str) -> Result<(), String> {
+        match self.kubernetes.lose_node(node) {
+            true => Ok(()),
+            false => Err(format!("there is no node `{node}`")),
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod marks;
 mod mesh;
 pub mod oracle;
 pub mod parse;
+mod pods;
 mod programs;
 pub mod record;
 pub mod run;
@@ -21,6 +22,7 @@ mod simulator;
 mod speech;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,19 +32,16 @@ use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::cluster::ApiServer;
-use crate::random::Random;
-use crate::topology::{HostSpec, Redirect, Role};
+use crate::topology::{HostSpec, Role};
 
-use kubernetes::PodPlan;
+use kubernetes::{Kubernetes, PodPlan};
 use load::Load;
-use programs::{Behaviour, Server};
+use programs::Behaviour;
 use record::Record;
 use scenario::Senders;
 
 pub use simulator::Simulator;
 
-/// How long a deleted pod may take to finish.
-const TERMINATION_GRACE: Duration = Duration::from_secs(5);
 /// How long a controller may take to start.
 const CONTROLLER_STARTS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -50,6 +49,7 @@ const CONTROLLER_STARTS_WITHIN: Duration = Duration::from_secs(5);
 struct World<S> {
     simulator: S,
     api: ApiServer,
+    kubernetes: Kubernetes,
     record: Record,
     pods: BTreeMap<Arc<str>, Pod>,
     controller: usize,
@@ -57,19 +57,26 @@ struct World<S> {
     trust_anchors: String,
     /// What lasts of links' faults.
     impairments: faults::Impaired,
+    /// Hosts of pods, also of those that are gone.
+    hosts: BTreeMap<IpAddr, usize>,
+    seed: u64,
+    /// Programs of pods may start.
+    begun: bool,
 }
 
 struct Pod {
-    plan: PodPlan,
+    plan: Arc<PodPlan>,
     host: usize,
     behaviour: Behaviour,
     /// Its program's doors, as last started.
     app: Option<Runtime>,
-    drain: Option<DrainSignal>,
+    drains: Option<pods::Drains>,
     /// Not deleted.
     listed: bool,
     /// What its proxies counted, those that were ended too.
     telemetry: Vec<TelemetrySlot>,
+    /// It ran once.
+    gone: bool,
 }
 
 impl<S: Simulator> World<S> {
@@ -80,46 +87,33 @@ impl<S: Simulator> World<S> {
         mut simulator: S,
         api: ApiServer,
     ) -> Result<Self, String> {
-        let plans = kubernetes::plan(&scenario.deployments(), &scenario.objects())?;
         let controller = HostSpec::new(mesh::CONTROLLER, mesh::CONTROLLER_IP);
         let controller = simulator.add_host(controller);
-        let mut pods = BTreeMap::new();
-        for plan in plans {
-            let mut host = HostSpec::new(&*plan.name, plan.ip);
-            host.redirect = plan.meshed.then(Redirect::default);
-            let host = simulator.add_host(host);
-            let draw = Random::new(seed, &plan.name, "behaviour");
-            let pod = Pod {
-                behaviour: Behaviour::new(plan.conduct.clone(), draw),
-                host,
-                app: None,
-                drain: None,
-                listed: true,
-                telemetry: Vec::new(),
-                plan,
-            };
-            pods.insert(pod.plan.name.clone(), pod);
+        let settings = pods::settings(&scenario.spec.topology);
+        let mut kubernetes = Kubernetes::new(api.clone(), settings);
+        kubernetes.apply_objects(scenario.objects());
+        for deployment in scenario.deployments() {
+            kubernetes.apply(deployment)?;
         }
         let mut world = Self {
             simulator,
             api,
+            kubernetes,
             record: Record::default(),
-            pods,
+            pods: BTreeMap::new(),
             controller,
             controller_drain: None,
             trust_anchors: String::new(),
             impairments: faults::Impaired::new(),
+            hosts: BTreeMap::new(),
+            seed,
+            begun: false,
         };
+        world.settle()?;
         world.watch_for_plaintext();
-        for object in kubernetes::with_addresses(scenario.objects()) {
-            world.api.apply(object);
-        }
-        for pod in world.pods.values() {
-            world.api.apply(pod.plan.object());
-        }
-        world.sync_endpoints();
         world.start_controller();
         world.trust_anchors = world.await_trust_anchors()?;
+        world.begun = true;
         let names: Vec<_> = world.pods.keys().cloned().collect();
         for name in names {
             world.start_pod(&name)?;
@@ -138,15 +132,6 @@ impl<S: Simulator> World<S> {
         self.pods.iter().map(|(name, pod)| (name.clone(), mesh::facts(&pod.plan))).collect()
     }
 
-    fn sync_endpoints(&self) {
-        let now = self.simulator.now();
-        for (name, pod) in &self.pods {
-            self.record.set_present(name, pod.listed, now);
-        }
-        let listed = self.pods.values().filter(|pod| pod.listed);
-        kubernetes::sync_endpoints(&self.api, &self.simulator, listed.map(|pod| &pod.plan));
-    }
-
     fn start_controller(&mut self) {
         let runtime = self.simulator.start(self.controller, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
@@ -160,33 +145,6 @@ impl<S: Simulator> World<S> {
         let mut missing = || mesh::trust_anchors(&files).is_none();
         self.simulator.run_while(until, &mut missing);
         mesh::trust_anchors(&files).ok_or_else(|| "the controller did not start".to_owned())
-    }
-
-    fn start_pod(&mut self, name: &str) -> Result<(), String> {
-        let Some(pod) = self.pods.get_mut(name) else {
-            return Ok(());
-        };
-        let runtime = self.simulator.start(pod.host, "app", Role::App);
-        let (signal, watch) = drain::channel();
-        if pod.plan.meshed {
-            let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
-            let files = self.simulator.files(pod.host);
-            let anchors = &self.trust_anchors;
-            let (api, plan) = (&self.api, &pod.plan);
-            let telemetry = mesh::start_proxy(&proxy, files, api, plan, anchors, signal.watch())?;
-            pod.telemetry.push(telemetry);
-        }
-        pod.drain = Some(signal);
-        pod.app = Some(runtime.clone());
-        let server = Server {
-            runtime,
-            pod: pod.plan.name.clone(),
-            record: self.record.clone(),
-            behaviour: pod.behaviour.clone(),
-            drain: watch,
-        };
-        server.start(pod.plan.program, pod.plan.port);
-        Ok(())
     }
 
     fn start_workloads(&self, spec: &scenario::Spec, seed: u64) -> Result<(), String> {
@@ -214,13 +172,5 @@ impl<S: Simulator> World<S> {
             Senders::First => vec![format!("{}-0", workload.from).into()],
             Senders::All => self.pods.keys().filter(|name| is_of(name)).cloned().collect(),
         }
-    }
-
-    /// Tells a deleted pod's programs to finish, and when they will be ended.
-    fn stop(&self, name: &str) -> Timestamp {
-        if let Some(drain) = self.pods.get(name).and_then(|pod| pod.drain.as_ref()) {
-            drain.start();
-        }
-        self.simulator.now() + TERMINATION_GRACE
     }
 }

@@ -1,7 +1,7 @@
 //! Plays a scenario and reports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,10 +12,9 @@ use crate::cluster::ApiServer;
 use crate::engine::Engine;
 use crate::on_turmoil::Turmoil;
 use crate::system_random;
-use crate::topology::Crash;
 use crate::trace::Trace;
 
-use super::faults::{self, Stops};
+use super::faults;
 use super::oracle::watch::{IDLE, Watch};
 use super::oracle::{self, Evidence, Judgement, Observed, judge_all};
 use super::parse::{self, Scenario};
@@ -165,10 +164,6 @@ fn run_here(
 enum Step<'a> {
     Begin(&'a Action),
     End(&'a Action),
-    /// A deleted pod is told to finish.
-    Stop(Arc<str>),
-    /// Its grace period is over.
-    Kill(Arc<str>),
 }
 
 fn play<S: Simulator>(
@@ -193,39 +188,18 @@ fn play<S: Simulator>(
         }
     }
     let end = Timestamp::ZERO + spec.duration.0;
-    let mut number = steps.len();
     while let Some(((at, _), step)) = steps.pop_first() {
         if at > end {
             break;
         }
-        world.run_until(at, &mut watch);
+        troubles.extend(world.run_until(at, &mut watch).err());
         let done = match step {
             Step::Begin(action) => world.begin(action),
-            Step::End(action) => world.end(action).map(|()| Stops::new()),
-            Step::Stop(pod) => {
-                let ends = world.stop(&pod);
-                steps.insert((ends, number), Step::Kill(pod));
-                number += 1;
-                Ok(Stops::new())
-            }
-            Step::Kill(pod) => {
-                if let Some(host) = world.host(&pod) {
-                    world.simulator.crash(host, None, Crash::Process);
-                }
-                Ok(Stops::new())
-            }
+            Step::End(action) => world.end(action),
         };
-        match done {
-            Ok(stops) => {
-                for (pod, at) in stops {
-                    steps.insert((at, number), Step::Stop(pod));
-                    number += 1;
-                }
-            }
-            Err(trouble) => troubles.push(trouble),
-        }
+        troubles.extend(done.err());
     }
-    world.run_until(end, &mut watch);
+    troubles.extend(world.run_until(end, &mut watch).err());
     let record = world.record.clone();
     let linger = end + LINGER;
     world.simulator.run_while(linger, &mut || record.under_way() > 0);

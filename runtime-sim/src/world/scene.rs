@@ -13,12 +13,12 @@ use super::{Pod, Simulator, World, mesh};
 
 impl<S: Simulator> World<S> {
     /// Runs until a moment, and lets the probes look at theirs.
-    pub(super) fn run_until(&mut self, until: Timestamp, watch: &mut Watch) {
+    pub(super) fn run_until(&mut self, until: Timestamp, watch: &mut Watch) -> Result<(), String> {
         while let Some(at) = watch.next(self.simulator.now()).filter(|at| *at <= until) {
-            self.simulator.run_while(at, &mut || true);
+            self.live_until(at)?;
             watch.look(at, self);
         }
-        self.simulator.run_while(until, &mut || true);
+        self.live_until(until)
     }
 
     /// The last metrics of every proxy that each pod had.

@@ -30,7 +30,7 @@ use crate::cluster::ApiServer;
 use addresses::Addresses;
 use endpoints::Slices;
 use plan::{Condition, plan_pod};
-use rollout::{Member, Strategy, Wanted, decide};
+use rollout::{Member, Update, Wanted, decide};
 
 pub(super) use endpoints::ServiceFact;
 pub(super) use plan::{CONTROL_NAMESPACE, PodPlan};
@@ -81,8 +81,12 @@ pub(super) enum PodEvent {
     /// A pod's programs start, on a host with its address. Where there is one, its programs have
     /// ended.
     Start(Arc<PodPlan>),
-    /// They start again: they crashed, or their node came back.
+    /// They start again: their node came back.
     Restart(Arc<str>),
+    /// Its program ends by itself; its proxy goes on.
+    Crash(Arc<str>),
+    /// Its program starts again.
+    RestartApp(Arc<str>),
     /// The pod is told to finish: its program, and its proxy after that.
     Terminate(Arc<str>),
     /// What still runs of it is ended. The pod is gone.
@@ -130,6 +134,8 @@ struct Workload {
     next: u64,
     /// Rollouts so far.
     rollouts: u32,
+    /// How many pods are wanted instead of what its manifest says.
+    scaled: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -153,7 +159,9 @@ enum Due {
     Look,
     Terminate(Arc<str>),
     Kill(Arc<str>),
-    Restart { pod: Arc<str>, run: u64 },
+    Restart { pod: Arc<str>, run: u64, whole: bool },
+    /// Its program ends by itself.
+    Crash { pod: Arc<str>, run: u64 },
     NodeNotReady(String),
     Evict(String),
     Slices(ObjectRef),
@@ -221,7 +229,7 @@ impl Kubernetes {
         let key = (plan.namespace, plan.deployment);
         let known = self.workloads.get(&key);
         let (next, rollouts) = known.map_or((0, 0), |known| (known.next, known.rollouts));
-        self.workloads.insert(key, Workload { deployment, stable, next, rollouts });
+        self.workloads.insert(key, Workload { deployment, stable, next, rollouts, scaled: None });
         self.unsettled = true;
         Ok(())
     }
@@ -239,11 +247,9 @@ impl Kubernetes {
         Ok(())
     }
 
-    /// Changes how many pods a deployment has.
-    pub(super) fn scale(&mut self, name: &str, replicas: u32) -> Result<(), String> {
-        if let Some(spec) = &mut self.workload(name)?.deployment.spec {
-            spec.replicas = i32::try_from(replicas).ok();
-        }
+    /// Changes how many pods a deployment has, or takes that back.
+    pub(super) fn scale(&mut self, name: &str, replicas: Option<u32>) -> Result<(), String> {
+        self.workload(name)?.scaled = replicas;
         Ok(())
     }
 
@@ -264,32 +270,6 @@ impl Kubernetes {
             self.due(now + grace, Due::Kill(plan.name.clone()));
         }
         true
-    }
-
-    /// A pod's programs have ended by themselves: it is not ready, and starts again after a while
-    /// that doubles (CrashLoopBackOff); the first time at once.
-    pub(super) fn crashed(&mut self, name: &str) {
-        let Some(pod) = self.pods.get_mut(name) else {
-            return;
-        };
-        pod.run += 1;
-        let doublings = pod.crashes.min(16);
-        let wait = CRASH_BACKOFF_FIRST * (1 << doublings) / 2;
-        let wait = if pod.crashes == 0 { Duration::ZERO } else { wait.min(CRASH_BACKOFF_MAX) };
-        pod.crashes += 1;
-        let (name, run) = (pod.plan.name.clone(), pod.run);
-        self.set_ready(&name, false);
-        let at = self.now + wait;
-        self.due(at, Due::Restart { pod: name, run });
-    }
-
-    /// A pod's probes succeed or fail from now on.
-    pub(super) fn probed(&mut self, name: &str, ready: bool) {
-        if let Some(pod) = self.pods.get_mut(name) {
-            pod.run += 1;
-            let name = pod.plan.name.clone();
-            self.set_ready(&name, ready);
-        }
     }
 
     /// A node is gone, and its pods with it. After 40 s it is marked NotReady, and its pods with it;
@@ -328,7 +308,7 @@ impl Kubernetes {
             self.events.push(PodEvent::PowerOn(pod.clone()));
             self.set_ready(&pod, false);
             let now = self.now;
-            self.due(now, if deleted { Due::Kill(pod) } else { Due::Restart { pod, run } });
+            self.due(now, if deleted { Due::Kill(pod) } else { Due::Restart { pod, run, whole: true } });
         }
     }
 
@@ -395,12 +375,16 @@ impl Kubernetes {
                 }
             }
             Due::Kill(pod) => self.kill(&pod),
-            Due::Restart { pod, run } => {
+            Due::Restart { pod, run, whole } => {
                 if self.pods.get(&pod).is_some_and(|known| known.run == run) {
-                    self.events.push(PodEvent::Restart(pod.clone()));
+                    self.events.push(match whole {
+                        true => PodEvent::Restart(pod.clone()),
+                        false => PodEvent::RestartApp(pod.clone()),
+                    });
                     self.await_readiness(&pod);
                 }
             }
+            Due::Crash { pod, run } => self.crash(&pod, run),
             Due::NodeNotReady(node) => {
                 for pod in self.silent_pods(&node) {
                     self.set_ready(&pod, false);
@@ -448,7 +432,32 @@ impl Kubernetes {
             false => self.settings.ready_after,
         };
         let (at, run) = (self.now + pod.plan.ready_after.unwrap_or(first), pod.run);
+        let crash = pod.plan.crash_after.map(|after| self.now + after);
         self.due(at, Due::Ready { pod: name.clone(), run });
+        if let Some(at) = crash {
+            self.due(at, Due::Crash { pod: name.clone(), run });
+        }
+    }
+
+    /// A pod's program has ended by itself: it is not ready, and starts again after a while that
+    /// doubles (CrashLoopBackOff); the first time at once.
+    fn crash(&mut self, name: &Arc<str>, run: u64) {
+        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.run == run) else {
+            return;
+        };
+        let wait = match pod.crashes {
+            0 => Duration::ZERO,
+            crashes => (CRASH_BACKOFF_FIRST * (1 << (crashes - 1).min(8))).min(CRASH_BACKOFF_MAX),
+        };
+        pod.run += 1;
+        pod.crashes += 1;
+        let (run, deleted) = (pod.run, pod.condition.deleted.is_some());
+        self.events.push(PodEvent::Crash(name.clone()));
+        self.set_ready(name, false);
+        if !deleted {
+            let at = self.now + wait;
+            self.due(at, Due::Restart { pod: name.clone(), run, whole: false });
+        }
     }
 
     fn set_ready(&mut self, name: &Arc<str>, ready: bool) {
@@ -566,7 +575,10 @@ impl Kubernetes {
         };
         self.pods.insert(name.clone(), pod);
         self.show(&name);
-        let at = self.now + self.settings.pod_start;
+        // What a world begins with runs from its beginning.
+        let takes = self.settings.pod_start;
+        let takes = if self.now == Timestamp::ZERO { Duration::ZERO } else { takes };
+        let at = self.now + takes;
         self.due(at, Due::Started { pod: name, run: 0 });
     }
 
@@ -627,10 +639,14 @@ impl Kubernetes {
 
 impl Workload {
     fn wanted(&self) -> Wanted {
-        let wanted = self.deployment.spec.as_ref().map(Wanted::of);
-        let wanted = wanted.unwrap_or(Wanted { replicas: 1, strategy: Strategy::Recreate });
+        let mut deployment = self.deployment.clone();
+        if let (Some(spec), Some(replicas)) = (&mut deployment.spec, self.scaled) {
+            spec.replicas = i32::try_from(replicas).ok();
+        }
+        let wanted = deployment.spec.as_ref().map(Wanted::of);
+        let wanted = wanted.unwrap_or(Wanted { replicas: 1, strategy: Update::Recreate });
         match self.stable {
-            true => Wanted { strategy: Strategy::Ordered, ..wanted },
+            true => Wanted { strategy: Update::Ordered, ..wanted },
             false => wanted,
         }
     }

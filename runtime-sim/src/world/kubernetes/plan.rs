@@ -24,8 +24,9 @@ use crate::trace::START;
 /// The namespace of the simulated control plane.
 pub(in crate::world) const CONTROL_NAMESPACE: &str = "linkerd";
 
-/// A pod's environment names here how long it takes to be ready.
-const READY_AFTER: &str = "READY_AFTER";
+/// A pod's environment names here how long its program runs until it ends by itself: for kubelet, all
+/// else of it is the program's.
+const CRASH_AFTER: &str = "CRASH_AFTER";
 /// Kubernetes' own `terminationGracePeriodSeconds`.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -68,6 +69,8 @@ pub(in crate::world) struct PodPlan {
     pub(in crate::world) grace: Duration,
     /// From its start until it is ready, where it says so.
     pub(in crate::world) ready_after: Option<Duration>,
+    /// From its start until its program ends by itself, where it does.
+    pub(in crate::world) crash_after: Option<Duration>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     containers: Vec<Container>,
@@ -90,6 +93,7 @@ pub(in crate::world) fn plan_pod(deployment: &Deployment, objects: &[Object]) ->
     let port = container.ports.iter().flatten().next();
     let port = port.and_then(|port| u16::try_from(port.container_port).ok());
     let variables = container.env.iter().flatten();
+    let variables = variables.filter(|variable| variable.name != CRASH_AFTER);
     let variables = variables.filter_map(|v| Some((v.name.as_str(), v.value.as_deref()?)));
     let conduct = Conduct::from_env(variables).map_err(|error| fault(&error))?;
     let namespace = deployment.metadata.namespace.clone();
@@ -97,9 +101,9 @@ pub(in crate::world) fn plan_pod(deployment: &Deployment, objects: &[Object]) ->
     let annotations = meta.annotations.unwrap_or_default();
     let pre_stop = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()?.sleep.as_ref());
     let pre_stop = pre_stop.and_then(|sleep| u64::try_from(sleep.seconds).ok());
-    let variables = container.env.iter().flatten();
-    let ready_after = variables.filter(|v| v.name == READY_AFTER).find_map(|v| v.value.as_deref());
-    let ready_after = ready_after.map(Span::read).transpose();
+    let mut crashes = container.env.iter().flatten().filter(|v| v.name == CRASH_AFTER);
+    let crash_after = crashes.find_map(|variable| variable.value.as_deref()).map(Span::read);
+    let crash_after = crash_after.transpose();
     let grace = spec.termination_grace_period_seconds;
     Ok(PodPlan {
         pre_stop: Duration::from_secs(pre_stop.unwrap_or(0)),
@@ -110,7 +114,8 @@ pub(in crate::world) fn plan_pod(deployment: &Deployment, objects: &[Object]) ->
         node: String::new(),
         zone: None,
         grace: grace.and_then(|s| u64::try_from(s).ok()).map_or(GRACE, Duration::from_secs),
-        ready_after: ready_after.map_err(|error| fault(&error))?.map(|span| span.0),
+        ready_after: Some(conduct.ready_after).filter(|after| !after.is_zero()),
+        crash_after: crash_after.map_err(|error| fault(&error))?.map(|span| span.0),
         account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
         meshed: is_injected(&annotations, &namespace, objects),
         program,

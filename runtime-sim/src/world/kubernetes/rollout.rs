@@ -10,12 +10,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) replicas: usize,
-    pub(super) strategy: Strategy,
+    pub(super) strategy: Update,
 }
 
 /// How revisions follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strategy {
+pub(super) enum Update {
     /// A few at a time.
     Rolling { surge: usize, unavailable: usize },
     /// The old ones end first, all.
@@ -50,7 +50,7 @@ impl Wanted {
         let replicas = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
         let strategy = spec.strategy.as_ref();
         if strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate") {
-            return Self { replicas, strategy: Strategy::Recreate };
+            return Self { replicas, strategy: Update::Recreate };
         }
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
         let share = |value: Option<&IntOrString>, round_up: bool| match value {
@@ -65,7 +65,7 @@ impl Wanted {
         let unavailable = share(rolling.and_then(|r| r.max_unavailable.as_ref()), false);
         // Kubernetes refuses both to be zero where they are written, and rounds so where not.
         let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
-        Self { replicas, strategy: Strategy::Rolling { surge, unavailable } }
+        Self { replicas, strategy: Update::Rolling { surge, unavailable } }
     }
 }
 
@@ -73,20 +73,20 @@ impl Wanted {
 pub(super) fn decide(wanted: Wanted, members: &[Member], ending: usize) -> Steps {
     let (current, old): (Vec<Member>, Vec<Member>) = members.iter().partition(|m| m.current);
     match wanted.strategy {
-        Strategy::Rolling { surge, unavailable } => {
+        Update::Rolling { surge, unavailable } => {
             roll(wanted.replicas, surge, unavailable, &current, &old)
         }
-        Strategy::Recreate if !old.is_empty() => {
+        Update::Recreate if !old.is_empty() => {
             Steps { make: 0, end: old.iter().map(|member| member.number).collect() }
         }
-        Strategy::Recreate => {
+        Update::Recreate => {
             let make = match current.is_empty() && ending > 0 {
                 true => 0,
                 false => wanted.replicas.saturating_sub(current.len()),
             };
             Steps { make, end: surplus(&current, wanted.replicas) }
         }
-        Strategy::Ordered => order(wanted.replicas, members, &old, ending),
+        Update::Ordered => order(wanted.replicas, members, &old, ending),
     }
 }
 
@@ -154,14 +154,14 @@ mod tests {
     fn shares_round_as_kubernetes_rounds_them() {
         let spec = |replicas| DeploymentSpec { replicas: Some(replicas), ..Default::default() };
         let strategy = |replicas| Wanted::of(&spec(replicas)).strategy;
-        assert_eq!(strategy(10), Strategy::Rolling { surge: 3, unavailable: 2 });
-        assert_eq!(strategy(3), Strategy::Rolling { surge: 1, unavailable: 0 });
-        assert_eq!(strategy(1), Strategy::Rolling { surge: 1, unavailable: 0 });
+        assert_eq!(strategy(10), Update::Rolling { surge: 3, unavailable: 2 });
+        assert_eq!(strategy(3), Update::Rolling { surge: 1, unavailable: 0 });
+        assert_eq!(strategy(1), Update::Rolling { surge: 1, unavailable: 0 });
     }
 
     #[test]
     fn a_recreated_deployment_waits_until_the_old_pods_are_gone() {
-        let wanted = Wanted { replicas: 2, strategy: Strategy::Recreate };
+        let wanted = Wanted { replicas: 2, strategy: Update::Recreate };
         let old = [member(0, false), member(1, false)];
         assert_eq!(decide(wanted, &old, 0), Steps { make: 0, end: vec![0, 1] });
         assert_eq!(decide(wanted, &[], 1), Steps::default());
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_stateful_set_changes_one_pod_at_a_time_from_the_last() {
-        let wanted = Wanted { replicas: 2, strategy: Strategy::Ordered };
+        let wanted = Wanted { replicas: 2, strategy: Update::Ordered };
         assert_eq!(decide(wanted, &[], 0).make, 1);
         let mut young = member(0, true);
         young.available = false;
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn scaling_down_ends_what_is_not_ready_and_then_the_youngest() {
-        let rolling = Strategy::Rolling { surge: 1, unavailable: 0 };
+        let rolling = Update::Rolling { surge: 1, unavailable: 0 };
         let wanted = Wanted { replicas: 1, strategy: rolling };
         let mut members = [member(0, true), member(1, true), member(2, true)];
         members[0].ready = false;
@@ -201,7 +201,7 @@ mod tests {
             picks in proptest::collection::vec(any::<u8>(), 200),
         ) {
             prop_assume!(surge + unavailable > 0);
-            let strategy = Strategy::Rolling { surge, unavailable };
+            let strategy = Update::Rolling { surge, unavailable };
             let wanted = Wanted { replicas, strategy };
             let mut members: Vec<_> = (0..replicas as u64).map(|n| member(n, false)).collect();
             let mut next = replicas as u64;

@@ -1,0 +1,211 @@
+//! Pods of a world come and go as the cluster's controllers say: hosts are made for them, programs
+//! started, told to finish, and ended.
+//!
+//! Law: whatever the controllers say is done at the moment for which they say it.
+
+use std::sync::Arc;
+
+use mesh_core::time::Timestamp;
+use mesh_core::wire::drain::{self, DrainSignal};
+
+use crate::random::Random;
+use crate::topology::{Crash, DnsAnswer, HostSpec, Redirect, Role};
+
+use super::kubernetes::{PodEvent, PodPlan, ServiceFact, Settings};
+use super::programs::{Behaviour, Server};
+use super::scenario::Topology;
+use super::{Pod, Simulator, World, mesh};
+
+/// By which a pod's containers are told to finish.
+pub(super) struct Drains {
+    app: DrainSignal,
+    proxy: DrainSignal,
+}
+
+/// A scenario's topology as the controllers are told it.
+pub(super) fn settings(topology: &Topology) -> Settings {
+    let of_zone = |(zone, nodes): (&String, &Vec<String>)| -> Vec<_> {
+        nodes.iter().map(|node| (node.clone(), Some(zone.clone()))).collect()
+    };
+    let nodes: Vec<_> = topology.zones.iter().flat_map(of_zone).collect();
+    let one = Settings::default();
+    Settings {
+        nodes: if nodes.is_empty() { one.nodes } else { nodes },
+        pod_start: topology.pod_start.0,
+        slice_lag: topology.slice_lag.0,
+        reuse_addresses: topology.reuse_addresses,
+        ..Settings::default()
+    }
+}
+
+impl<S: Simulator> World<S> {
+    /// Runs until a moment, the cluster's controllers with it.
+    pub(super) fn live_until(&mut self, until: Timestamp) -> Result<(), String> {
+        loop {
+            self.settle()?;
+            let next = self.kubernetes.next().filter(|at| *at <= until);
+            self.simulator.run_while(next.unwrap_or(until), &mut || true);
+            if next.is_none() {
+                return self.settle();
+            }
+        }
+    }
+
+    /// Does what the cluster's controllers have to do by now.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        let now = self.simulator.now();
+        for event in self.kubernetes.advance(now) {
+            self.happen(event)?;
+        }
+        for (name, pod) in &mut self.pods {
+            let listed = self.kubernetes.is_listed(name);
+            if pod.listed != listed {
+                pod.listed = listed;
+                self.record.set_present(name, listed, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: PodEvent) -> Result<(), String> {
+        match event {
+            PodEvent::Start(plan) => {
+                let name = plan.name.clone();
+                self.house(plan);
+                if self.begun {
+                    self.start_pod(&name)?;
+                }
+            }
+            PodEvent::Restart(name) => {
+                let Some(host) = self.host(&name) else { return Ok(()) };
+                self.simulator.crash(host, None, Crash::Process);
+                self.start_pod(&name)?;
+            }
+            PodEvent::Crash(name) => {
+                if let Some(host) = self.host(&name) {
+                    self.simulator.crash(host, Some("app"), Crash::Process);
+                }
+            }
+            PodEvent::RestartApp(name) => self.start_app(&name),
+            PodEvent::Terminate(name) => self.terminate(&name),
+            PodEvent::Kill(name) => {
+                if let Some(pod) = self.pods.get_mut(&name) {
+                    pod.gone = true;
+                    self.simulator.crash(pod.host, None, Crash::Process);
+                }
+            }
+            PodEvent::PowerOff(name) => {
+                if let Some(host) = self.host(&name) {
+                    self.simulator.crash(host, None, Crash::Power);
+                }
+            }
+            PodEvent::PowerOn(name) => {
+                if let Some(host) = self.host(&name) {
+                    self.simulator.power_on(host);
+                }
+            }
+            PodEvent::Service(ServiceFact::Name(name, answer)) => {
+                self.simulator.set_name(&name, answer);
+            }
+            PodEvent::Service(ServiceFact::VirtualAddress(at, endpoints)) => {
+                self.simulator.set_virtual_address(at, endpoints);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a pod a host: the one that has its address, or a new one.
+    fn house(&mut self, plan: Arc<PodPlan>) {
+        let host = match self.hosts.get(&plan.ip) {
+            Some(host) => {
+                let answer = DnsAnswer::Addresses(vec![plan.ip]);
+                self.simulator.set_name(&plan.name, answer);
+                *host
+            }
+            None => {
+                // A StatefulSet's pod comes again by the same name; hosts' names are unique.
+                let again = self.pods.contains_key(&plan.name);
+                let name = match again {
+                    true => format!("{}+{}", plan.name, self.hosts.len()),
+                    false => plan.name.to_string(),
+                };
+                let mut host = HostSpec::new(name, plan.ip);
+                host.redirect = plan.meshed.then(Redirect::default);
+                host.node = Some(plan.node.clone());
+                host.zone = plan.zone.clone();
+                self.simulator.add_host(host)
+            }
+        };
+        self.hosts.insert(plan.ip, host);
+        let draw = Random::new(self.seed, &plan.name, "behaviour");
+        let pod = Pod {
+            behaviour: Behaviour::new(plan.conduct.clone(), draw),
+            host,
+            app: None,
+            drains: None,
+            listed: false,
+            telemetry: Vec::new(),
+            gone: false,
+            plan,
+        };
+        self.pods.insert(pod.plan.name.clone(), pod);
+    }
+
+    /// Starts a pod's proxy, where it has one, and its program.
+    pub(super) fn start_pod(&mut self, name: &str) -> Result<(), String> {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return Ok(());
+        };
+        let (proxy_drain, proxy_watch) = drain::channel();
+        if pod.plan.meshed {
+            let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
+            let files = self.simulator.files(pod.host);
+            let anchors = &self.trust_anchors;
+            let (api, plan) = (&self.api, &pod.plan);
+            let telemetry = mesh::start_proxy(&proxy, files, api, plan, anchors, proxy_watch)?;
+            pod.telemetry.push(telemetry);
+        }
+        pod.drains = Some(Drains { app: drain::channel().0, proxy: proxy_drain });
+        self.start_app(name);
+        Ok(())
+    }
+
+    /// Starts a pod's program.
+    fn start_app(&mut self, name: &str) {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return;
+        };
+        let runtime = self.simulator.start(pod.host, "app", Role::App);
+        let (signal, watch) = drain::channel();
+        if let Some(drains) = &mut pod.drains {
+            drains.app = signal;
+        }
+        pod.app = Some(runtime.clone());
+        let server = Server {
+            runtime,
+            pod: pod.plan.name.clone(),
+            record: self.record.clone(),
+            behaviour: pod.behaviour.clone(),
+            drain: watch,
+        };
+        server.start(pod.plan.program, pod.plan.port);
+    }
+
+    /// As kubelet with a native sidecar: the program is told to finish, and the proxy when that has.
+    fn terminate(&mut self, name: &str) {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return;
+        };
+        let Some(Drains { app, proxy }) = pod.drains.take() else {
+            return;
+        };
+        app.start();
+        // Not a task of the pod's: kubelet goes on when the program ends.
+        let kubelet = self.simulator.start(pod.host, "kubelet", Role::Proxy);
+        kubelet.spawn("kubelet", async move {
+            app.drained().await;
+            proxy.start();
+            proxy.drained().await;
+        });
+    }
+}
