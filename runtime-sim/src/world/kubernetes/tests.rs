@@ -121,7 +121,7 @@ fn a_deleted_pod_ends_with_grace_and_is_replaced_at_once() {
     assert!(kubernetes.delete_pod("web-1", None));
     assert!(!kubernetes.delete_pod("web-1", None), "it is deleted already");
     let log = run(&mut kubernetes, seconds(5.5));
-    assert_eq!(log, ["5000 start web-2", "5000 terminate web-1"]);
+    assert_eq!(log, ["5000 terminate web-1", "5000 start web-2"]);
     assert_eq!(ready(&kubernetes), "web-0");
     assert_eq!(with(&kubernetes, |_, serving, ending| serving && ending), "web-1");
     let log = run(&mut kubernetes, seconds(60.0));
@@ -135,7 +135,7 @@ fn a_rollout_replaces_every_pod_with_all_of_them_available() {
     run(&mut kubernetes, seconds(5.0));
     kubernetes.rollout("web").expect("a deployment");
     let log = run(&mut kubernetes, seconds(120.0));
-    let expected = "5000 start web-2|6000 start web-3|6000 terminate web-0|7000 terminate web-1|\
+    let expected = "5000 start web-2|6000 terminate web-0|6000 start web-3|7000 terminate web-1|\
                     36000 kill web-0|37000 kill web-1";
     assert_eq!(log.join("|"), expected);
     assert_eq!(ready(&kubernetes), "web-2 web-3");

@@ -247,7 +247,7 @@ pub enum Action {
         manifest: String,
     },
     /// Deletes an object. A Pod leaves its services' endpoints at once, is told to finish after its
-    /// `preStop` sleep, and ends five seconds later.
+    /// `preStop` sleep, and ends with its grace period; another takes its place.
     Delete {
         /// `Pod`, `Service`, `Server`…
         #[schemars(extend("format" = "kind"))]
