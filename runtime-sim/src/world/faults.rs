@@ -245,8 +245,7 @@ impl<S: Simulator> World<S> {
 
     fn delete(&mut self, object: &str, name: &str, namespace: &str) -> Result<(), String> {
         let kind = parse::kind(object).ok_or_else(|| format!("there is no kind `{object}`"))?;
-        let name_of =
-            ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        let name_of = ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
         let existed = match kind {
             Kind::Pod => self.kubernetes.delete_pod(name, None),
             _ => self.kubernetes.delete_object(&name_of),

@@ -77,9 +77,8 @@ impl Slices {
             self.open(none.map_or_else(Vec::new, |ports| vec![None; ports.len()]));
         }
         let last = self.slices.keys().next().copied();
-        let empty = |number: &u32, slice: &mut Slice| {
-            slice.pods.is_empty() && Some(*number) != last
-        };
+        let empty =
+            |number: &u32, slice: &mut Slice| slice.pods.is_empty() && Some(*number) != last;
         let gone: Vec<_> = self.slices.extract_if(.., empty).map(|(number, _)| number).collect();
         for (number, slice) in &self.slices {
             let endpoints = slice.pods.iter().map(|name| endpoint(service, by_name[name]));
@@ -235,9 +234,8 @@ fn alias(api: &ApiServer, external: &str) -> DnsAnswer {
         }
         _ => None,
     });
-    let is_external = |service: &Service| {
-        service.spec.as_ref().is_some_and(|spec| spec.external_name.is_some())
-    };
+    let is_external =
+        |service: &Service| service.spec.as_ref().is_some_and(|spec| spec.external_name.is_some());
     let other = other.filter(|service| !is_external(service));
     let facts = other.map(|service| facts(api, &service)).unwrap_or_default();
     let name = facts.into_iter().rev().find_map(|fact| match fact {

@@ -153,15 +153,28 @@ struct Pod {
 
 #[derive(Clone, Debug)]
 enum Due {
-    Started { pod: Arc<str>, run: u64 },
-    Ready { pod: Arc<str>, run: u64 },
+    Started {
+        pod: Arc<str>,
+        run: u64,
+    },
+    Ready {
+        pod: Arc<str>,
+        run: u64,
+    },
     /// A ready pod may have become available.
     Look,
     Terminate(Arc<str>),
     Kill(Arc<str>),
-    Restart { pod: Arc<str>, run: u64, whole: bool },
+    Restart {
+        pod: Arc<str>,
+        run: u64,
+        whole: bool,
+    },
     /// Its program ends by itself.
-    Crash { pod: Arc<str>, run: u64 },
+    Crash {
+        pod: Arc<str>,
+        run: u64,
+    },
     NodeNotReady(String),
     Evict(String),
     Slices(ObjectRef),
@@ -256,7 +269,8 @@ impl Kubernetes {
     /// Deletes a pod, with its own grace or another. False where there is none, or was already.
     pub(super) fn delete_pod(&mut self, name: &str, grace: Option<Duration>) -> bool {
         let now = self.now;
-        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.condition.deleted.is_none()) else {
+        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.condition.deleted.is_none())
+        else {
             return false;
         };
         pod.condition.deleted = Some(now);
@@ -308,7 +322,10 @@ impl Kubernetes {
             self.events.push(PodEvent::PowerOn(pod.clone()));
             self.set_ready(&pod, false);
             let now = self.now;
-            self.due(now, if deleted { Due::Kill(pod) } else { Due::Restart { pod, run, whole: true } });
+            self.due(
+                now,
+                if deleted { Due::Kill(pod) } else { Due::Restart { pod, run, whole: true } },
+            );
         }
     }
 
@@ -607,7 +624,8 @@ impl Kubernetes {
         match self.api.find(name) {
             Some(Object::Service(service)) => {
                 let spec = service.spec.as_ref();
-                let selects = spec.is_some_and(|s| s.selector.as_ref().is_some_and(|s| !s.is_empty()));
+                let selects =
+                    spec.is_some_and(|s| s.selector.as_ref().is_some_and(|s| !s.is_empty()));
                 if selects && spec.is_some_and(|spec| spec.external_name.is_none()) {
                     let started = self.pods.values().filter(|pod| pod.condition.started);
                     let selected = started.filter(|pod| pod.plan.is_selected(&service));

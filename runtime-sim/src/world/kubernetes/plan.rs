@@ -78,7 +78,10 @@ pub(in crate::world) struct PodPlan {
 
 /// The pod of a deployment, without a name, an address or a node yet. What is wrong with the
 /// deployment is told in words.
-pub(in crate::world) fn plan_pod(deployment: &Deployment, objects: &[Object]) -> Result<PodPlan, String> {
+pub(in crate::world) fn plan_pod(
+    deployment: &Deployment,
+    objects: &[Object],
+) -> Result<PodPlan, String> {
     let name = deployment.metadata.name.clone().unwrap_or_default();
     let fault = |what: &str| format!("deployment {name}: {what}");
     let template = deployment.spec.as_ref().map(|spec| &spec.template);

@@ -213,13 +213,14 @@ fn slices_hold_a_hundred_and_the_others_stay_as_they_are() {
     run(&mut kubernetes, seconds(5.0));
     let slices = |kubernetes: &Kubernetes| -> Vec<_> {
         let slices = kubernetes.api.list(Kind::EndpointSlice).into_iter();
-        slices.filter_map(|object| match object {
-            Object::EndpointSlice(slice) => {
-                Some((slice.endpoints.len(), slice.metadata.resource_version.clone()))
-            }
-            _ => None,
-        })
-        .collect()
+        slices
+            .filter_map(|object| match object {
+                Object::EndpointSlice(slice) => {
+                    Some((slice.endpoints.len(), slice.metadata.resource_version.clone()))
+                }
+                _ => None,
+            })
+            .collect()
     };
     let before = slices(&kubernetes);
     assert_eq!(before.iter().map(|slice| slice.0).collect::<Vec<_>>(), [100, 100, 50]);
