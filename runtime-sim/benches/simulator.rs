@@ -1,7 +1,7 @@
 //! How fast the simulator is: virtual seconds and simulated requests per real second, for meshes of
 //! 10, 100 and 500 pods with the real proxy beside each and the real control plane.
 //!
-//! `cargo bench -p runtime-sim --bench simulator -- [PODS…] [--seconds N]`. Prints a table; judges
+//! `cargo bench --profile simulation -p runtime-sim --bench simulator -- [PODS…] [--seconds N]`. Prints a table; judges
 //! nothing, because wall-clock time is the machine's. Runs once per size: minutes at 500 pods.
 
 use std::fmt::Write;
