@@ -12,6 +12,11 @@ use clap::{Parser, Subcommand, ValueEnum};
 use runtime_sim::world::parse::{self, Scenario};
 use runtime_sim::world::run::{EngineKind, Report, run};
 
+/// Books the heap on the simulated process that allocates, for the expectations on memory.
+#[global_allocator]
+static HEAP: runtime_sim::heap::Attributing<std::alloc::System> =
+    runtime_sim::heap::Attributing(std::alloc::System);
+
 const FAILED: u8 = 1;
 const USAGE: u8 = 64;
 const BAD_SCENARIO: u8 = 65;

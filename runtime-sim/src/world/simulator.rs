@@ -124,6 +124,11 @@ pub trait Simulator {
     /// # Errors
     /// Where the engine does not count.
     fn usage(&self, host: usize) -> Result<Usage, Unsupported>;
+    /// What every host's processes hold, by host: cheaper than asking for each.
+    ///
+    /// # Errors
+    /// Where the engine does not count.
+    fn usages(&self) -> Result<Vec<Usage>, Unsupported>;
     /// Tasks that panicked.
     fn panics(&self) -> Vec<Panicked>;
 }
@@ -235,6 +240,10 @@ impl Simulator for Engine {
 
     fn usage(&self, host: usize) -> Result<Usage, Unsupported> {
         Ok(Engine::usage(self, host))
+    }
+
+    fn usages(&self) -> Result<Vec<Usage>, Unsupported> {
+        Ok(Engine::usages(self))
     }
 
     fn panics(&self) -> Vec<Panicked> {
@@ -358,6 +367,10 @@ impl Simulator for Turmoil {
     }
 
     fn usage(&self, _host: usize) -> Result<Usage, Unsupported> {
+        Err(cannot("counts of what processes hold"))
+    }
+
+    fn usages(&self) -> Result<Vec<Usage>, Unsupported> {
         Err(cannot("counts of what processes hold"))
     }
 
