@@ -60,7 +60,11 @@ fn allocations_belong_to_the_process_whose_task_is_polled_until_they_are_freed()
     engine.crash(host, None, Crash::Process);
     engine.start(host, "hoarder", Role::App);
     let again = heap(&engine, "hoarder");
-    assert_eq!((again.current_bytes, again.peak_bytes), (0, 0), "a new process starts with nothing");
+    assert_eq!(
+        (again.current_bytes, again.peak_bytes),
+        (0, 0),
+        "a new process starts with nothing"
+    );
 }
 
 #[test]

@@ -155,13 +155,8 @@ fn a_capture_sees_the_handshake_the_bytes_and_the_end_in_order() {
 fn show(packet: &Packet, client: SocketAddr) -> String {
     let way = if packet.from == client { '>' } else { '<' };
     let flags = packet.flags;
-    let names = [
-        (flags.syn, 'S'),
-        (flags.fin, 'F'),
-        (flags.rst, 'R'),
-        (flags.psh, 'P'),
-        (flags.ack, 'A'),
-    ];
+    let names =
+        [(flags.syn, 'S'), (flags.fin, 'F'), (flags.rst, 'R'), (flags.psh, 'P'), (flags.ack, 'A')];
     let names: String = names.iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
     let mut line = format!("{way} {names} {}:{}", packet.sequence, packet.acknowledges);
     if !packet.payload.is_empty() {

@@ -20,7 +20,9 @@ use mesh_core::time::Timestamp;
 use runtime_sim::cluster::ApiServer;
 use runtime_sim::engine::Engine;
 use runtime_sim::link::{Impairment, LinkSpec, Place};
-use runtime_sim::topology::{BrokenResolver, ClockSpec, Crash, DnsAnswer, HostSpec, Resolver, Role};
+use runtime_sim::topology::{
+    BrokenResolver, ClockSpec, Crash, DnsAnswer, HostSpec, Resolver, Role,
+};
 use runtime_sim::trace::{Packet, Trace, first_divergence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
