@@ -1,7 +1,7 @@
 //! Requests on the way out. `handle` is the whole way of one, top to bottom.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,13 +16,13 @@ use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal};
 use crate::proxy::routes::{Plan, RouteHandles, Routes, speaks_http};
-use crate::runtime::{BoxFuture, BoxIo};
+use crate::runtime::BoxFuture;
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels};
 use crate::telemetry::metrics::{RouteProtocol, StreamEnd, StreamError};
 use crate::time::Timestamp;
 use crate::traffic::classify::{Head, is_grpc};
 use crate::wire::drain::{self, DrainSignal};
-use crate::wire::http::{DrainWatch, Error, Request, Response, Service, server};
+use crate::wire::http::{DrainWatch, Request, Response, Service, server};
 
 const L5D_REQUIRE_ID: HeaderName = HeaderName::from_static("l5d-require-id");
 
@@ -48,33 +48,27 @@ pub(super) async fn serve(
             .protocol_connections(&ProtocolLabels { protocol, parent })
             .increment();
     }
-    let served = serve_until(outbound, io, version, Arc::new(http), (closing, close), drain);
-    if let Err(error) = served.await {
+    let options = &outbound.config.server;
+    // Pinned in its place: moved on, it would be in this future twice.
+    let served =
+        pin!(server::serve(&outbound.runtime, io, version, options, Arc::new(http), close));
+    if let Err(error) = until_drained(served, &drain, &closing).await {
         tracing::debug!(%error, "connection of HTTP ended");
     }
 }
 
-/// Serves a connection until it ends, or was drained for all or told to close by itself.
-pub(super) fn serve_until<'a>(
-    outbound: &'a Arc<Outbound>,
-    io: BoxIo,
-    version: HttpVersion,
-    service: Arc<dyn Service>,
-    (closing, close): (DrainSignal, DrainWatch),
-    drain: DrainWatch,
-) -> impl Future<Output = Result<(), Error>> + Send + use<'a> {
-    let options = &outbound.config.server;
-    // Made here, lest it be in the future twice.
-    let served = server::serve(&outbound.runtime, io, version, options, service, close);
-    async move {
-        let mut served = pin!(served);
-        tokio::select! {
-            biased;
-            served = &mut served => served,
-            () = drain.draining() => {
-                closing.start();
-                served.await
-            }
+/// Serves a connection, which `closing` drains once all connections are to be drained.
+pub(super) async fn until_drained<F: Future>(
+    mut served: Pin<&mut F>,
+    drain: &DrainWatch,
+    closing: &DrainSignal,
+) -> F::Output {
+    tokio::select! {
+        biased;
+        served = served.as_mut() => served,
+        () = drain.draining() => {
+            closing.start();
+            served.await
         }
     }
 }

@@ -2,6 +2,7 @@
 //! CONNECT for a connection of bytes. For workloads whose traffic cannot be redirected.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderValue, Method, StatusCode, Version, header};
@@ -17,7 +18,7 @@ use crate::runtime::{BoxFuture, BoxIo, Connection};
 use crate::telemetry::labels::OutboundTransport;
 use crate::traffic::detect::HttpFound;
 use crate::wire::drain::{self, DrainSignal};
-use crate::wire::http::{Body, DrainWatch, Request, Response, Service, Upgraded};
+use crate::wire::http::{Body, DrainWatch, Request, Response, Service, Upgraded, server};
 use crate::wire::sniff::{Sniffed, sniff_http};
 
 /// Destinations that one connection keeps at hand; beyond, the table is begun anew.
@@ -45,9 +46,9 @@ pub(super) async fn serve(outbound: Arc<Outbound>, connection: Connection, drain
         closing: closing.clone(),
         known: Mutex::default(),
     })));
-    let ends = (closing, close);
-    let served = outbound_http::serve_until(&outbound, io, version, service, ends, drain);
-    if let Err(error) = served.await {
+    let options = &outbound.config.server;
+    let served = pin!(server::serve(&outbound.runtime, io, version, options, service, close));
+    if let Err(error) = outbound_http::until_drained(served, &drain, &closing).await {
         tracing::debug!(%error, "connection to the explicit proxy ended");
     }
 }
