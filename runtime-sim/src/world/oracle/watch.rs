@@ -47,8 +47,8 @@ pub struct Watch {
     probes: Vec<(Expectation, Probe)>,
     next: Timestamp,
     checks: Vec<Timestamp>,
-    /// Before the first workload begins.
-    base_at: Timestamp,
+    /// When the first workload begins, until it does.
+    base_at: Option<Timestamp>,
     base: BTreeMap<Arc<str>, Held>,
     leaked: Option<Finding>,
 }
@@ -76,17 +76,16 @@ impl Watch {
         let mut checks: Vec<_> = probes.iter().flat_map(|(_, probe)| probe.moments()).collect();
         checks.sort_unstable();
         let first = spec.workloads.iter().map(|workload| workload.start.0).min();
-        let base_at = Timestamp::ZERO + first.unwrap_or_default();
+        let base_at = Some(Timestamp::ZERO + first.unwrap_or_default());
         Self { probes, next: Timestamp::ZERO, checks, base_at, base: BTreeMap::new(), leaked: None }
     }
 
-    /// The next moment at which to look, from `now` on.
+    /// The next moment at which to look, from `now` on. Another than the last, once it was looked at.
     pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let regular = self.probes.iter().any(|(_, probe)| probe.is_regular());
         let regular = regular.then_some(self.next.max(now));
         let check = self.checks.iter().copied().find(|at| *at >= now);
-        let base = Some(self.base_at).filter(|at| self.base.is_empty() && *at >= now);
-        [regular, check, base].into_iter().flatten().min()
+        [regular, check, self.base_at.map(|at| at.max(now))].into_iter().flatten().min()
     }
 
     /// Looks at the world.
@@ -95,7 +94,8 @@ impl Watch {
             self.next = at + INTERVAL;
         }
         self.checks.retain(|check| *check > at);
-        if self.base.is_empty() && at >= self.base_at {
+        if self.base_at.is_some_and(|base_at| at >= base_at) {
+            self.base_at = None;
             self.base = held(scene);
         }
         let mut scrapes = Scrapes { scene, read: BTreeMap::new() };

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// An engine that does not count.
+const UNCOUNTED: Held = Held { tasks: 0, sockets: 0, timers: 0, heap_bytes: None };
+
 /// A world whose one proxy, and whose controller, are as they are told.
 #[derive(Default)]
 struct Planted {
@@ -24,7 +27,7 @@ impl Scene for Planted {
     }
 
     fn held(&self, _: &str) -> Option<Held> {
-        Some(self.held)
+        (self.held != UNCOUNTED).then_some(self.held)
     }
 }
 
@@ -46,7 +49,8 @@ fn found(expect: &str, plant: impl Fn(u64) -> Planted) -> Finding {
     let end = Timestamp::from_millis(10_000);
     while let Some(at) = watch.next(now).filter(|at| *at <= end) {
         watch.look(at, &plant(at.as_nanos() / 1_000_000));
-        now = at + Duration::from_nanos(1);
+        assert_ne!(watch.next(at), Some(at), "it was just looked at");
+        now = at;
     }
     watch.look_for_leaks(end, 2, &plant(10_000));
     watch.finding(&spec.expect[0])
@@ -140,4 +144,10 @@ fn tasks_that_are_left_over_are_a_leak() {
     let leaks = |more: u64| move |millis| held(if millis > 5_000 { 10 + more } else { 10 }, 0);
     assert!(found("{no_leak: {tolerance: 2}}", leaks(2)).holds);
     assert_eq!(first_millis(&found("{no_leak: {tolerance: 2}}", leaks(3))), Some(10_000));
+}
+
+#[test]
+fn an_engine_that_counts_nothing_shows_no_leak_and_no_bound() {
+    assert!(found("{no_leak: {}}", |_| Planted::default()).holds);
+    assert!(!found("{bounded: {tasks_at_most: 9}}", |_| Planted::default()).holds);
 }
