@@ -4,11 +4,32 @@
 use std::fmt::Debug;
 
 use mesh_core::api::Message;
-use mesh_core::api::identity::Certificate;
+use mesh_core::api::identity::{Certificate, CertificateQuestion};
+use mesh_core::api::request::{DestinationQuestion, PortQuestion, TrafficQuestion};
 use mesh_core::model::client_policy::ClientPolicy;
 use mesh_core::model::endpoint::EndpointUpdate;
 use mesh_core::model::profile::Profile;
 use mesh_core::model::server_policy::ServerPolicy;
+
+/// `outbound.OutboundPolicies/Watch`, as a control plane reads it.
+pub fn traffic_question(input: &[u8]) {
+    decode::<TrafficQuestion>(input);
+}
+
+/// `inbound.InboundServerPolicies/WatchPort`, as a control plane reads it.
+pub fn port_question(input: &[u8]) {
+    decode::<PortQuestion>(input);
+}
+
+/// `destination.Destination/Get` and `GetProfile`, as a control plane reads them.
+pub fn destination_question(input: &[u8]) {
+    decode::<DestinationQuestion>(input);
+}
+
+/// `identity.Identity/Certify`, as a control plane reads it.
+pub fn certificate_question(input: &[u8]) {
+    decode::<CertificateQuestion>(input);
+}
 
 /// `outbound.OutboundPolicies/Watch`.
 pub fn client_policy(input: &[u8]) {

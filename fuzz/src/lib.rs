@@ -3,11 +3,11 @@
 //!
 //! The same functions are run three ways: by `cargo test -p fuzz` on the corpora, on random bytes and
 //! on mutations of [`seeds`]; and by libFuzzer, on nightly, from the three lines of each file in
-//! `fuzz_targets/`:
+//! `fuzz_targets/` (`.ci/run fuzz` runs them all for some seconds each; docs/TESTING.md):
 //!
 //! ```text
 //! cargo install cargo-fuzz
-//! cargo +nightly fuzz run --features libfuzzer http1_request -- -max_len=4096 -max_total_time=60
+//! cargo +nightly fuzz run -s none --features libfuzzer http1_request -- -max_total_time=60
 //! ```
 //!
 //! Inputs that libFuzzer finds are kept in `corpus/TARGET/`, which every test run replays. The seeds
@@ -23,6 +23,8 @@ pub mod http1_body;
 pub mod input;
 pub mod manifest;
 pub mod mutate;
+pub mod pipeline;
+pub mod scenario;
 pub mod seeds;
 pub mod sniff;
 pub mod tls;
@@ -41,12 +43,22 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("http1_response", http1::response),
     ("http1_chunked", http1_body::chunked),
     ("transport_header", transport_header::read),
+    ("http_outbound", pipeline::outbound),
+    ("http_inbound", pipeline::inbound),
+    ("http_response", pipeline::response),
+    ("http2_server", pipeline::http2_server),
+    ("http2_client", pipeline::http2_client),
     ("api_client_policy", api::client_policy),
     ("api_server_policy", api::server_policy),
     ("api_profile", api::profile),
     ("api_endpoint_update", api::endpoint_update),
     ("api_certificate", api::certificate),
+    ("api_traffic_question", api::traffic_question),
+    ("api_port_question", api::port_question),
+    ("api_destination_question", api::destination_question),
+    ("api_certificate_question", api::certificate_question),
     ("manifest", manifest::read),
+    ("scenario", scenario::read),
     ("csr", control::csr),
     ("token", control::token),
     ("authority", control::authority),

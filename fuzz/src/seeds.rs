@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 
 use mesh_core::api::Message;
-use mesh_core::api::identity::Certificate;
+use mesh_core::api::identity::{Certificate, CertificateQuestion};
+use mesh_core::api::request::{DestinationQuestion, PortQuestion, TrafficQuestion};
+use mesh_core::api::workload::{ContextToken, Workload};
 use mesh_core::control::index::{Index, View};
 use mesh_core::control::{MeshConfig, destination, policy};
 use mesh_core::model::endpoint::EndpointUpdate;
@@ -41,6 +43,32 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             b"0\r\n\r\n".to_vec(),
         ]),
         "transport_header" => uncut(&transport_headers()),
+        "http_outbound" | "http_inbound" => uncut(&requests()),
+        "http_response" => uncut(&responses()),
+        "http2_server" => uncut(&http2_frames()),
+        "http2_client" => uncut(&http2_answer_frames()),
+        "api_traffic_question" => {
+            let address = Target::Address(([10, 3, 0, 1], 8080).into());
+            let name = NameAddr::new("web.shop.svc.cluster.local", 80).expect("a name");
+            let ask = |target| TrafficQuestion { workload: workload(), target }.to_bytes();
+            [address, Target::Name(name)].map(ask).to_vec()
+        }
+        "api_port_question" => {
+            let port = NonZeroU16::new(8080).expect("not zero");
+            vec![PortQuestion { workload: workload(), port }.to_bytes()]
+        }
+        "api_destination_question" => {
+            let path = NameAddr::new("web.shop.svc.cluster.local", 80).expect("a name");
+            let text = r#"{"ns":"shop","nodeName":"node-1","pod":"web-1"}"#;
+            let context = ContextToken::parse(text);
+            vec![DestinationQuestion { path, context }.to_bytes()]
+        }
+        "api_certificate_question" => {
+            let world = world();
+            let identity = world.server.identity.as_str().to_owned();
+            let token = world.token.clone().into_bytes();
+            vec![CertificateQuestion { identity, token, csr_der: world.csr.clone() }.to_bytes()]
+        }
         "api_certificate" => vec![certificate().to_bytes()],
         "api_client_policy" => compiled(|view| {
             let target = |port| NameAddr::new("web.shop.svc.cluster.local", port).expect("a name");
@@ -72,6 +100,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             updates.map(|update| update.to_bytes()).collect()
         }),
         "manifest" => manifests(),
+        "scenario" => SCENARIOS.map(|text| text.as_bytes().to_vec()).to_vec(),
         "csr" => vec![world().csr.clone()],
         "token" => vec![world().token.clone().into_bytes()],
         "authority" => vec![authority()],
@@ -113,7 +142,8 @@ pub fn requests() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-fn responses() -> Vec<Vec<u8>> {
+/// HTTP/1 responses of every kind.
+pub fn responses() -> Vec<Vec<u8>> {
     [
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\r\n\r\n\
@@ -127,46 +157,93 @@ fn responses() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Indexed GET, http and /; `:authority: web` as a literal.
+const GET: &[u8] = b"\x82\x86\x84\x01\x03web";
+
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// SETTINGS of HTTP/2.
+pub fn http2_settings() -> Vec<u8> {
+    frame(4, 0, 0, b"\x00\x03\x00\x00\x00\x64\x00\x04\x00\x00\xff\xff")
+}
+
+/// The preface of HTTP/2 with settings.
+pub fn http2_open() -> Vec<u8> {
+    [PREFACE, &http2_settings()].concat()
+}
+
+/// A whole HTTP/2 connection of one request.
+pub fn http2_get() -> Vec<u8> {
+    [http2_open(), frame(4, 1, 0, b""), frame(1, 5, 1, GET)].concat()
+}
+
 /// HTTP/2 connections: the preface and frames, among them a request with a body.
 pub fn http2() -> Vec<Vec<u8>> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = (payload.len() as u32).to_be_bytes();
-        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        [&head, payload].concat()
-    };
-    // Indexed GET, http and /; `:authority: web` as a literal.
-    let get = b"\x82\x86\x84\x01\x03web";
+    let whole = http2_frames().into_iter().map(|frames| [http2_open(), frames].concat());
+    [PREFACE.to_vec(), http2_open()].into_iter().chain(whole).collect()
+}
+
+/// What follows [`http2_open`].
+fn http2_frames() -> Vec<Vec<u8>> {
     let post = b"\x83\x86\x84\x01\x03web\x0f\x0d\x015";
-    let settings = frame(4, 0, 0, b"\x00\x03\x00\x00\x00\x64\x00\x04\x00\x00\xff\xff");
-    let acknowledged = frame(4, 1, 0, b"");
-    let ping = frame(6, 0, 0, b"weftping");
-    let window = frame(8, 0, 0, b"\x00\x01\x00\x00");
-    let open = [PREFACE, &settings].concat();
     vec![
-        PREFACE.to_vec(),
-        open.clone(),
-        [&open[..], &acknowledged, &frame(1, 5, 1, get)].concat(),
+        [frame(4, 1, 0, b""), frame(1, 5, 1, GET)].concat(),
         [
-            &open[..],
-            &frame(1, 4, 1, post),
-            &frame(0, 1, 1, b"hello"),
-            &ping,
-            &window,
-            &frame(1, 5, 3, get),
-            &frame(3, 0, 3, b"\x00\x00\x00\x08"),
+            frame(1, 4, 1, post),
+            frame(0, 1, 1, b"hello"),
+            frame(6, 0, 0, b"weftping"),
+            frame(8, 0, 0, b"\x00\x01\x00\x00"),
+            frame(1, 5, 3, GET),
+            frame(3, 0, 3, b"\x00\x00\x00\x08"),
         ]
         .concat(),
         [
-            &open[..],
-            &frame(1, 0, 1, &get[..2]),
-            &frame(9, 4, 1, &get[2..]),
-            &frame(0, 8, 1, b"\x02data\x00\x00"),
-            &frame(2, 0, 5, b"\x00\x00\x00\x01\x10"),
-            &frame(7, 0, 0, b"\x00\x00\x00\x00\x00\x00\x00\x00bye"),
+            frame(1, 0, 1, &GET[..2]),
+            frame(9, 4, 1, &GET[2..]),
+            frame(0, 8, 1, b"\x02data\x00\x00"),
+            frame(2, 0, 5, b"\x00\x00\x00\x01\x10"),
+            frame(7, 0, 0, b"\x00\x00\x00\x00\x00\x00\x00\x00bye"),
         ]
         .concat(),
     ]
+}
+
+/// What an HTTP/2 server answers to [`http2_get`], after its settings.
+fn http2_answer_frames() -> Vec<Vec<u8>> {
+    let acknowledged = frame(4, 1, 0, b"");
+    vec![
+        // 200 by its index; a body; trailers.
+        [&acknowledged[..], &frame(1, 5, 1, b"\x88")].concat(),
+        [&acknowledged[..], &frame(1, 4, 1, b"\x88"), &frame(0, 1, 1, b"hello")].concat(),
+        [
+            &acknowledged[..],
+            &frame(1, 4, 1, b"\x88"),
+            &frame(0, 0, 1, b"hello"),
+            &frame(1, 5, 1, b"\x00\x0bgrpc-status\x010"),
+        ]
+        .concat(),
+        [&acknowledged[..], &frame(3, 0, 1, b"\x00\x00\x00\x07")].concat(),
+        [
+            frame(6, 0, 0, b"weftping"),
+            frame(8, 0, 1, b"\x00\x01\x00\x00"),
+            frame(7, 0, 0, b"\x00\x00\x00\x01\x00\x00\x00\x00bye"),
+            frame(1, 5, 1, b"\x8e"),
+        ]
+        .concat(),
+    ]
+}
+
+/// HTTP/2 connections as a server says them.
+pub fn http2_answers() -> Vec<Vec<u8>> {
+    let whole = http2_answer_frames().into_iter();
+    whole.map(|frames| [http2_settings(), frames].concat()).collect()
 }
 
 /// ClientHellos: with and without a server name, small and post-quantum, in one and in two records.
@@ -272,6 +349,15 @@ fn authority() -> Vec<u8> {
     let key = pem("PRIVATE KEY", world.issuer_key.pkcs8_der());
     [&*world.anchors, &*world.issuer, &*key].join("\0").into_bytes()
 }
+
+fn workload() -> Workload {
+    Workload::pod("shop", "web-1")
+}
+
+const SCENARIOS: [&str; 2] = [
+    include_str!("../../scenarios/smoke/controller-restart.yaml"),
+    include_str!("../../scenarios/smoke/endpoint-removal.yaml"),
+];
 
 fn manifests() -> Vec<Vec<u8>> {
     MANIFESTS.map(|text| text.as_bytes().to_vec()).to_vec()

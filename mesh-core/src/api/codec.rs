@@ -104,7 +104,11 @@ messages!(
     crate::model::server_policy::ServerPolicy,
     crate::model::profile::Profile,
     crate::model::endpoint::EndpointUpdate,
-    super::identity::Certificate
+    super::identity::Certificate,
+    super::identity::CertificateQuestion,
+    super::request::DestinationQuestion,
+    super::request::PortQuestion,
+    super::request::TrafficQuestion
 );
 
 /// A field that is always there.

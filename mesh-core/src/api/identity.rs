@@ -20,6 +20,35 @@ pub struct Certificate {
     pub valid_until: WallTime,
 }
 
+/// What is asked for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateQuestion {
+    /// The identity wanted.
+    pub identity: String,
+    /// What proves the right to it.
+    pub token: Vec<u8>,
+    /// The certificate signing request, DER.
+    pub csr_der: Vec<u8>,
+}
+
+impl Codec for CertificateQuestion {
+    type Proto = proto::CertifyRequest;
+
+    fn encode(&self) -> Self::Proto {
+        proto::CertifyRequest {
+            identity: self.identity.clone(),
+            token: self.token.clone(),
+            certificate_signing_request: self.csr_der.clone(),
+        }
+    }
+
+    /// Whatever it says: who signs checks it.
+    fn decode(proto: Self::Proto) -> Decoded<Self> {
+        let proto::CertifyRequest { identity, token, certificate_signing_request } = proto;
+        Ok(Self { identity, token, csr_der: certificate_signing_request })
+    }
+}
+
 impl Codec for Certificate {
     type Proto = proto::CertifyResponse;
 

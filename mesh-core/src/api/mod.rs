@@ -22,7 +22,7 @@ mod observe;
 mod profile;
 #[cfg(test)]
 mod properties;
-mod request;
+pub mod request;
 pub mod server;
 mod server_policy;
 #[cfg(test)]

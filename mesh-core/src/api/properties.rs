@@ -2,7 +2,8 @@
 //! panic.
 
 use super::codec::Message;
-use super::identity::Certificate;
+use super::identity::{Certificate, CertificateQuestion};
+use super::request::{DestinationQuestion, PortQuestion, TrafficQuestion};
 use super::testing;
 use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::EndpointUpdate;
@@ -73,6 +74,28 @@ proptest! {
     }
 
     #[test]
+    fn questions_about_traffic_survive_the_wire(question in testing::traffic_question()) {
+        prop_assert_eq!(travel(&question)?, question);
+    }
+
+    #[test]
+    fn questions_about_ports_survive_the_wire(question in testing::port_question()) {
+        prop_assert_eq!(travel(&question)?, question);
+    }
+
+    #[test]
+    fn questions_about_destinations_survive_the_wire(
+        question in testing::destination_question()
+    ) {
+        prop_assert_eq!(travel(&question)?, question);
+    }
+
+    #[test]
+    fn questions_for_certificates_survive_the_wire(question in testing::certificate_question()) {
+        prop_assert_eq!(travel(&question)?, question);
+    }
+
+    #[test]
     fn every_name_can_be_asked(name in testing::name_addr()) {
         let origin = super::client::origin(&name);
         prop_assert_eq!(origin.authority().map(|a| a.as_str().to_string()), Some(name.to_string()));
@@ -84,6 +107,28 @@ proptest! {
         decode_any::<ServerPolicy>(&bytes)?;
         decode_any::<Profile>(&bytes)?;
         decode_any::<EndpointUpdate>(&bytes)?;
+        decode_any::<Certificate>(&bytes)?;
+        decode_any::<TrafficQuestion>(&bytes)?;
+        decode_any::<PortQuestion>(&bytes)?;
+        decode_any::<DestinationQuestion>(&bytes)?;
+        decode_any::<CertificateQuestion>(&bytes)?;
+    }
+
+    #[test]
+    fn damaged_questions_are_decoded_or_refused(
+        traffic in mutated(testing::traffic_question()),
+        port in mutated(testing::port_question()),
+        destination in mutated(testing::destination_question()),
+        certificate in mutated(testing::certificate_question()),
+    ) {
+        decode_any::<TrafficQuestion>(&traffic)?;
+        decode_any::<PortQuestion>(&port)?;
+        decode_any::<DestinationQuestion>(&destination)?;
+        decode_any::<CertificateQuestion>(&certificate)?;
+    }
+
+    #[test]
+    fn damaged_certificates_are_decoded_or_refused(bytes in mutated(testing::certificate())) {
         decode_any::<Certificate>(&bytes)?;
     }
 

@@ -23,8 +23,8 @@ use tower_service::Service as _;
 
 use super::channel::to_wire;
 use super::codec::{Codec, DecodeError};
-use super::identity::Certificate;
-use super::request::{decode_destination, decode_port, decode_traffic};
+use super::identity::{Certificate, CertificateQuestion};
+use super::request::{DestinationQuestion, PortQuestion, TrafficQuestion};
 use super::workload::{ContextToken, Workload};
 use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::EndpointUpdate;
@@ -220,7 +220,7 @@ impl destination_server::Destination for Answerer {
         &self,
         request: Request<GetDestination>,
     ) -> Result<Response<Self::GetStream>, Status> {
-        let (path, context) = decode_destination(request.into_inner()).map_err(nonsense)?;
+        let DestinationQuestion { path, context } = decode(request)?;
         let updates = self.0.endpoints(&path, &context)?;
         Ok(Response::new(Messages::new(Box::pin(Split::new(updates)))))
     }
@@ -229,7 +229,7 @@ impl destination_server::Destination for Answerer {
         &self,
         request: Request<GetDestination>,
     ) -> Result<Response<Self::GetProfileStream>, Status> {
-        let (path, context) = decode_destination(request.into_inner()).map_err(nonsense)?;
+        let DestinationQuestion { path, context } = decode(request)?;
         let profiles = self.0.profile(&path, &context)?;
         Ok(Response::new(Messages::new(profiles)))
     }
@@ -247,7 +247,7 @@ impl outbound_policies_server::OutboundPolicies for Answerer {
         &self,
         request: Request<TrafficSpec>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (workload, target) = decode_traffic(request.into_inner()).map_err(nonsense)?;
+        let TrafficQuestion { workload, target } = decode(request)?;
         let policies = self.0.client_policy(&workload, &target)?;
         Ok(Response::new(Messages::new(policies)))
     }
@@ -265,7 +265,7 @@ impl inbound_server_policies_server::InboundServerPolicies for Answerer {
         &self,
         request: Request<PortSpec>,
     ) -> Result<Response<Self::WatchPortStream>, Status> {
-        let (workload, port) = decode_port(request.into_inner()).map_err(nonsense)?;
+        let PortQuestion { workload, port } = decode(request)?;
         let policies = self.0.server_policy(&workload, port)?;
         Ok(Response::new(Messages::new(policies)))
     }
@@ -280,14 +280,15 @@ impl identity_server::Identity for Issuer {
         &self,
         request: Request<CertifyRequest>,
     ) -> Result<Response<CertifyResponse>, Status> {
-        let CertifyRequest { identity, token, certificate_signing_request } = request.into_inner();
-        let certified = self.0.certify(identity, token, certificate_signing_request);
+        let CertificateQuestion { identity, token, csr_der } = decode(request)?;
+        let certified = self.0.certify(identity, token, csr_der);
         Ok(Response::new(certified.await?.encode()))
     }
 }
 
-fn nonsense(error: DecodeError) -> Status {
-    Status::invalid_argument(error.to_string())
+fn decode<T: Codec>(question: Request<T::Proto>) -> Result<T, Status> {
+    let nonsense = |error: DecodeError| Status::invalid_argument(error.to_string());
+    T::decode(question.into_inner()).map_err(nonsense)
 }
 
 /// A stream of answers as messages.

@@ -42,8 +42,11 @@ pub struct ContextToken {
     pub pod: String,
 }
 
-/// Longest text read, in bytes.
-const TEXT_BYTES_MAX: usize = 4096;
+/// Longest text read, in bytes: three names in JSON, every character of them escaped.
+const TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// Longest name, in bytes: Kubernetes has none longer.
+const NAME_BYTES_MAX: usize = 253;
 
 impl Workload {
     /// A pod.
@@ -92,7 +95,11 @@ impl Workload {
         if namespace.is_empty() {
             return Err(invalid("has no namespace"));
         }
-        Ok(Self { namespace, kind })
+        let workload = Self { namespace, kind };
+        if workload.namespace.len().max(workload.name().len()) > NAME_BYTES_MAX {
+            return Err(invalid(format!("has a name longer than {NAME_BYTES_MAX} bytes")));
+        }
+        Ok(workload)
     }
 }
 
@@ -110,11 +117,21 @@ impl fmt::Display for Workload {
 
 impl ContextToken {
     /// Reads the JSON form or the older `ns:NAMESPACE`. A token only refines answers, so one that
-    /// cannot be read counts as empty, as it does for Linkerd.
+    /// cannot be read counts as empty, as it does for Linkerd; so does a name that is too long.
     pub fn parse(text: &str) -> Self {
         if text.is_empty() || text.len() > TEXT_BYTES_MAX {
             return Self::default();
         }
+        let mut token = Self::parse_any(text);
+        for name in [&mut token.namespace, &mut token.node, &mut token.pod] {
+            if name.len() > NAME_BYTES_MAX {
+                name.clear();
+            }
+        }
+        token
+    }
+
+    fn parse_any(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|_| Self {
             namespace: text
                 .strip_prefix("ns:")
@@ -170,6 +187,19 @@ mod tests {
         ] {
             assert!(Workload::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn names_have_a_bound_so_that_what_was_read_can_be_sent_on() {
+        let long = "\u{1}".repeat(NAME_BYTES_MAX + 1);
+        assert!(Workload::parse(&format!("ns:{long}")).is_err());
+        assert!(Workload::parse(&format!("{long}:web")).is_err());
+        assert_eq!(ContextToken::parse(&format!("ns:{long}")), ContextToken::default());
+        let longest = "\u{1}".repeat(NAME_BYTES_MAX);
+        let workload = Workload::parse(&format!("{longest}:{longest}")).unwrap();
+        assert_eq!(Workload::parse(&workload.to_string()), Ok(workload));
+        let token = ContextToken { namespace: longest.clone(), node: longest.clone(), pod: longest };
+        assert_eq!(ContextToken::parse(&token.to_string()), token);
     }
 
     #[test]

@@ -30,20 +30,23 @@ impl NameAddr {
     /// A host, folded to lower case, and a port other than 0.
     ///
     /// # Errors
-    /// [`InvalidNameAddr`] where the host is empty, longer than 253 bytes or has other characters
-    /// than names and addresses have, or where the port is 0.
+    /// [`InvalidNameAddr`] where the host or one of its labels is empty, where it is longer than 253
+    /// bytes or has other characters than names and addresses have, or where the port is 0.
     pub fn new(host: &str, port: u16) -> Result<Self, InvalidNameAddr> {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let bare = bare.strip_suffix('.').unwrap_or(bare);
-        let fits = (1..=253).contains(&bare.len())
-            && (bare.parse::<IpAddr>().is_ok()
-                || bare
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')));
-        if !fits || port == 0 {
+        // An address has one spelling here, however it was written.
+        let address = bare.parse::<IpAddr>().ok();
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let is_name = |host: &str| {
+            let is_label = |label: &str| !label.is_empty() && label.bytes().all(fits);
+            host.len() <= 253 && host.split('.').all(is_label)
+        };
+        if port == 0 || (address.is_none() && !is_name(bare)) {
             return Err(InvalidNameAddr(format!("{host}:{port}")));
         }
-        Ok(Self { host: bare.to_ascii_lowercase().into(), port })
+        let host = address.map_or_else(|| bare.to_ascii_lowercase(), |ip| ip.to_string());
+        Ok(Self { host: host.into(), port })
     }
 
     /// Reads `host:port`, or `host` alone with `default_port`.
@@ -124,7 +127,8 @@ mod tests {
         assert_eq!(read("10.0.0.1:1").unwrap(), "10.0.0.1:1");
         assert_eq!(read("[::1]:90").unwrap(), "[::1]:90");
         assert_eq!(read("[::1]").unwrap(), "[::1]:80");
-        for wrong in ["", ":80", "a:b", "a b", "web:0", "web:70000", "a/b"] {
+        assert_eq!(read("[0:0::0:1]").unwrap(), "[::1]:80");
+        for wrong in ["", ":80", "a:b", "a b", "web:0", "web:70000", "a/b", "a..", "a..b", ".a"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
         assert!("web".parse::<NameAddr>().is_err());

@@ -294,5 +294,37 @@ mod tests {
             // And it adds exactly what it allows alone.
             prop_assert_eq!(after, before || authorize(&[more], &[], client).is_ok());
         }
+
+        /// What is allowed, an authorization allows; what is denied, each of them denies.
+        #[test]
+        fn what_none_allows_is_denied(
+            server in prop::collection::vec(any_authorization(), 0..4),
+            route in prop::collection::vec(any_authorization(), 0..4),
+            ip in any::<IpAddr>(),
+            who in prop::sample::select(vec![None, Some("a.x"), Some("spiffe://x/a")]),
+        ) {
+            let identity = who.map(|who| Identity::new(who).unwrap());
+            let tls = identity.as_ref().map_or(ClientTls::None, ClientTls::Identity);
+            let client = Client { ip, tls };
+            match authorize(&server, &route, client) {
+                Ok(allowed) => prop_assert_eq!(check(allowed, client), Ok(())),
+                Err(denied) => {
+                    let closest = route.iter().chain(&server).map(|a| check(a, client).unwrap_err());
+                    prop_assert_eq!(Some(denied), closest.max().or(Some(Denied::Nobody)));
+                }
+            }
+        }
+
+        /// Who shows more is never denied what they had: no TLS, TLS, TLS with a certificate.
+        #[test]
+        fn showing_more_never_denies(
+            authorizations in prop::collection::vec(any_authorization(), 0..4),
+            ip in any::<IpAddr>(),
+        ) {
+            let identity = Identity::new("a.x").unwrap();
+            let steps = [ClientTls::None, ClientTls::NoIdentity, ClientTls::Identity(&identity)];
+            let allowed = steps.map(|tls| authorize(&authorizations, &[], Client { ip, tls }).is_ok());
+            prop_assert!(allowed.is_sorted(), "{allowed:?}");
+        }
     }
 }

@@ -99,5 +99,39 @@ mod tests {
             let wait = delay(&policy, failures, random);
             prop_assert!(wait >= policy.min && wait <= policy.max.max(policy.min));
         }
+
+        /// Without jitter waits never shrink; with it one exceeds its base by the share at most, and
+        /// grows with what is drawn.
+        #[test]
+        fn waits_grow_and_jitter_keeps_its_range(
+            min in 1u64..10_000, max in 1u64..100_000, jitter in 0.0..2.0f64,
+            failures in 0u32..40, (low, high) in (any::<u64>(), any::<u64>()),
+        ) {
+            let exact = policy(min, max, 0.0);
+            let base = delay(&exact, failures, high);
+            prop_assert_eq!(base, delay(&exact, failures, low), "chance without jitter");
+            prop_assert!(delay(&exact, failures + 1, low) >= base);
+
+            let jittered = policy(min, max, jitter);
+            let (low, high) = (low.min(high), low.max(high));
+            let (least, most) = (delay(&jittered, failures, low), delay(&jittered, failures, high));
+            prop_assert!(base <= least && least <= most);
+            let bound = base.as_secs_f64() * (1.0 + jittered.jitter.as_f64());
+            prop_assert!(most.as_secs_f64() <= bound + 1e-6, "{most:?} above {bound} s");
+        }
+
+        #[test]
+        fn a_success_starts_over(
+            failures in 0u32..100, random in any::<u64>(), jitter in 0.0..2.0f64,
+        ) {
+            let policy = policy(100, 6_000, jitter);
+            let mut backoff = Backoff::new(policy);
+            for failed in 0..failures {
+                prop_assert_eq!(backoff.failures(), failed);
+                prop_assert_eq!(backoff.failed(random), delay(&policy, failed, random));
+            }
+            backoff.succeeded();
+            prop_assert_eq!(backoff, Backoff::new(policy));
+        }
     }
 }

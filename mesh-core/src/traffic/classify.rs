@@ -108,6 +108,8 @@ fn matches(condition: &ResponseMatch, status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -180,5 +182,84 @@ mod tests {
         assert!(is("application/grpc") && is("application/grpc+proto"));
         assert!(is("application/grpc; charset=utf-8"));
         assert!(!is("application/grpc-web") && !is("application/json"));
+    }
+
+    fn condition() -> impl Strategy<Value = ResponseMatch> {
+        let range = (100u16..600, 0u16..200)
+            .prop_map(|(min, width)| ResponseMatch::Status { min, max: min + width });
+        range.prop_recursive(3, 12, 3, |inner| {
+            let some = || prop::collection::vec(inner.clone(), 0..3);
+            prop_oneof![
+                some().prop_map(ResponseMatch::All),
+                some().prop_map(ResponseMatch::Any),
+                inner.clone().prop_map(|not| ResponseMatch::Not(Box::new(not))),
+            ]
+        })
+    }
+
+    fn status_header() -> impl Strategy<Value = HeaderMap> {
+        let value = prop_oneof![(0u16..20).prop_map(|code| code.to_string()), "[a-z0-9]{0,6}"];
+        prop::option::of(value).prop_map(|value| {
+            let pair = |value: String| (GRPC_STATUS, value.parse().unwrap());
+            value.map(pair).into_iter().collect()
+        })
+    }
+
+    proptest! {
+        /// What a head settles no trailers change; what it leaves open a status in them decides.
+        #[test]
+        fn a_response_has_one_class(
+            grpc: bool,
+            classes in prop::collection::vec((condition(), any::<bool>()), 0..3),
+            status in 100u16..600,
+            headers in status_header(),
+            trailers in status_header(),
+        ) {
+            let classes: Vec<_> = classes
+                .into_iter()
+                .map(|(condition, is_failure)| ResponseClass { condition, is_failure })
+                .collect();
+            let status = StatusCode::from_u16(status).unwrap();
+            let head = Head::of(grpc, &classes, status, &headers);
+            let class = head.end(Some(&trailers));
+            match (head, grpc_status(&trailers)) {
+                (Head::Settled(settled), _) => prop_assert_eq!(class, settled),
+                (Head::Open(open), None) => prop_assert_eq!(class, open),
+                (Head::Open(_), Some(code)) => {
+                    prop_assert_eq!(class.grpc_status, Some(code));
+                    prop_assert_eq!(class.is_failure, is_grpc_failure(code));
+                }
+            }
+            match classes.iter().find(|class| matches(&class.condition, status)) {
+                Some(first) => prop_assert_eq!(class.is_failure, first.is_failure),
+                // Without a status of gRPC only 5xx fail.
+                None if class.grpc_status.is_none() => {
+                    prop_assert_eq!(class.is_failure, status.is_server_error());
+                }
+                None => {}
+            }
+        }
+
+        /// De Morgan's law, and that a condition and its negation split every status.
+        #[test]
+        fn conditions_are_logic(all in prop::collection::vec(condition(), 0..4), status in 100u16..600) {
+            let status = StatusCode::from_u16(status).unwrap();
+            let not = |c: &ResponseMatch| ResponseMatch::Not(Box::new(c.clone()));
+            let every = matches(&ResponseMatch::All(all.clone()), status);
+            let none_fails = !matches(&ResponseMatch::Any(all.iter().map(not).collect()), status);
+            prop_assert_eq!(every, none_fails);
+            for condition in &all {
+                prop_assert!(matches(condition, status) != matches(&not(condition), status));
+            }
+        }
+
+        #[test]
+        fn grpc_content_types_are_grpc_and_what_follows_is_set_off(rest in "[ -~]{0,12}") {
+            let value = format!("application/grpc{rest}");
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
+            // Blanks at the end are no part of a value's meaning, yet bytes of it here.
+            let set_off = rest.is_empty() || rest.starts_with(['+', ';', ' ']);
+            prop_assert_eq!(is_grpc(&headers), set_off);
+        }
     }
 }

@@ -146,5 +146,45 @@ mod tests {
                 }
             }
         }
+
+        /// Of evenly spread draws each backend that is available gets its weight's share, to a draw.
+        #[test]
+        fn shares_are_weights_among_the_available(
+            weights in prop::collection::vec(0u32..100, 2..6),
+            up in any::<u8>(),
+        ) {
+            const DRAWS: u64 = 1_000;
+            let is_up = |at: usize| up >> at & 1 == 1;
+            let total: u32 =
+                weights.iter().enumerate().filter(|(at, _)| is_up(*at)).map(|(_, w)| w).sum();
+            prop_assume!(total > 0);
+            let backends = random(&weights);
+            let mut chosen = vec![0_u32; weights.len()];
+            for draw in 0..DRAWS {
+                let draw = u64::MAX / DRAWS * draw;
+                let available = |b: &Arc<Backend>| is_up(b.metadata.name().parse().unwrap());
+                chosen[name(choose(&backends, draw, available)).unwrap()] += 1;
+            }
+            for (at, count) in chosen.iter().enumerate() {
+                let weight = if is_up(at) { f64::from(weights[at]) } else { 0.0 };
+                let fair = weight / f64::from(total) * DRAWS as f64;
+                prop_assert!((f64::from(*count) - fair).abs() <= 2.0, "{chosen:?} of {weights:?}");
+            }
+        }
+
+        #[test]
+        fn of_an_order_the_first_available_is_chosen_whatever_is_drawn(
+            count in 0usize..6,
+            up in any::<u8>(),
+            draw in any::<u64>(),
+        ) {
+            let is_up = |at: usize| up >> at & 1 == 1;
+            let backends =
+                Distribution::FirstAvailable((0..count).map(|at| backend(&at.to_string())).collect());
+            let chosen =
+                name(choose(&backends, draw, |b| is_up(b.metadata.name().parse().unwrap())));
+            let first = (0..count).find(|at| is_up(*at)).or((count > 0).then_some(0));
+            prop_assert_eq!(chosen, first);
+        }
     }
 }

@@ -200,6 +200,8 @@ impl Filter for ConnectionFilter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::route::http::{HeaderModifier, Redirect};
 
@@ -241,5 +243,62 @@ mod tests {
         assert!(!ignored.is_empty() && NotYetEnforced::default().is_empty());
         let response = apply(&[HttpFilter::ResponseHeaders(HeaderModifier::default())]).unwrap();
         assert_eq!(ignored.union(response).iter().count(), 3);
+    }
+
+    /// A filter that does what its number says: refuses, or is of a kind that is not enforced.
+    #[derive(Debug)]
+    struct Numbered(u8);
+
+    impl Filter for Numbered {
+        fn effect(&self) -> Effect<'_> {
+            match self.0 {
+                0 => Effect::Refuse(Refused::Unknown),
+                1 => Effect::Refuse(Refused::Forbidden),
+                2 => Effect::Refuse(Refused::Invalid("no backend")),
+                kind => Effect::Ignored(FilterKind::ALL[usize::from(kind) % 4]),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_filter_is_dropped(
+            filters in prop::collection::vec((0u8..20).prop_map(Numbered), 0..8),
+        ) {
+            let refusals: Vec<_> = filters
+                .iter()
+                .filter_map(|filter| match filter.effect() {
+                    Effect::Refuse(refused) => Some(refused),
+                    Effect::Ignored(_) => None,
+                })
+                .collect();
+            match apply(&filters) {
+                Err(refused) => prop_assert_eq!(Some(&refused), refusals.first()),
+                Ok(ignored) => {
+                    prop_assert!(refusals.is_empty());
+                    for filter in &filters {
+                        let Effect::Ignored(kind) = filter.effect() else { unreachable!() };
+                        prop_assert!(ignored.iter().any(|named| named == kind));
+                    }
+                    prop_assert!(ignored.iter().count() <= filters.len());
+                }
+            }
+        }
+
+        #[test]
+        fn a_union_names_what_either_names(
+            (a, b) in (prop::collection::vec(0usize..4, 0..4), prop::collection::vec(0usize..4, 0..4)),
+        ) {
+            let set = |kinds: &[usize]| {
+                let mut set = NotYetEnforced::default();
+                kinds.iter().for_each(|kind| set.add(FilterKind::ALL[*kind]));
+                set
+            };
+            let union: Vec<_> = set(&a).union(set(&b)).iter().collect();
+            let named = |kind: &FilterKind| {
+                set(&a).iter().chain(set(&b).iter()).any(|named| named == *kind)
+            };
+            prop_assert_eq!(union, FilterKind::ALL.into_iter().filter(named).collect::<Vec<_>>());
+        }
     }
 }

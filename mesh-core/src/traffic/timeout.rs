@@ -125,5 +125,55 @@ mod tests {
         fn reading_a_duration_never_panics(text in "[0-9]{0,25}[a-z]{0,3}|\\PC*") {
             let _ = parse_duration(&text);
         }
+
+        #[test]
+        fn a_duration_is_its_number_of_its_unit(
+            number in any::<u32>(),
+            (unit, unit_ms) in prop::sample::select(vec![
+                ("ms", 1u64), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000),
+            ]),
+        ) {
+            let millis = Duration::from_millis(u64::from(number) * unit_ms);
+            prop_assert_eq!(parse_duration(&format!("{number}{unit}")), Ok(millis));
+        }
+
+        /// A deadline is after its request's begin, no limit allows more, and one limit is it.
+        #[test]
+        fn the_deadline_is_the_shortest_limit(
+            now_ms in 0u64..1_000_000,
+            limits in prop::array::uniform2(prop::option::of(0u64..100_000)),
+        ) {
+            let now = Timestamp::from_millis(now_ms);
+            let [request, backend] = limits.map(|limit| limit.map(Duration::from_millis));
+            let timeouts = Timeouts { request, ..Timeouts::default() };
+            let found = deadline(now, &timeouts, backend);
+            let set: Vec<_> =
+                [request, backend].into_iter().flatten().filter(|l| !l.is_zero()).collect();
+            prop_assert_eq!(found.is_some(), !set.is_empty());
+            if let Some(found) = found {
+                prop_assert!(found > now && set.iter().all(|limit| found <= now + *limit));
+                prop_assert!(set.iter().any(|limit| found == now + *limit));
+            }
+        }
+
+        /// The client's wishes replace the route's limits one by one; what makes no sense is none.
+        #[test]
+        fn wishes_replace_limits_one_by_one(
+            values in prop::array::uniform3(prop::option::of("[0-9]{1,3}(ms|s|x)?")),
+            route in prop::array::uniform3(prop::option::of(1u64..1_000)),
+        ) {
+            let [request, response, idle] = route.map(|limit| limit.map(Duration::from_millis));
+            let timeouts = Timeouts { request, response, idle };
+            let mut headers = HeaderMap::new();
+            let names = [L5D_REQUEST_TIMEOUT, L5D_TIMEOUT, L5D_RESPONSE_TIMEOUT];
+            for (name, value) in names.into_iter().zip(&values) {
+                headers.extend(value.iter().map(|v| (name.clone(), v.parse().unwrap())));
+            }
+            let wish = |at: usize| values[at].as_ref().and_then(|text| parse_duration(text).ok());
+            let found = overridden(&timeouts, &headers);
+            prop_assert_eq!(found.request, wish(0).or(wish(1)).or(request));
+            prop_assert_eq!(found.response, wish(2).or(response));
+            prop_assert_eq!(found.idle, idle);
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod client_policy;
 mod profile;
+mod question;
 mod server_policy;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,9 @@ use crate::time::WallTime;
 
 pub(super) use client_policy::client_policy;
 pub(super) use profile::profile;
+pub(super) use question::{
+    certificate_question, destination_question, port_question, traffic_question,
+};
 pub(super) use server_policy::server_policy;
 
 /// Items of a list: few, so that deep messages stay small.

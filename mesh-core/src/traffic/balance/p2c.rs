@@ -151,5 +151,18 @@ mod tests {
             }
             prop_assert!(chosen.iter().all(|n| *n > 10), "{chosen:?}");
         }
+
+        /// The most loaded, where it is alone in that, is never the choice between two.
+        #[test]
+        fn the_most_loaded_never_wins(
+            loads in prop::collection::vec(0u32..1_000, 2..8),
+            random in any::<u64>(),
+        ) {
+            let max = *loads.iter().max().unwrap();
+            prop_assume!(loads.iter().filter(|load| **load == max).count() == 1);
+            let pick = pick(loads.len(), &[], random, |at| f64::from(loads[at])).unwrap();
+            prop_assert!(loads[pick.chosen] < max);
+            prop_assert!(pick.passed_over.is_some());
+        }
     }
 }

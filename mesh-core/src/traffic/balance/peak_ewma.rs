@@ -468,5 +468,51 @@ mod tests {
                 prop_assert!(load.is_finite() && load > 0.0, "{}", load);
             }
         }
+
+        /// While nothing happens a load only falls, and one more request in flight only raises it.
+        #[test]
+        fn an_untouched_load_decays(
+            answers in prop::collection::vec((0u64..2_000, any::<bool>()), 0..20),
+            lost in 0u32..50,
+            waits in prop::collection::vec(0u64..20_000, 1..10),
+        ) {
+            let endpoint = endpoint();
+            let mut now = 0;
+            for (latency, good) in answers {
+                let request = endpoint.start(at(now));
+                now += latency;
+                if good { request.succeeded(at(now)) } else { request.failed(at(now), None) }
+            }
+            (0..lost).for_each(|_| endpoint.passed_over());
+            let mut before = endpoint.load(at(now));
+            for wait in waits {
+                now += wait;
+                let after = endpoint.load(at(now));
+                prop_assert!(after <= before, "{after} after {before}");
+                before = after;
+            }
+            let request = endpoint.start(at(now));
+            prop_assert!(endpoint.load(at(now)) > before);
+            drop(request);
+            prop_assert_eq!(endpoint.load(at(now)), before);
+        }
+
+        /// An answer slower than the average is the average at once: never less than Linkerd's.
+        #[test]
+        fn a_peak_counts_at_once(
+            latencies in prop::collection::vec(1u64..500, 0..20),
+            peak in 500u64..10_000,
+        ) {
+            let endpoint = endpoint();
+            let mut now = 0;
+            for latency in latencies {
+                let request = endpoint.start(at(now));
+                now += latency;
+                request.succeeded(at(now));
+            }
+            let request = endpoint.start(at(now));
+            request.succeeded(at(now + peak));
+            prop_assert!(load(&endpoint, now + peak) >= peak as f64);
+        }
     }
 }

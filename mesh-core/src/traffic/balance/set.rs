@@ -388,5 +388,30 @@ mod tests {
                 }
             }
         }
+
+        /// `pick_where` and exclusions keep to the set, and to what is asked while anything is left.
+        #[test]
+        fn picks_keep_to_the_set_and_to_what_is_asked(
+            members in prop::collection::btree_set(0u8..12, 0..8),
+            excluded in prop::collection::vec(0u8..14, 0..6),
+            randoms in prop::collection::vec(any::<u64>(), 20),
+        ) {
+            let mut set = EndpointSet::new(LOAD);
+            apply(&mut set, add(&members.iter().copied().collect::<Vec<_>>()));
+            let left: Vec<_> = members.iter().filter(|last| !excluded.contains(last)).collect();
+            let addresses: Vec<_> = excluded.iter().map(|last| address(*last)).collect();
+            let is_left = |found: &SocketAddr| left.iter().any(|last| address(**last) == *found);
+            for random in randoms {
+                let picked = set.pick(Timestamp::ZERO, random, &addresses);
+                prop_assert_eq!(picked.is_some(), !members.is_empty());
+                if let Some(picked) = picked {
+                    prop_assert!(left.is_empty() || is_left(&picked.endpoint.address));
+                }
+                let wanted = |m: &Member<u32>| is_left(&m.endpoint.address);
+                let picked = set.pick_where(Timestamp::ZERO, random, wanted);
+                prop_assert_eq!(picked.is_some(), !left.is_empty());
+                prop_assert!(picked.is_none_or(|m| wanted(m)));
+            }
+        }
     }
 }

@@ -289,3 +289,66 @@ proptest! {
         prop_assert_eq!(at, expected);
     }
 }
+
+/// Routes with matches, hosts among `*.b`, `a.b` and none, in the order given; and where each goes
+/// when they are put into another order.
+fn any_routes() -> impl Strategy<Value = (Vec<HttpRoute>, Vec<usize>)> {
+    let hosts = prop::sample::select(vec![&[][..], &["*.b"], &["a.b"], &["c.b"], &["*.a.b", "b"]]);
+    let routes = prop::collection::vec((hosts, prop::collection::vec(any_match(), 0..3)), 0..6);
+    routes.prop_flat_map(|routes| {
+        let routes = routes.into_iter().enumerate();
+        let named = |(at, (hosts, matches)): (usize, (&[&str], _))| {
+            route(&at.to_string(), hosts, matches)
+        };
+        let routes: Vec<_> = routes.map(named).collect();
+        let order = Just((0..routes.len()).collect::<Vec<_>>()).prop_shuffle();
+        (Just(routes), order)
+    })
+}
+
+fn rank(route: &HttpRoute, request: Request<'_>) -> Option<(HostRank, HttpRank)> {
+    let host = HostRank::of_any(&route.hosts, request.host)?;
+    let matches = &route.rules[0].matches;
+    let all = matches.is_empty().then_some(HttpRank::ALL);
+    Some((host, all.or_else(|| matches.iter().filter_map(|m| HttpRank::of(m, request)).max())?))
+}
+
+proptest! {
+    /// The order of routes decides among equals alone: in any order the same rank is selected, and
+    /// where one route alone has it, the same route.
+    #[test]
+    fn precedence_does_not_depend_on_the_order_of_routes(
+        (routes, order) in any_routes(),
+        path in "(/[ab]{1,2}){1,3}/?",
+    ) {
+        let request =
+            http::Request::get(format!("http://a.b{path}")).header("x-a", "1").body(()).unwrap();
+        let request = Request::from(&request);
+        let reordered: Vec<_> = order.iter().map(|at| routes[*at].clone()).collect();
+        let (first, second) = (client_http(&routes, request), client_http(&reordered, request));
+        let ranked = |selected: Option<ClientHttp<'_>>| selected.and_then(|s| rank(s.route, request));
+        prop_assert_eq!(ranked(first), ranked(second));
+        let highest = routes.iter().filter_map(|route| rank(route, request)).max();
+        prop_assert_eq!(ranked(first), highest, "a host goes before what follows it");
+        let holders = routes.iter().filter(|r| rank(r, request) == highest).count();
+        if let (Some(first), Some(second), 1) = (first, second, holders) {
+            prop_assert_eq!(first.route.metadata.name(), second.route.metadata.name());
+        }
+    }
+
+    /// A route that does not match is as if it were not there.
+    #[test]
+    fn what_does_not_match_changes_nothing(
+        (routes, _) in any_routes(),
+        path in "(/[ab]{1,2}){1,3}/?",
+    ) {
+        let request = http::Request::get(format!("http://a.b{path}")).body(()).unwrap();
+        let request = Request::from(&request);
+        let matching: Vec<_> =
+            routes.iter().filter(|route| rank(route, request).is_some()).cloned().collect();
+        let name = |routes: &[HttpRoute]| {
+            client_http(routes, request).map(|s| s.route.metadata.name().to_string())
+        };
+        prop_assert_eq!(name(&routes), name(&matching));
+    }
+}

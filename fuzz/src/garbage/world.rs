@@ -27,23 +27,38 @@ use runtime_sim::topology::{HostSpec, Redirect, Role};
 use runtime_sim::trace::Trace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::streams::{Damaged, Ending, From, Inside, Stream};
+use super::stream::{Damaged, Ending, From, Inside, Stream};
+use crate::mutate::{Draw, mutate};
+use crate::seeds;
 
 type Ip = [u8; 4];
 
+/// The controller.
 pub const CONTROLLER_IP: Ip = [10, 1, 255, 1];
+/// The meshed client.
 pub const CLIENT_IP: Ip = [10, 1, 0, 1];
+/// The meshed server.
 pub const MESHED_IP: Ip = [10, 1, 0, 2];
+/// The server without a proxy.
 pub const PLAIN_IP: Ip = [10, 1, 0, 3];
 const STRANGER_IP: Ip = [10, 1, 0, 9];
 /// The service that the meshed server serves.
 pub const WEB: Ip = [10, 96, 0, 1];
 
-/// The applications' ports: HTTP, bytes that are sent back, a server that speaks first, nobody.
+/// An application's port: HTTP, by this crate's own server.
 pub const HTTP: u16 = 8080;
+/// An application's port: bytes are sent back.
 pub const BYTES: u16 = 9000;
+/// An application's port: the server speaks first.
 pub const GREETING: u16 = 7000;
+/// An application's port: answers are garbage.
+pub const RUDE: u16 = 7500;
+/// An application's port: answers are those of [`World::answer_with`].
+pub const SCRIPTED: u16 = 7600;
+/// A port where nobody listens.
 pub const CLOSED: u16 = 6000;
+/// An application's port that is opaque by default; the server speaks first.
+pub const UNMARKED: u16 = 3306;
 
 /// How long a silent client stays.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -68,7 +83,7 @@ spec:
   addresses: [10.1.0.2]
   service: web
   serviceAccount: web
-  ports: [{port: 8080}, {port: 9000}, {port: 7000}, {port: 6000}, {port: 3306}]
+  ports: [{port: 8080}, {port: 9000}, {port: 7000}, {port: 7500}, {port: 6000}, {port: 3306}]
   proxy: {}
 ---
 apiVersion: workload.weft.sh/v1alpha1
@@ -82,11 +97,14 @@ metadata: {name: stranger-1, namespace: garbage}
 spec: {addresses: [10.1.0.9], serviceAccount: stranger, proxy: {}}
 ";
 
+/// A socket address.
 pub fn at(ip: Ip, port: u16) -> SocketAddr {
     SocketAddr::from((ip, port))
 }
 
+/// The mesh.
 pub struct World {
+    script: Script,
     engine: Engine,
     client: Runtime,
     stranger: Runtime,
@@ -96,11 +114,14 @@ pub struct World {
     _drain: DrainSignal,
 }
 
+/// Segments that the application at [`SCRIPTED`] answers with.
+type Script = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// What went wrong, in order.
 type Faults = Arc<Mutex<Vec<String>>>;
 
-impl World {
-    pub fn new() -> Self {
+impl Default for World {
+    fn default() -> Self {
         let api = ApiServer::default();
         for object in yaml::read("mesh.yaml", MESH).expect("it is good").objects {
             api.apply(object);
@@ -125,8 +146,10 @@ impl World {
         };
         start_proxy(client, "client", CLIENT_IP);
         start_proxy(meshed, "web", MESHED_IP);
+        let script = Script::default();
         for host in [meshed, plain] {
-            start_applications(&engine.start(host, "application", Role::App), &watch);
+            let runtime = engine.start(host, "application", Role::App);
+            start_applications(&runtime, &script, &watch);
         }
         let stranger = engine.start(stranger, "stranger", Role::App);
         let credentials = certified(&engine, &api, &stranger, &anchors);
@@ -135,10 +158,19 @@ impl World {
             engine,
             stranger,
             credentials,
+            script,
             _drain: drain,
         };
         world.settle();
         world
+    }
+}
+
+impl World {
+    /// What the applications at [`SCRIPTED`] answer from now on.
+    pub fn answer_with(&self, segments: &[&[u8]]) {
+        let segments = segments.iter().map(|segment| segment.to_vec()).collect();
+        *self.script.lock().expect("no holder panics") = segments;
     }
 
     /// Sends streams at once, and waits until every client is done.
@@ -172,8 +204,19 @@ impl World {
     }
 
     /// Lets every timeout pass.
+    ///
+    /// # Panics
+    /// Where a task panics.
     pub fn settle(&self) {
-        self.engine.run_until(self.engine.now() + SETTLED_AFTER);
+        self.wait(SETTLED_AFTER);
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Panics
+    /// Where a task panics.
+    pub fn wait(&self, time: Duration) {
+        self.engine.run_until(self.engine.now() + time);
         assert_eq!(self.engine.panics(), [], "a task panicked");
     }
 
@@ -184,6 +227,7 @@ impl World {
         census
     }
 
+    /// Simulated seconds since the start.
     pub fn now_secs(&self) -> u64 {
         self.engine.now().as_nanos() / 1_000_000_000
     }
@@ -368,35 +412,46 @@ fn certified(engine: &Engine, api: &ApiServer, stranger: &Runtime, anchors: &str
     credentials
 }
 
-fn start_applications(runtime: &Runtime, drain: &DrainWatch) {
-    for port in [HTTP, BYTES, GREETING, 3306] {
-        let (runtime, drain) = (runtime.clone(), drain.clone());
+fn start_applications(runtime: &Runtime, script: &Script, drain: &DrainWatch) {
+    for port in [HTTP, BYTES, GREETING, RUDE, SCRIPTED, UNMARKED] {
+        let (runtime, script, drain) = (runtime.clone(), script.clone(), drain.clone());
         runtime.clone().spawn("application", async move {
             let listening = runtime.net.listen(at([0; 4], port), ListenOptions::default());
             let listener = listening.await.expect("the port is free");
-            while let Ok(Connection { io, .. }) = listener.accept().await {
-                let serving = serve(runtime.clone(), port, io, drain.clone());
-                runtime.spawn("application-connection", serving);
+            for nth in 0.. {
+                let Ok(Connection { io, .. }) = listener.accept().await else {
+                    return;
+                };
+                let task = "application-connection";
+                match port {
+                    HTTP => runtime.spawn(task, serve_http(runtime.clone(), io, drain.clone())),
+                    RUDE => runtime.spawn(task, serve_rudely(runtime.clone(), io, nth)),
+                    SCRIPTED => {
+                        let script = script.lock().expect("no holder panics").clone();
+                        runtime.spawn(task, serve_script(runtime.clone(), io, script));
+                    }
+                    _ => runtime.spawn(task, serve_bytes(io, port != BYTES)),
+                }
             }
         });
     }
 }
 
-async fn serve(runtime: Runtime, port: u16, mut io: BoxIo, drain: DrainWatch) {
-    if port == HTTP {
-        let timeout = Duration::from_secs(10);
-        let Ok((sniffed, io)) = sniff_http(&*runtime.clock, io, timeout).await else {
-            return;
-        };
-        let version = match sniffed {
-            Sniffed::Found(HttpFound::Http2) => HttpVersion::Http2,
-            _ => HttpVersion::Http1,
-        };
-        let options = ServerOptions::default();
-        let _ = server::serve(&runtime, io, version, &options, Arc::new(Echo), drain).await;
+async fn serve_http(runtime: Runtime, io: BoxIo, drain: DrainWatch) {
+    let timeout = Duration::from_secs(10);
+    let Ok((sniffed, io)) = sniff_http(&*runtime.clock, io, timeout).await else {
         return;
-    }
-    if port != BYTES && io.write_all(b"220 ready\r\n").await.is_err() {
+    };
+    let version = match sniffed {
+        Sniffed::Found(HttpFound::Http2) => HttpVersion::Http2,
+        _ => HttpVersion::Http1,
+    };
+    let options = ServerOptions::default();
+    let _ = server::serve(&runtime, io, version, &options, Arc::new(Echo), drain).await;
+}
+
+async fn serve_bytes(mut io: BoxIo, greets: bool) {
+    if greets && io.write_all(b"220 ready\r\n").await.is_err() {
         return;
     }
     let mut buffer = vec![0; 1024];
@@ -406,6 +461,43 @@ async fn serve(runtime: Runtime, port: u16, mut io: BoxIo, drain: DrainWatch) {
         }
     }
     let _ = io.shutdown().await;
+}
+
+/// How long an application that answers garbage waits for more.
+const APPLICATION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers what it reads with damaged responses and frames, eight times at most.
+async fn serve_rudely(runtime: Runtime, mut io: BoxIo, nth: u64) {
+    let mut draw = Draw::new(nth);
+    let answers = [seeds::responses(), seeds::http2_answers()].concat();
+    let mut buffer = vec![0; 1024];
+    for _ in 0..8 {
+        let read = runtime.timeout(APPLICATION_PATIENCE, io.read(&mut buffer));
+        let Ok(Ok(1..)) = read.await else { break };
+        let mut answer = draw.of(&answers).clone();
+        mutate(&mut answer, &mut draw);
+        if io.write_all(&answer).await.is_err() || draw.once_in(4) {
+            return;
+        }
+    }
+    let _ = io.shutdown().await;
+}
+
+/// Waits for the first bytes and answers with the script.
+async fn serve_script(runtime: Runtime, mut io: BoxIo, script: Vec<Vec<u8>>) {
+    let mut buffer = vec![0; 1024];
+    let read = runtime.timeout(APPLICATION_PATIENCE, io.read(&mut buffer));
+    let Ok(Ok(1..)) = read.await else { return };
+    for segment in script {
+        runtime.sleep(Duration::from_millis(1)).await;
+        if io.write_all(&segment).await.is_err() || io.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = io.shutdown().await;
+    // What comes meanwhile is read, lest the end be a reset.
+    let drained = async { while let Ok(1..) = io.read(&mut buffer).await {} };
+    let _ = runtime.timeout(APPLICATION_PATIENCE, drained).await;
 }
 
 /// Sends bodies back as they come.

@@ -1,4 +1,4 @@
-//! Counts what is on the heap, exactly.
+//! Counts what is on the heap, exactly, in programs that make [`Counting`] their allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,9 @@ unsafe impl GlobalAlloc for Counting {
 /// What is on the heap.
 #[derive(Clone, Copy, Debug)]
 pub struct Heap {
+    /// Bytes that were asked for.
     pub bytes: usize,
+    /// Allocations that live.
     pub blocks: usize,
 }
 

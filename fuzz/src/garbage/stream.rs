@@ -7,23 +7,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use fuzz::mutate::{Draw, mutate};
-use fuzz::seeds;
 use mesh_core::model::protocol::HttpVersion;
 use mesh_core::runtime::BoxIo;
 use mesh_core::wire::transport_header::{self, TransportHeader};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::world::{BYTES, CLOSED, GREETING, HTTP, MESHED_IP, PLAIN_IP, WEB, at};
+use super::world::{
+    BYTES, CLOSED, CONTROLLER_IP, GREETING, HTTP, MESHED_IP, PLAIN_IP, RUDE, UNMARKED, WEB, at,
+};
+use crate::mutate::{Draw, mutate};
+use crate::seeds;
 
 /// One connection.
 #[derive(Clone, Debug)]
 pub struct Stream {
+    /// Who sends.
     pub from: From,
+    /// Where to.
     pub to: SocketAddr,
+    /// In what.
     pub inside: Inside,
     /// Each with the pause before it.
     pub segments: Vec<(Duration, Vec<u8>)>,
+    /// How it ends.
     pub ending: Ending,
 }
 
@@ -39,13 +45,16 @@ pub enum From {
 /// What the bytes are sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inside {
+    /// Nothing.
     Tcp,
-    /// Good mutual TLS, with the protocol of transport headers or with none.
+    /// Good mutual TLS.
     Tls {
+        /// With the protocol of transport headers, or with none.
         transport_header: bool,
     },
     /// TLS of which a byte on the way is damaged.
     DamagedTls {
+        /// Bytes before it.
         at: usize,
     },
 }
@@ -69,8 +78,8 @@ pub struct Seeds {
     all: Vec<Vec<u8>>,
 }
 
-impl Seeds {
-    pub fn new() -> Self {
+impl Default for Seeds {
+    fn default() -> Self {
         let proxied = [
             "CONNECT 10.1.0.3:9000 HTTP/1.1\r\nHost: 10.1.0.3:9000\r\n\r\nhello",
             "GET http://web.garbage.svc.cluster.local/ HTTP/1.1\r\nHost: web\r\n\r\n",
@@ -88,15 +97,21 @@ impl Seeds {
 const HONEST: &[u8] = b"GET /honest HTTP/1.1\r\nHost: web.garbage.svc.cluster.local\r\n\r\n";
 
 impl Stream {
+    /// A request that must be answered.
+    pub fn honest(draw: &mut Draw) -> Self {
+        Self {
+            from: From::Meshed,
+            to: *draw.of(&[at(WEB, 80), at(MESHED_IP, HTTP), at(PLAIN_IP, HTTP)]),
+            inside: Inside::Tcp,
+            segments: cut(HONEST.to_vec(), false, draw),
+            ending: Ending::Answer(b"HTTP/1.1 200"),
+        }
+    }
+
+    /// Any stream; one in a hundred is honest.
     pub fn draw(seeds: &Seeds, draw: &mut Draw) -> Self {
         if draw.once_in(100) {
-            return Self {
-                from: From::Meshed,
-                to: *draw.of(&[at(WEB, 80), at(MESHED_IP, HTTP), at(PLAIN_IP, HTTP)]),
-                inside: Inside::Tcp,
-                segments: cut(HONEST.to_vec(), false, draw),
-                ending: Ending::Answer(b"HTTP/1.1 200"),
-            };
+            return Self::honest(draw);
         }
         let (from, to, inside) = way(draw);
         let mut bytes = bytes(seeds, draw);
@@ -123,7 +138,7 @@ impl Stream {
 }
 
 fn way(draw: &mut Draw) -> (From, SocketAddr, Inside) {
-    let application = *draw.of(&[HTTP, HTTP, BYTES, GREETING, CLOSED, 3306]);
+    let application = *draw.of(&[HTTP, HTTP, BYTES, GREETING, RUDE, CLOSED, UNMARKED]);
     let tcp = |from, to| (from, to, Inside::Tcp);
     match draw.below(100) {
         0..25 => tcp(From::Meshed, at(PLAIN_IP, application)),
@@ -136,7 +151,7 @@ fn way(draw: &mut Draw) -> (From, SocketAddr, Inside) {
         87..90 => tcp(From::Elsewhere, at(MESHED_IP, 4191)),
         90..95 => {
             let port = *draw.of(&[8086, 8090, 8080, 9996]);
-            tcp(From::Elsewhere, at(crate::world::CONTROLLER_IP, port))
+            tcp(From::Elsewhere, at(CONTROLLER_IP, port))
         }
         95 => {
             let inside = Inside::DamagedTls { at: draw.below(3_000) };
@@ -173,7 +188,7 @@ fn bytes(seeds: &Seeds, draw: &mut Draw) -> Vec<u8> {
 }
 
 fn header(draw: &mut Draw) -> Vec<u8> {
-    let port = *draw.of(&[HTTP, HTTP, BYTES, GREETING, CLOSED]);
+    let port = *draw.of(&[HTTP, HTTP, BYTES, GREETING, RUDE, CLOSED]);
     let protocols = [None, Some(HttpVersion::Http1), Some(HttpVersion::Http2)];
     transport_header::encode(&TransportHeader {
         port: NonZeroU16::new(port).expect("not zero"),
@@ -203,6 +218,7 @@ fn cut(mut bytes: Vec<u8>, dawdles: bool, draw: &mut Draw) -> Vec<(Duration, Vec
 
 /// A stream of which one byte that is written becomes another.
 pub struct Damaged {
+    /// The stream.
     pub io: BoxIo,
     /// Bytes before it.
     pub at: usize,
