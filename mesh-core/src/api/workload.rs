@@ -198,7 +198,8 @@ mod tests {
         let longest = "\u{1}".repeat(NAME_BYTES_MAX);
         let workload = Workload::parse(&format!("{longest}:{longest}")).unwrap();
         assert_eq!(Workload::parse(&workload.to_string()), Ok(workload));
-        let token = ContextToken { namespace: longest.clone(), node: longest.clone(), pod: longest };
+        let token =
+            ContextToken { namespace: longest.clone(), node: longest.clone(), pod: longest };
         assert_eq!(ContextToken::parse(&token.to_string()), token);
     }
 

@@ -297,9 +297,8 @@ fn any_routes() -> impl Strategy<Value = (Vec<HttpRoute>, Vec<usize>)> {
     let routes = prop::collection::vec((hosts, prop::collection::vec(any_match(), 0..3)), 0..6);
     routes.prop_flat_map(|routes| {
         let routes = routes.into_iter().enumerate();
-        let named = |(at, (hosts, matches)): (usize, (&[&str], _))| {
-            route(&at.to_string(), hosts, matches)
-        };
+        let named =
+            |(at, (hosts, matches)): (usize, (&[&str], _))| route(&at.to_string(), hosts, matches);
         let routes: Vec<_> = routes.map(named).collect();
         let order = Just((0..routes.len()).collect::<Vec<_>>()).prop_shuffle();
         (Just(routes), order)
