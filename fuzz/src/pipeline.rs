@@ -19,6 +19,9 @@ thread_local! {
 /// Between segments.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Before a client ends its side: an HTTP/2 connection that ends takes its requests with it.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// Between inputs: longer than the applications' patience.
 const REST: Duration = Duration::from_secs(5);
 
@@ -61,7 +64,8 @@ fn answer(request: &[u8], first: &[u8], input: &[u8]) {
 }
 
 fn exchange(world: &World, from: From, to: SocketAddr, segments: &[&[u8]]) {
-    let segments = segments.iter().map(|segment| (PAUSE, segment.to_vec())).collect();
+    let segments = segments.iter().map(|segment| (PAUSE, segment.to_vec()));
+    let segments = segments.chain([(LINGER, Vec::new())]).collect();
     let inside = Inside::Tcp;
     world.send(vec![Stream { from, to, inside, segments, ending: Ending::HalfClose }]);
     world.wait(REST);

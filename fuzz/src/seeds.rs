@@ -363,7 +363,7 @@ fn manifests() -> Vec<Vec<u8>> {
     MANIFESTS.map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
-const MANIFESTS: [&str; 3] = [
+const MANIFESTS: [&str; 4] = [
     "apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: shop}
@@ -428,6 +428,29 @@ items:
   spec: {containers: [{name: web, ports: [{name: http, containerPort: 8080}]}]}
   status: {phase: Running, podIP: 10.3.0.1, conditions: [{type: Ready, status: 'True'}]}
 - {apiVersion: apps/v1, kind: Deployment, metadata: {name: passed-over}}
+",
+    "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: core, kind: Service, name: web, namespace: shop, port: 81}]
+  rules:
+  - matches:
+    - {path: {type: Exact, value: /a}, headers: [{name: x-a, value: b}]}
+    - {path: {type: RegularExpression, value: /c.*}, queryParams: [{name: q, value: r}]}
+    filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x, value: y}]}}]
+    backendRefs: [{name: web, port: 80, weight: 2}, {name: web, port: 82, weight: 1}]
+    timeouts: {request: 10s, backendRequest: 2s}
+  - filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /x}}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls, namespace: shop}
+spec:
+  parentRefs: [{group: core, kind: Service, name: web, namespace: shop, port: 83}]
+  rules:
+  - matches: [{method: {service: shop.Cart, method: Add}}]
+    backendRefs: [{name: web, port: 83}]
 ",
 ];
 
