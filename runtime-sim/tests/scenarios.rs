@@ -124,10 +124,10 @@ fn an_unknown_field_is_an_error_with_its_place() {
     let misspelt = text.lines().position(|line| line.contains("protocoll"));
     let line = misspelt.expect("the misspelt line") + 1;
     let problems = problems(&text);
-    let place = format!("bad.yaml:{line}:7: document 1: ");
-    assert!(problems.starts_with(&place), "{problems}");
-    assert!(problems.contains("unknown field `protocoll`"), "{problems}");
-    assert!(problems.contains("workloads[0]"), "{problems}");
+    let place = format!("bad.yaml:{line}:7: document 1: spec.workloads[0].protocoll: ");
+    let told = problems.lines().find(|told| told.starts_with(&place));
+    let told = told.unwrap_or_else(|| panic!("{problems}"));
+    assert!(told.contains("unknown field `protocoll`; did you mean `protocol`?"), "{told}");
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn names_that_do_not_exist_are_errors_that_list_those_that_do() {
 
 #[test]
 fn a_bad_duration_is_an_error_in_words() {
-    let problems = problems(&smoke_with("duration: 12s", "duration: 12"));
-    assert!(problems.contains("has no unit of us, ms, s, m or h"), "{problems}");
+    let problems = problems(&smoke_with("duration: 12s", "duration: 12d"));
+    assert!(problems.contains("`12d` has no unit of ns, us, ms, s, m or h"), "{problems}");
 }
 
 #[test]

@@ -116,11 +116,7 @@ impl Draw {
                 process: None,
             },
             FaultClass::Pause => Action::Pause { target: self.idle_pod(at, until)? },
-            FaultClass::UpgradeProxy => {
-                // It takes its time to drain.
-                let until = until.max(at + Duration::from_secs(5));
-                Action::UpgradeProxy { target: self.idle_pod(at, until)? }
-            }
+            FaultClass::UpgradeProxy => Action::UpgradeProxy { target: self.idle_pod(at, until)? },
             FaultClass::Slow => {
                 let by = self.span(Duration::from_secs(2));
                 Action::Slow { target: self.pod()?, by }
@@ -181,7 +177,7 @@ impl Draw {
                 let component = self.one_of(&component);
                 self.take(format!("{component:?}"), at, until)?;
                 let how = self.one_of(&[OutageKind::Refuse, OutageKind::Silence]);
-                Action::Outage { component, from: Target::All, how }
+                Action::Outage { component, how }
             }
             FaultClass::Watch => match self.random.below(3) {
                 0 => {
@@ -209,8 +205,9 @@ impl Draw {
         Some(match class {
             FaultClass::Partition => Action::Partition { a, b, one_way },
             FaultClass::Latency => {
-                let median = self.span(Duration::from_millis(300));
-                Action::Latency { a, b, one_way, median, p99: Some(Span(median.0 * 3)) }
+                let by = self.span(Duration::from_millis(300));
+                let jitter = self.span(Duration::from_millis(300));
+                Action::Latency { a, b, one_way, by, jitter }
             }
             FaultClass::Loss => {
                 let rate = (self.random.below(30) + 1) as f64 / 100.0;

@@ -2,14 +2,12 @@
 //!
 //! Law: a fault is done or said to be impossible; none is passed over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::resource::{Kind, ObjectRef, yaml};
 
 use crate::cluster::ApiFault;
-use crate::link::ImpairmentId;
 use crate::topology::Crash;
 
 use super::programs::Behaviour;
@@ -17,16 +15,22 @@ use super::run::EngineKind;
 use super::scenario::{Action, CrashKind, Process, Target};
 use super::{Simulator, World, parse};
 
-/// What lasts of links' faults, by the hosts on both sides and whether it is one-way.
-pub(super) type Impaired = BTreeMap<(Vec<usize>, Vec<usize>, bool), Vec<ImpairmentId>>;
-
 /// Why an engine cannot carry out a fault, where it cannot.
 pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> {
     let possible = match action {
         Action::Crash { how, .. } => engine == EngineKind::Des || *how != CrashKind::Hang,
-        Action::Pause { .. } => engine == EngineKind::Des,
+        Action::Pause { .. }
+        | Action::Outage { .. }
+        | Action::Latency { .. }
+        | Action::Loss { .. }
+        | Action::Bandwidth { .. }
+        | Action::Reset { .. }
+        | Action::ClockDrift { .. }
+        | Action::Dns { .. } => engine == EngineKind::Des,
         Action::Partition { one_way, .. } => engine == EngineKind::Des || !one_way,
         Action::Restart { .. }
+        | Action::ClockSkew { .. }
+        | Action::UpgradeProxy { .. }
         | Action::Slow { .. }
         | Action::Errors { .. }
         | Action::StopReading { .. }
@@ -58,7 +62,6 @@ impl<S: Simulator> World<S> {
             Action::Crash { target, how, process } => self.crash(target, *how, *process)?,
             Action::Restart { target } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, true)?,
-            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, true)?,
             Action::Slow { target, by } => self.behave(target, |b| b.set_slow(by.0)),
             Action::Errors { target, status, rate } => {
                 self.behave(target, |b| b.set_errors(Some((*status, *rate))))
@@ -84,7 +87,10 @@ impl<S: Simulator> World<S> {
             Action::StaleList { by } => self.api.set_fault(None, ApiFault::Stale(by.0)),
             Action::WriteConflicts { count } => self.api.set_conflicts(*count),
             Action::ApiOutage {} => self.api.set_fault(None, ApiFault::Outage),
-            _ => return Err(format!("`{action}` cannot be played")),
+            Action::UpgradeProxy { target } => {
+                self.pods_of(target).iter().for_each(|pod| self.drain_proxy(pod));
+            }
+            other => self.begin_link(other)?,
         }
         Ok(())
     }
@@ -97,7 +103,6 @@ impl<S: Simulator> World<S> {
             }
             Action::Crash { target, .. } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, false)?,
-            Action::Partition { a, b, one_way } => self.set_partition(a, b, *one_way, false)?,
             Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
             Action::Errors { target, .. } => self.behave(target, |b| b.set_errors(None)),
             Action::WatchLag { by } => self.api.clear_fault(None, ApiFault::Lag(by.0)),
@@ -112,7 +117,10 @@ impl<S: Simulator> World<S> {
                     self.kubernetes.restore_node(&node);
                 }
             }
-            _ => {}
+            Action::UpgradeProxy { target } => {
+                self.pods_of(target).iter().try_for_each(|pod| self.replace_proxy(pod))?;
+            }
+            other => self.end_link(other)?,
         }
         Ok(())
     }
@@ -137,7 +145,7 @@ impl<S: Simulator> World<S> {
     }
 
     /// The hosts that a target means.
-    fn hosts(&self, target: &Target) -> Vec<usize> {
+    pub(super) fn hosts(&self, target: &Target) -> Vec<usize> {
         let pods = self.pods_of(target);
         let mut hosts: Vec<_> = pods.iter().map(|name| self.pods[name].host).collect();
         if Self::means_controller(target) {
@@ -199,31 +207,6 @@ impl<S: Simulator> World<S> {
         for host in self.hosts(target) {
             let done = self.simulator.set_hung(host, process.map(Process::name), hung);
             done.map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-
-    fn set_partition(
-        &mut self,
-        a: &Target,
-        b: &Target,
-        one_way: bool,
-        parted: bool,
-    ) -> Result<(), String> {
-        let (a, b) = (self.hosts(a), self.hosts(b));
-        let key = (a.clone(), b.clone(), one_way);
-        if !parted {
-            for impairment in self.impairments.remove(&key).unwrap_or_default() {
-                self.simulator.mend(impairment);
-            }
-            return Ok(());
-        }
-        for from in &a {
-            for to in b.iter().filter(|to| !a.contains(to)) {
-                let cut = self.simulator.partition((*from).into(), (*to).into(), one_way);
-                let cut = cut.map_err(|error| error.to_string())?;
-                self.impairments.entry(key.clone()).or_default().extend(cut);
-            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! it, with what an installation would have given them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mesh_core::control::token::AUDIENCE;
@@ -16,6 +16,7 @@ use crate::files::MemoryFiles;
 
 use super::kubernetes::{CONTROL_NAMESPACE, PodPlan};
 use super::oracle::PodFacts;
+use super::scenario::{Component, Lifetimes};
 
 /// The controller's host.
 pub(super) const CONTROLLER: &str = "controller";
@@ -23,10 +24,21 @@ pub(super) const CONTROLLER: &str = "controller";
 pub(super) const CONTROLLER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 255, 1));
 const STATE_DIRECTORY: &str = "/var/lib/weft";
 
+/// The address of the control plane's services.
+const SERVICES_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 255, 1));
+
+/// Where proxies look for an API of the control plane: a service's address.
+pub(super) fn component_address(component: Component) -> SocketAddr {
+    SocketAddr::new(SERVICES_IP, component.port())
+}
+
 /// Starts a control plane.
-pub(super) fn start_controller(runtime: &Runtime, drain: DrainWatch) {
+pub(super) fn start_controller(runtime: &Runtime, lifetimes: &Lifetimes, drain: DrainWatch) {
     let mut config = ControlConfig::default();
     config.identity.state_directory = PathBuf::from(STATE_DIRECTORY);
+    if let Some(leaf) = lifetimes.leaf {
+        config.identity.certificate_lifetime = leaf.0;
+    }
     let inner = runtime.clone();
     runtime.spawn("controller", async move {
         if let Err(error) = control::run(inner, config, drain).await {
@@ -87,10 +99,10 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
     let mut set = |name: &str, value: String| {
         environment.insert(format!("LINKERD2_PROXY_{name}"), value);
     };
-    let services = [("DESTINATION", 8086), ("POLICY", 8090), ("IDENTITY", 8080)];
-    for (service, port) in services {
+    for component in [Component::Destination, Component::Policy, Component::Identity] {
+        let (service, address) = (component.service(), component_address(component));
         let account = format!("linkerd-{}", service.to_ascii_lowercase());
-        set(&format!("{service}_SVC_ADDR"), format!("{CONTROLLER_IP}:{port}"));
+        set(&format!("{service}_SVC_ADDR"), address.to_string());
         set(&format!("{service}_SVC_NAME"), identity(&account, CONTROL_NAMESPACE));
     }
     set("IDENTITY_LOCAL_NAME", identity(&pod.account, &pod.namespace));

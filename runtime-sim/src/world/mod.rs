@@ -7,6 +7,7 @@
 mod draw;
 mod faults;
 mod kubernetes;
+mod links;
 mod load;
 pub mod marks;
 mod mesh;
@@ -32,13 +33,13 @@ use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::cluster::ApiServer;
-use crate::topology::{HostSpec, Role};
+use crate::topology::{ClockSpec, HostSpec, Role};
 
 use kubernetes::{Kubernetes, PodPlan};
 use load::Load;
 use programs::Behaviour;
 use record::Record;
-use scenario::Senders;
+use scenario::{Component, Senders};
 
 pub use simulator::Simulator;
 
@@ -56,12 +57,16 @@ struct World<S> {
     controller_drain: Option<DrainSignal>,
     trust_anchors: String,
     /// What lasts of links' faults.
-    impairments: faults::Impaired,
+    impairments: links::Impaired,
     /// Hosts of pods, also of those that are gone.
     hosts: BTreeMap<IpAddr, usize>,
     seed: u64,
     /// Programs of pods may start.
     begun: bool,
+    /// What is wrong with hosts' clocks.
+    clocks: BTreeMap<usize, ClockSpec>,
+    lifetimes: scenario::Lifetimes,
+    has_silent_host: bool,
 }
 
 struct Pod {
@@ -104,15 +109,22 @@ impl<S: Simulator> World<S> {
             controller,
             controller_drain: None,
             trust_anchors: String::new(),
-            impairments: faults::Impaired::new(),
+            impairments: links::Impaired::new(),
             hosts: BTreeMap::new(),
             seed,
             begun: false,
+            clocks: BTreeMap::new(),
+            lifetimes: scenario.spec.lifetimes,
+            has_silent_host: false,
         };
         world.settle()?;
         world.watch_for_plaintext();
         world.start_controller();
         world.trust_anchors = world.await_trust_anchors()?;
+        world.set_network(&scenario.spec.network)?;
+        for component in [Component::Destination, Component::Policy, Component::Identity] {
+            world.set_outage(component, None)?;
+        }
         world.begun = true;
         let names: Vec<_> = world.pods.keys().cloned().collect();
         for name in names {
@@ -136,7 +148,7 @@ impl<S: Simulator> World<S> {
         let runtime = self.simulator.start(self.controller, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
         self.controller_drain = Some(signal);
-        mesh::start_controller(&runtime, watch);
+        mesh::start_controller(&runtime, &self.lifetimes, watch);
     }
 
     fn await_trust_anchors(&mut self) -> Result<String, String> {

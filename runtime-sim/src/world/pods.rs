@@ -156,18 +156,45 @@ impl<S: Simulator> World<S> {
         let Some(pod) = self.pods.get_mut(name) else {
             return Ok(());
         };
-        let (proxy_drain, proxy_watch) = drain::channel();
-        if pod.plan.meshed {
-            let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
-            let files = self.simulator.files(pod.host);
-            let anchors = &self.trust_anchors;
-            let (api, plan) = (&self.api, &pod.plan);
-            let telemetry = mesh::start_proxy(&proxy, files, api, plan, anchors, proxy_watch)?;
-            pod.telemetry.push(telemetry);
-        }
-        pod.drains = Some(Drains { app: drain::channel().0, proxy: proxy_drain });
+        pod.drains = Some(Drains { app: drain::channel().0, proxy: drain::channel().0 });
+        self.start_proxy(name)?;
         self.start_app(name);
         Ok(())
+    }
+
+    /// Starts a pod's proxy, where it has one.
+    fn start_proxy(&mut self, name: &str) -> Result<(), String> {
+        let meshed = self.pods.get_mut(name).filter(|pod| pod.plan.meshed);
+        let Some(pod) = meshed else {
+            return Ok(());
+        };
+        let (signal, watch) = drain::channel();
+        let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
+        let files = self.simulator.files(pod.host);
+        let (api, plan) = (&self.api, &pod.plan);
+        let telemetry = mesh::start_proxy(&proxy, files, api, plan, &self.trust_anchors, watch)?;
+        pod.telemetry.push(telemetry);
+        if let Some(drains) = &mut pod.drains {
+            drains.proxy = signal;
+        }
+        Ok(())
+    }
+
+    /// Has a pod's proxy drain.
+    pub(super) fn drain_proxy(&self, name: &str) {
+        if let Some(drains) = self.pods.get(name).and_then(|pod| pod.drains.as_ref()) {
+            drains.proxy.start();
+        }
+    }
+
+    /// Ends what is left of a pod's proxy, and starts another in its place; a pod that is told to
+    /// finish meanwhile gets none.
+    pub(super) fn replace_proxy(&mut self, name: &str) -> Result<(), String> {
+        let Some(pod) = self.pods.get(name).filter(|pod| pod.drains.is_some()) else {
+            return Ok(());
+        };
+        self.simulator.crash(pod.host, Some("proxy"), Crash::Process);
+        self.start_proxy(name)
     }
 
     /// Starts a pod's program.

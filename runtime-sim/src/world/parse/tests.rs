@@ -90,7 +90,7 @@ fn what_cannot_be_is_told_where_it_stands() {
     - {at: 1s, for: 5s, every: 4s, do: {pause: {target: web-0}}}
     - {at: 1s, times: 3, do: {relist: {}}}
     - {at: 1s, do: {crash: {target: web-0, how: power, process: app}}}
-    - {at: 1s, do: {latency: {a: web-0, median: 20ms, p99: 10ms}}}
+    - {at: 1s, do: {latency: {a: web-0, by: 20ms}}, for: 0s}
     - {at: 1s, do: {partition: {a: web-0, b: web-0}}}
     - {at: 1s, do: {clock_skew: {target: web-0}}}
     - {at: 1s, do: {apply: {manifest: 'kind: Nonsense'}}}
@@ -114,7 +114,7 @@ fn what_cannot_be_is_told_where_it_stands() {
     bad.yaml:21:32: document 1: spec.faults[2].every: it lasts until it begins again; make it longer than `for`
     bad.yaml:22:23: document 1: spec.faults[3].times: how often, but not how soon; add `every`
     bad.yaml:23:65: document 1: spec.faults[4].do.crash.process: a host loses its power as a whole, not one process; remove `process`
-    bad.yaml:24:60: document 1: spec.faults[5].do.latency.p99: the 99th percentile is below the median; make it larger
+    bad.yaml:24:58: document 1: spec.faults[5].for: it ends when it begins; make it longer
     bad.yaml:25:32: document 1: spec.faults[6].do.partition: `web-0` has no link to itself; name two targets, or leave out `b`
     bad.yaml:26:33: document 1: spec.faults[7].do.clock_skew: a clock is ahead or behind; write one of `ahead` and `behind`
     bad.yaml:27:10: document 1: spec.seeds: no seed is pinned; name one that is always played: [1]

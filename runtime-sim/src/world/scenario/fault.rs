@@ -89,10 +89,11 @@ pub enum Action {
         /// Only what `a` sends.
         #[serde(default)]
         one_way: bool,
-        /// Half of them take less.
-        median: Span,
-        /// One in a hundred takes more; the median where nothing is said.
-        p99: Option<Span>,
+        /// By how much.
+        by: Span,
+        /// And by up to this, each packet by its own draw.
+        #[serde(default)]
+        jitter: Span,
     },
     /// Loses packets, which are sent again.
     Loss {
@@ -153,13 +154,11 @@ pub enum Action {
         /// Which pods.
         target: Target,
     },
-    /// Takes an API of the control plane away.
+    /// Takes an API of the control plane away. Connections to the control plane are reset; who asks for
+    /// another API connects again.
     Outage {
         /// Which.
         component: Component,
-        /// Who is affected: everyone where nothing is said.
-        #[serde(default = "all")]
-        from: Target,
         /// How.
         #[serde(default)]
         how: OutageKind,
@@ -258,7 +257,8 @@ pub enum Action {
         #[serde(default = "default_namespace")]
         namespace: String,
     },
-    /// Replaces proxies: the old one drains, the new one starts where it listened.
+    /// Replaces proxies: the old one drains until the fault ends; then what is left of it is ended, and
+    /// the new one starts where it listened.
     UpgradeProxy {
         /// Whose.
         target: Target,
@@ -330,10 +330,10 @@ pub enum Component {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutageKind {
-    /// Its connections are reset and new ones refused.
+    /// New connections are refused.
     #[default]
     Refuse,
-    /// Nothing is answered.
+    /// New connections are not answered.
     Silence,
 }
 
@@ -372,8 +372,7 @@ impl Action {
             | Self::RotateTrustAnchor { .. }
             | Self::Rollout { .. }
             | Self::Apply { .. }
-            | Self::Delete { .. }
-            | Self::UpgradeProxy { .. } => true,
+            | Self::Delete { .. } => true,
             Self::Crash { .. }
             | Self::Pause { .. }
             | Self::Partition { .. }
@@ -392,6 +391,7 @@ impl Action {
             | Self::ClockDrift { .. }
             | Self::Dns { .. }
             | Self::Scale { .. }
+            | Self::UpgradeProxy { .. }
             | Self::NodeLoss { .. }
             | Self::ZoneLoss { .. } => false,
         }
@@ -415,8 +415,8 @@ impl Action {
             | Self::Loss { a, b, .. }
             | Self::Bandwidth { a, b, .. }
             | Self::Reset { a, b } => vec![a, b],
-            Self::Outage { from, .. } => vec![from],
-            Self::WatchLag { .. }
+            Self::Outage { .. }
+            | Self::WatchLag { .. }
             | Self::WatchDisconnect {}
             | Self::Relist {}
             | Self::StaleList { .. }
@@ -431,6 +431,26 @@ impl Action {
             | Self::Delete { .. }
             | Self::NodeLoss { .. }
             | Self::ZoneLoss { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Component {
+    /// Its name in the proxy's variables.
+    pub fn service(self) -> &'static str {
+        match self {
+            Self::Destination => "DESTINATION",
+            Self::Policy => "POLICY",
+            Self::Identity => "IDENTITY",
+        }
+    }
+
+    /// The port of its service, and where the controller serves it.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Destination => 8086,
+            Self::Policy => 8090,
+            Self::Identity => 8080,
         }
     }
 }
