@@ -10,6 +10,7 @@ pub mod engine;
 pub mod files;
 pub mod heap;
 pub mod link;
+pub mod log;
 pub mod on_turmoil;
 mod outfit;
 pub mod random;

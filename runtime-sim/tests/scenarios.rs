@@ -99,6 +99,19 @@ fn equal_seeds_give_equal_runs_in_two_processes() {
 }
 
 #[test]
+fn runs_at_the_same_time_are_the_runs_that_they_are_alone() {
+    let scenario = read(&directory("smoke/http1.yaml"));
+    let hash = &|seed| play(&scenario, seed, EngineKind::Des).trace_hash;
+    let alone = hash(3);
+    let together = std::thread::scope(|scope| {
+        let runs = [3, 4, 3].map(|seed| scope.spawn(move || hash(seed)));
+        runs.map(|run| run.join().expect("no panic"))
+    });
+    assert_eq!([&together[0], &together[2]], [&alone, &alone]);
+    assert_ne!(together[1], alone);
+}
+
+#[test]
 fn nothing_but_hash_maps_asks_for_the_systems_randomness() {
     let scenario = read(&directory("smoke/http2.yaml"));
     let report = play(&scenario, 1, EngineKind::Des);

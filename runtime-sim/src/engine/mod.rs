@@ -33,6 +33,7 @@ use mesh_core::time::{Timestamp, WallTime};
 use crate::cluster::ApiServer;
 use crate::files::MemoryFiles;
 use crate::lock;
+use crate::log;
 use crate::outfit::Outfit;
 use crate::random::Random;
 use crate::topology::{DnsAnswer, HostSpec, Role};
@@ -112,10 +113,13 @@ impl Engine {
         }
         let doors = Arc::new(Doors { shared: self.shared.clone(), host, process, role, account });
         let outfit = &self.outfits[host];
+        let clock = self.shared.clone();
+        let now = move || lock(&clock.state).now();
+        let tasks = log::of_host(&client, now, doors.clone());
         Runtime {
             clock: doors.clone(),
             net: doors.clone(),
-            tasks: doors.clone(),
+            tasks,
             entropy: outfit.entropy.clone(),
             crypto: outfit.crypto.clone(),
             files: Arc::new(outfit.files.clone()),

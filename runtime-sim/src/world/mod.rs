@@ -133,6 +133,13 @@ impl<S: Simulator> World<S> {
         Ok(world)
     }
 
+    /// Hosts by their addresses.
+    fn host_names(&self) -> BTreeMap<IpAddr, Arc<str>> {
+        let pods = self.pods.values().map(|pod| (pod.plan.ip, pod.plan.name.clone()));
+        let controller: IpAddr = mesh::CONTROLLER_IP;
+        pods.chain([(controller, mesh::CONTROLLER.into())]).collect()
+    }
+
     fn watch_for_plaintext(&self) {
         let names = self.pods.values().map(|pod| (pod.plan.ip, pod.plan.name.clone())).collect();
         let tap = oracle::plaintext::watch(programs::MARKER, names, self.record.clone());

@@ -1,7 +1,9 @@
 //! Plays a scenario and reports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Once;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,9 +12,10 @@ use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
 use crate::engine::Engine;
+use crate::log;
 use crate::on_turmoil::Turmoil;
 use crate::system_random;
-use crate::trace::Trace;
+use crate::trace::{Capture, Checkpoint, Trace};
 
 use super::faults;
 use super::oracle::watch::{IDLE, Watch};
@@ -95,6 +98,34 @@ pub struct WorkloadFigures {
     pub ends: BTreeMap<String, u64>,
 }
 
+/// What to keep of a run beside its report.
+#[derive(Clone, Default)]
+pub struct Keep {
+    /// The text of the events of these numbers.
+    pub lines: Range<u64>,
+    /// What the programs log, at debug and above.
+    pub log: bool,
+    /// Shows every packet that is sent; on the discrete-event engine alone.
+    pub capture: Option<Capture>,
+}
+
+/// A run: its report, and what else is known of it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What came of it.
+    pub report: Report,
+    /// What was played: the faults that the seed drew among the others.
+    pub scenario: Scenario,
+    /// What happened to requests and pods.
+    pub entries: Entries,
+    /// What the run was at every thousandth event.
+    pub checkpoints: Vec<Checkpoint>,
+    /// What was logged, where it was kept.
+    pub log: Vec<log::Line>,
+    /// Hosts by their addresses.
+    pub hosts: BTreeMap<IpAddr, Arc<str>>,
+}
+
 /// Plays a scenario once.
 ///
 /// # Errors
@@ -105,11 +136,36 @@ pub fn run(
     engine: EngineKind,
     keep_lines: bool,
 ) -> Result<Report, String> {
+    let keep = Keep { lines: if keep_lines { 0..u64::MAX } else { 0..0 }, ..Keep::default() };
+    observe(scenario, seed, engine, &keep).map(|run| run.report)
+}
+
+/// Plays a scenario once, and keeps more of it than its report. The run is the same.
+///
+/// # Errors
+/// What is wrong with the scenario where its world cannot be built, or what cannot be kept.
+pub fn observe(
+    scenario: &Scenario,
+    seed: u64,
+    engine: EngineKind,
+    keep: &Keep,
+) -> Result<Run, String> {
     static REHEARSED: Once = Once::new();
     REHEARSED.call_once(rehearse);
-    let run = || run_here(scenario, seed, engine, keep_lines);
-    let (report, draws) = system_random::seeded(seed, run);
-    report.map(|report| Report { system_draws: draws, ..report })
+    let here = || run_here(scenario, seed, engine, keep);
+    let (run, draws) = system_random::seeded(seed, || match keep.log {
+        true => {
+            let (run, log) = log::kept(here);
+            run.map(|run| Run { log, ..run })
+        }
+        false => here(),
+    });
+    run.map(|run| Run { report: Report { system_draws: draws, ..run.report }, ..run })
+}
+
+/// Why an engine cannot carry out what a scenario asks for, where it cannot.
+pub fn impossible(action: &Action, engine: EngineKind) -> Option<String> {
+    faults::impossible(action, engine)
 }
 
 /// Makes what a process makes once. Some dependencies (x509-parser) build tables on first use, whose
@@ -118,9 +174,9 @@ pub fn run(
 fn rehearse() {
     let scenario = parse::read("rehearsal.yaml", include_str!("rehearsal.yaml"));
     let scenario = scenario.expect("the rehearsal is part of the source, and tested");
-    let play = || run_here(&scenario, 0, EngineKind::Des, false);
-    let (report, _) = system_random::seeded(0, play);
-    let passed = report.is_ok_and(|report| report.passed);
+    let play = || run_here(&scenario, 0, EngineKind::Des, &Keep::default());
+    let (run, _) = system_random::seeded(0, play);
+    let passed = run.is_ok_and(|run| run.report.passed);
     assert!(passed, "the rehearsal fails: no world can run");
 }
 
@@ -128,8 +184,8 @@ fn run_here(
     scenario: &Scenario,
     seed: u64,
     engine: EngineKind,
-    keep_lines: bool,
-) -> Result<Report, String> {
+    keep: &Keep,
+) -> Result<Run, String> {
     let drawn;
     let scenario = match scenario.spec.random_faults {
         Some(_) => {
@@ -146,14 +202,20 @@ fn run_here(
     }
     // What an earlier run of this thread left.
     marks::take();
-    let trace = Trace::new(keep_lines);
+    let trace = Trace::of_window(keep.lines.clone());
     let api = ApiServer::default();
     match engine {
         EngineKind::Des => {
             let simulator = Engine::new(seed, trace.clone(), api.clone());
+            if let Some(capture) = &keep.capture {
+                simulator.set_capture(capture.clone());
+            }
             play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
         }
         EngineKind::Turmoil => {
+            if keep.capture.is_some() {
+                return Err("the turmoil engine has no packets to show: use the engine des".into());
+            }
             let simulator = Turmoil::new(seed, trace.clone(), api.clone());
             play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
         }
@@ -172,7 +234,7 @@ fn play<S: Simulator>(
     engine: EngineKind,
     mut world: World<S>,
     trace: &Trace,
-) -> Result<Report, String> {
+) -> Result<Run, String> {
     let spec = &scenario.spec;
     let mut troubles = Vec::new();
     let mut watch = Watch::new(spec);
@@ -209,7 +271,16 @@ fn play<S: Simulator>(
         watch.look_for_leaks(world.simulator.now(), tolerance, &world);
     }
     let played = Played { seed, engine, ended, watch, troubles };
-    Ok(report(scenario, &world, trace, played))
+    let entries = world.record.take();
+    let report = report(scenario, &world, &entries, trace, played);
+    Ok(Run {
+        report,
+        scenario: scenario.clone(),
+        entries,
+        checkpoints: trace.checkpoints(),
+        log: Vec::new(),
+        hosts: world.host_names(),
+    })
 }
 
 /// How a scenario was played.
@@ -225,11 +296,11 @@ struct Played {
 fn report<S: Simulator>(
     scenario: &Scenario,
     world: &World<S>,
+    entries: &Entries,
     trace: &Trace,
     played: Played,
 ) -> Report {
     let Played { seed, engine, ended, watch, troubles } = played;
-    let entries = world.record.take();
     let panics = world.simulator.panics().into_iter();
     let panics = panics.map(|p| format!("task `{}` panicked: {}", p.task, p.message));
     let compares = |expectation: &Expectation| expectation.name() == "metrics_agree";
@@ -239,10 +310,10 @@ fn report<S: Simulator>(
     };
     let observed = Observed { panics: panics.collect(), scrapes, watch };
     let facts = world.facts();
-    let evidence = Evidence::new(&scenario.spec, &entries, &facts, &observed, ended);
+    let evidence = Evidence::new(&scenario.spec, entries, &facts, &observed, ended);
     let judged = judge_all(&scenario.spec, &evidence);
     let workloads = scenario.spec.workloads.iter();
-    let workloads = workloads.map(|w| (w.name.clone(), figures(&entries, &w.name)));
+    let workloads = workloads.map(|w| (w.name.clone(), figures(entries, &w.name)));
     let mut pods: BTreeMap<String, u64> = BTreeMap::new();
     for execution in &entries.executions {
         *pods.entry(execution.pod.to_string()).or_default() += 1;
