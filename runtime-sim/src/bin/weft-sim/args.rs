@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use runtime_sim::world::run::EngineKind;
+use runtime_sim::world::scenario::Span;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -31,6 +32,14 @@ pub struct Cli {
 pub enum Command {
     /// Play scenario files and judge them.
     Run(Run),
+    /// Tell a run as a story: what went wrong, what the mesh did, the first request that failed.
+    Explain(Explain),
+    /// Write a run's packets as a capture for Wireshark, or its events as text.
+    Trace(Trace),
+    /// Draw random scenarios and play them until one fails, or the time is over.
+    Swarm(Swarm),
+    /// Make a failing scenario smaller for as long as it fails in the same way.
+    Shrink(Shrink),
     /// Print the JSON schema of scenario files, for editors.
     Schema,
 }
@@ -56,9 +65,100 @@ pub struct Run {
     /// How to print what came of it.
     #[arg(short, long, value_enum, default_value = "human")]
     pub output: Output,
+    /// Write a picture of each run into this directory: NAME-SEED.svg.
+    #[arg(long, value_name = "DIR")]
+    pub svg: Option<PathBuf>,
     /// Runs at once; as many as there are cores where nothing is said.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
+}
+
+/// Tells a run as a story: faults, endpoints that come and go, what programs log; then the first
+/// request that failed, with its way through the proxies and what was decided on it. On the
+/// discrete-event engine.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Explain {
+    /// The scenario file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The seed; the scenario's first where nothing is said.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// Writes what happened in a run: every packet as a pcap file, which Wireshark opens, or its events as
+/// text on stdout, by their numbers, the first being 0. On the discrete-event engine.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Trace {
+    /// The scenario file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The seed; the scenario's first where nothing is said.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Write the packets to this file, and no events.
+    #[arg(long, value_name = "OUT")]
+    pub pcap: Option<PathBuf>,
+    /// The first event to print.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u64,
+    /// How many events to print; of more than 100000 the last are printed.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub count: u64,
+}
+
+/// Draws random scenarios and plays them: topologies, workloads and a random subset of the faults there
+/// are. After the last fault the mesh must come to itself and every request succeed. One run in
+/// eight is played twice and must be the same. A failure is written out as a scenario file, made
+/// smaller, and printed with the command that plays it again.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Swarm {
+    /// How long: 90s, 10m, 2h. What is under way then is finished.
+    #[arg(long = "for", value_name = "TIME", value_parser = Span::read, default_value = "10m")]
+    pub lasts: Span,
+    /// The first run's seed, each later run's is one more; from the clock where nothing is said.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// At most so many runs.
+    #[arg(long, value_name = "N")]
+    pub runs: Option<u64>,
+    /// Where failures are written.
+    #[arg(long, value_name = "DIR", default_value = "swarm")]
+    pub out: PathBuf,
+    /// The simulated network.
+    #[arg(long, value_enum, default_value = "des")]
+    pub engine: Engine,
+    /// Runs that making a failure smaller may take; 0 leaves it as it is.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub shrink_runs: usize,
+    /// Runs at once; as many as there are cores where nothing is said.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+}
+
+/// Makes a failing scenario smaller for as long as the same expectation fails: fewer faults, then fewer
+/// workloads, apps and replicas, then shorter times. Prints each step, and writes a scenario file.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Shrink {
+    /// The scenario file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The seed it fails with; the scenario's first where nothing is said.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where to write what is left; FILE-shrunk.yaml where nothing is said.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The simulated network.
+    #[arg(long, value_enum, default_value = "des")]
+    pub engine: Engine,
+    /// Runs that it may take.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub runs: usize,
 }
 
 /// Which of a scenario's own seeds.

@@ -4,12 +4,15 @@
 //! arguments.
 
 mod args;
+mod explain;
 mod files;
 mod outcome;
 mod play;
 mod pool;
 mod print;
 mod progress;
+mod shrink;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,10 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(arguments) => play::run(&arguments),
+        Command::Explain(arguments) => explain::story(&arguments),
+        Command::Trace(arguments) => explain::trace(&arguments),
+        Command::Swarm(arguments) => swarm::swarm(&arguments),
+        Command::Shrink(arguments) => shrink::one(&arguments),
         Command::Schema => print::line(&format!("{:#}", parse::schema())),
     };
     match outcome {

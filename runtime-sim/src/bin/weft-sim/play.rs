@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use runtime_sim::timeline;
 use runtime_sim::world::parse::Scenario;
 use runtime_sim::world::run::{EngineKind, Keep, Report, Run, observe};
 use runtime_sim::world::scenario::Seeds;
@@ -96,6 +97,12 @@ fn tell(
     let run =
         run.map_err(|error| Trouble::bad_scenario(format!("{}: {error}", play.file.display())))?;
     totals.add(&run.report);
+    if let Some(directory) = &arguments.svg {
+        let path = directory.join(format!("{}-{}.svg", run.report.scenario, play.seed));
+        std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::write(&path, timeline::svg(&run)))
+            .map_err(|error| Trouble::unwritable(&path, error))?;
+    }
     match arguments.output {
         Output::Json => print::json(&run.report, play.file),
         Output::Human => {
