@@ -49,6 +49,25 @@ pub(in crate::world) enum ServiceFact {
     VirtualAddress(SocketAddr, Vec<SocketAddr>),
 }
 
+impl ServiceFact {
+    /// Whether both tell of the same name or address.
+    pub(super) fn is_about_what(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(one, _), Self::Name(other, _)) => one == other,
+            (Self::VirtualAddress(one, _), Self::VirtualAddress(other, _)) => one == other,
+            _ => false,
+        }
+    }
+
+    /// That the name or address leads nowhere any more.
+    pub(super) fn withdrawn(&self) -> Self {
+        match self {
+            Self::Name(name, _) => Self::Name(name.clone(), DnsAnswer::NotFound),
+            Self::VirtualAddress(at, _) => Self::VirtualAddress(*at, Vec::new()),
+        }
+    }
+}
+
 impl Slices {
     /// Writes a service's slices anew where they differ.
     pub(super) fn write(

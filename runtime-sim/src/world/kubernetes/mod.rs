@@ -119,6 +119,8 @@ pub(super) struct Kubernetes {
     /// Services whose slices, or rules, are to be written already.
     slices_due: BTreeSet<ObjectRef>,
     rules_due: BTreeSet<ObjectRef>,
+    /// What the network was last told of each service.
+    rules: BTreeMap<ObjectRef, Vec<ServiceFact>>,
     events: Vec<PodEvent>,
 }
 
@@ -198,6 +200,7 @@ impl Kubernetes {
             changed: BTreeSet::new(),
             slices_due: BTreeSet::new(),
             rules_due: BTreeSet::new(),
+            rules: BTreeMap::new(),
             events: Vec::new(),
         }
     }
@@ -647,11 +650,20 @@ impl Kubernetes {
         }
     }
 
+    /// Tells the network what leads to a service now, and what does no longer.
     fn write_rules(&mut self, name: &ObjectRef) {
-        if let Some(Object::Service(service)) = self.api.find(name) {
-            let facts = endpoints::facts(&self.api, &service);
-            self.events.extend(facts.into_iter().map(PodEvent::Service));
-        }
+        let facts = match self.api.find(name) {
+            Some(Object::Service(service)) => endpoints::facts(&self.api, &service),
+            _ => Vec::new(),
+        };
+        let before = match facts.is_empty() {
+            true => self.rules.remove(name),
+            false => self.rules.insert(name.clone(), facts.clone()),
+        };
+        let before = before.unwrap_or_default();
+        let lost = before.iter().filter(|old| !facts.iter().any(|new| new.is_about_what(old)));
+        self.events.extend(lost.map(|fact| PodEvent::Service(fact.withdrawn())));
+        self.events.extend(facts.into_iter().map(PodEvent::Service));
     }
 }
 
