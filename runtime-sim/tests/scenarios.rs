@@ -67,10 +67,14 @@ fn a_recovered_replica_is_back_near_its_share_within_five_seconds() {
 }
 
 #[test]
-fn every_scenario_file_can_be_read() {
-    for name in ["smoke", "resilience"] {
-        for file in files(name) {
-            assert!(!read(&file).spec.expect.is_empty());
+fn every_scenario_file_can_be_read_and_is_named_as_its_scenario() {
+    let directories = directory("").read_dir().expect("the library is there");
+    let paths = directories.map(|entry| entry.expect("an entry").path());
+    for library in paths.filter(|path| path.is_dir()) {
+        for file in files(&library.display().to_string()) {
+            let scenario = read(&file);
+            assert!(!scenario.spec.expect.is_empty(), "{}", file.display());
+            assert_eq!(file.file_stem(), Some(scenario.name.as_ref()), "{}", file.display());
         }
     }
 }

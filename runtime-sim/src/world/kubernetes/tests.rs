@@ -6,6 +6,7 @@ use k8s_openapi::api::discovery::v1::Endpoint;
 use proptest::prelude::*;
 
 use super::*;
+use crate::topology::DnsAnswer;
 
 const CLUSTER: &str = "
 apiVersion: v1
@@ -319,4 +320,24 @@ proptest! {
         prop_assert_eq!(kubernetes.pods.len(), wanted as usize);
         prop_assert!(kubernetes.pods.values().all(|pod| pod.condition.ready));
     }
+}
+
+#[test]
+fn the_address_and_name_of_a_service_that_is_deleted_lead_nowhere() {
+    let mut kubernetes = cluster(Settings::default(), "replicas: 1");
+    run(&mut kubernetes, seconds(1.0));
+    let namespace = "shop".to_owned();
+    let name = ObjectRef { kind: Kind::Service, namespace, name: "web".to_owned() };
+    assert!(kubernetes.delete_object(&name));
+    let facts = kubernetes.advance(seconds(2.0)).into_iter().filter_map(|event| match event {
+        PodEvent::Service(fact) => Some(fact),
+        _ => None,
+    });
+    let address = "10.96.0.1:80".parse().expect("an address");
+    let gone = DnsAnswer::NotFound;
+    let expected = [
+        ServiceFact::Name("web.shop.svc.cluster.local".to_owned(), gone),
+        ServiceFact::VirtualAddress(address, Vec::new()),
+    ];
+    assert_eq!(facts.collect::<Vec<_>>(), expected);
 }
