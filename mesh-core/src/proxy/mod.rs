@@ -189,7 +189,10 @@ async fn start_identity(
     identity::load_trust_anchors(runtime, &identity.trust_anchors, credentials).await?;
     let request = identity::request(runtime, identity).await?;
     let address = identity.service.clone();
-    let client = control_talk::client(runtime, "identity", address, credentials, telemetry);
+    // Identity knows us by our token. Were our certificate shown, one that has run out would be
+    // refused, and no other could be had.
+    let withheld = credentials.withheld();
+    let client = control_talk::client(runtime, "identity", address, &withheld, telemetry);
     let renew = identity::renew(
         runtime.clone(),
         identity.clone(),

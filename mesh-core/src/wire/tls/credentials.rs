@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::{
+    ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor,
+};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -33,7 +35,14 @@ const ROOTS_BYTES_MAX: usize = 1024 * 1024;
 /// Our own identity with its certificate, and whom we trust. Clones share it: what one sets, all
 /// use for their next handshake.
 #[derive(Clone)]
-pub struct Credentials(Arc<Shared>);
+pub struct Credentials(Arc<Shared>, ClientAuth);
+
+/// Whether our clients show our certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientAuth {
+    Shown,
+    Withheld,
+}
 
 struct Shared {
     local: ServerTls,
@@ -86,14 +95,22 @@ pub enum CredentialsError {
 impl Credentials {
     /// Credentials of `local`, with no certificate and no trust anchors yet.
     pub fn new(runtime: &Runtime, local: ServerTls) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             local,
             provider: runtime.crypto.tls_provider(),
             clock: runtime.clock.clone(),
             setting: Mutex::default(),
             current: ArcSwap::default(),
             ready: watch::Sender::new(false),
-        }))
+        });
+        Self(shared, ClientAuth::Shown)
+    }
+
+    /// The same, with whose clients our certificate is not shown. For talk with a server that knows
+    /// us by other means, and that a certificate which has run out must not keep us from.
+    #[must_use]
+    pub fn withheld(&self) -> Self {
+        Self(self.0.clone(), ClientAuth::Withheld)
     }
 
     /// Who we are, and the name that clients call us by in SNI.
@@ -236,6 +253,9 @@ impl Credentials {
         let mut config = ClientConfig::clone(config);
         let verifier = self.verifier(roots.clone(), expected.clone());
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        if self.1 == ClientAuth::Withheld {
+            config.client_auth_cert_resolver = Arc::new(NoCertificate);
+        }
         config.alpn_protocols.extend(alpn.map(<[u8]>::to_vec));
         Ok(config)
     }
@@ -279,6 +299,20 @@ impl fmt::Debug for Credentials {
 
 fn single(certificate: &Arc<CertifiedKey>) -> Arc<SingleCertAndKey> {
     Arc::new(SingleCertAndKey::from(CertifiedKey::clone(certificate)))
+}
+
+/// Clients that show no certificate.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 fn read_roots(pem: &[u8]) -> Result<RootCertStore, CredentialsError> {

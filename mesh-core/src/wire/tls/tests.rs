@@ -100,6 +100,19 @@ async fn a_certificate_ends_with_its_time() {
     assert!(matches!(server.err().unwrap(), TlsError::Alert(alert) if alert.contains("Expired")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_has_run_out_is_no_hindrance_where_it_is_withheld() {
+    let (runtime, authority) = (runtime(), Authority::new("root"));
+    let web = authority.credentials(&runtime, "web.ns.example");
+    tokio::time::advance(DAY + Duration::from_secs(1)).await;
+    let books = authority.credentials(&runtime, "books.ns.example");
+    let (_, server) = handshake(&web, &books, books.local(), NO_ALPN).await;
+    assert!(matches!(server.err().unwrap(), TlsError::Expired));
+    let (client, server) = handshake(&web.withheld(), &books, books.local(), NO_ALPN).await;
+    assert!(client.is_ok());
+    assert_eq!(server.unwrap().client, None);
+}
+
 #[tokio::test]
 async fn strangers_are_refused_by_either_side() {
     let runtime = runtime();
