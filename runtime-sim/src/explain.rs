@@ -22,7 +22,7 @@ use crate::world::run::Run;
 const SAME_MAX: usize = 3;
 /// Lines of the log about a request.
 const DECISIONS_MAX: usize = 60;
-/// How long before a request decisions may matter to it.
+/// How long before a request the mesh's decisions may matter to it.
 const BEFORE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A run's story. `packets` are those of the run, in order.
@@ -99,16 +99,14 @@ fn timeline(run: &Run) -> Vec<(Timestamp, String)> {
 
 /// What is worth telling of the log: from info on; what repeats, three times and then counted.
 fn logged(lines: &[log::Line]) -> Vec<(Timestamp, String)> {
-    let mut told: BTreeMap<(&str, String), (usize, usize)> = BTreeMap::new();
+    let mut told: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
     let mut all: Vec<(Timestamp, String)> = Vec::new();
     for line in lines.iter().filter(|line| line.level <= Level::INFO) {
-        // Numbers apart, it is the same.
-        let kind = line.text.replace(|c: char| c.is_ascii_digit(), "");
-        let (times, last) = told.entry((&line.host, kind)).or_insert((0, 0));
+        let (times, last) = told.entry((&line.host, &line.message)).or_insert((0, 0));
         *times += 1;
         if *times <= SAME_MAX {
             *last = all.len();
-            all.push((line.at, format!("{} logs: {}", line.host, line.text)));
+            all.push((line.at, format!("{} logs: {line}", line.host)));
         }
     }
     for (times, last) in told.into_values().filter(|(times, _)| *times > SAME_MAX) {
@@ -169,12 +167,17 @@ fn of_request(run: &Run, number: u64, packets: &[Packet]) -> String {
     text.push_str("\nwhat they decided\n");
     let from = began.since(Timestamp::ZERO).saturating_sub(BEFORE);
     let lines = run.log.iter().filter(|line| {
-        line.at >= Timestamp::ZERO + from && line.at <= end && hosts.contains(&line.host)
+        // What libraries tell of single frames is of the request's own time or none of its matter.
+        let from = match line.target.starts_with("mesh_core") {
+            true => Timestamp::ZERO + from,
+            false => *began,
+        };
+        line.at >= from && line.at <= end && hosts.contains(&line.host)
     });
     let lines: Vec<_> = lines.collect();
     for line in lines.iter().take(DECISIONS_MAX) {
-        let (at, host, text_of) = (seconds(line.at), &line.host, &line.text);
-        add(&mut text, format_args!("  {at:>10}  {host}: {text_of}"));
+        let (at, host) = (seconds(line.at), &line.host);
+        add(&mut text, format_args!("  {at:>10}  {host}: {line}"));
     }
     match lines.len() {
         0 => text.push_str("  nothing was logged\n"),
@@ -214,19 +217,21 @@ mod tests {
 
     #[test]
     fn what_repeats_is_told_three_times_and_counted() {
-        let line = |millis, host: &str, text: &str, level| log::Line {
+        let line = |millis, host: &str, message: &str, fields: &str, level| log::Line {
             at: Timestamp::from_millis(millis),
             host: host.into(),
             level,
-            text: text.to_owned(),
+            target: "mesh_core",
+            message: message.to_owned(),
+            fields: fields.to_owned(),
         };
         let mut lines: Vec<_> =
-            (0..9).map(|n| line(n, "a", &format!("retry {n}"), Level::WARN)).collect();
-        lines.push(line(9, "b", "retry 1", Level::INFO));
-        lines.push(line(9, "b", "details", Level::DEBUG));
+            (0..9).map(|n| line(n, "a", "retry", &format!(" n={n}"), Level::WARN)).collect();
+        lines.push(line(9, "b", "retry", " n=1", Level::INFO));
+        lines.push(line(9, "b", "details", "", Level::DEBUG));
         let told: Vec<_> = logged(&lines).into_iter().map(|(_, text)| text).collect();
-        assert_eq!(told[..2], ["a logs: retry 0", "a logs: retry 1"]);
-        assert_eq!(told[2], "a logs: retry 2  (and 6 more such lines of it)");
-        assert_eq!(told[3..], ["b logs: retry 1"]);
+        assert_eq!(told[..2], ["a logs: retry n=0", "a logs: retry n=1"]);
+        assert_eq!(told[2], "a logs: retry n=2  (and 6 more such lines of it)");
+        assert_eq!(told[3..], ["b logs: retry n=1"]);
     }
 }

@@ -30,8 +30,20 @@ pub struct Line {
     pub host: Arc<str>,
     /// How grave it is.
     pub level: Level,
-    /// The message, and its fields.
-    pub text: String,
+    /// The part of the code that wrote it: `mesh_core::…`, `h2::…`.
+    pub target: &'static str,
+    /// What is the same whenever this line of code logs.
+    pub message: String,
+    /// What is not: ` name=value`, any number of times.
+    pub fields: String,
+}
+
+impl fmt::Display for Line {
+    /// The message and its fields.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        f.write_str(&self.fields)
+    }
 }
 
 #[derive(Default)]
@@ -134,8 +146,9 @@ impl Subscriber for Lines {
             if log.lines.len() == LINES_MAX {
                 log.lines.pop_front();
             }
-            let text = text.message + &text.fields;
-            log.lines.push_back(Line { at, host, level: *event.metadata().level(), text });
+            let Text { message, fields } = text;
+            let (level, target) = (*event.metadata().level(), event.metadata().target());
+            log.lines.push_back(Line { at, host, level, target, message, fields });
         });
     }
 
@@ -181,8 +194,10 @@ mod tests {
             tracing::warn!("of no host");
         };
         let ((), lines) = kept(run);
-        let text: Vec<_> =
-            lines.iter().map(|l| format!("{} {} {} {}", l.at, l.host, l.level, l.text)).collect();
+        let text: Vec<_> = lines
+            .iter()
+            .map(|line| format!("{} {} {} {line}", line.at, line.host, line.level))
+            .collect();
         assert_eq!(text, ["0.005000000s web-0 DEBUG not connected port=80 why=late"]);
     }
 }

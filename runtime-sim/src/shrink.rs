@@ -326,8 +326,16 @@ spec:
     web: {replicas: 3, serves: http}
     echo: {serves: tcp}
   workloads:
-    - {name: load, from: client, to: web:80, protocol: http1, arrivals: {constant: {rate: 20}}}
-    - {name: lines, from: client, to: echo:80, protocol: tcp, arrivals: {constant: {rate: 2}}}
+    - name: load
+      from: client
+      to: web.default.svc.cluster.local:80
+      protocol: http1
+      arrivals: {constant: {rate: 20}}
+    - name: lines
+      from: client
+      to: echo.default.svc.cluster.local:80
+      protocol: tcp
+      arrivals: {constant: {rate: 2}}
   faults:
     - {at: 3s, do: {watch_disconnect: {}}}
     - {at: 3s, for: 2s, do: {slow: {target: web-0, by: 20ms}}}

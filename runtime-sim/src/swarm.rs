@@ -124,7 +124,7 @@ impl Draw {
         let mut workload = json!({
             "name": name,
             "from": "client",
-            "to": format!("{program}:80"),
+            "to": format!("{program}.default.svc.cluster.local:80"),
             "protocol": protocol,
             "arrivals": self.arrivals(),
             "senders": if self.chance(2) { "all" } else { "first" },

@@ -46,9 +46,9 @@ pub fn svg(run: &Run) -> String {
     let mut picture = Picture { text: String::new(), end };
     let rows = rows(run);
     let charts_top = TOP + ROW * rows.len() as f64 + 26.0;
-    let height = charts_top + chart::HEIGHT * 2.0 + 92.0;
+    let height = charts_top + chart::HEIGHT * 2.0 + 100.0;
     picture.open(run, height);
-    let bottom = height - 44.0;
+    let bottom = height - 52.0;
     picture.time_axis(bottom);
     for (number, row) in rows.iter().enumerate() {
         picture.row(row, TOP + ROW * number as f64);

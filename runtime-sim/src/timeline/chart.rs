@@ -42,7 +42,7 @@ pub(super) fn draw(picture: &mut Picture, run: &Run, top: f64) {
         line(picture, second, &p99, &format!("c{colour} p99"));
     }
     let mut x = LEFT;
-    let y = second + HEIGHT + 40.0;
+    let y = second + HEIGHT + 54.0;
     for (colour, workload) in workloads.iter().enumerate() {
         let name = escape(&workload.name);
         picture.add(format_args!(

@@ -42,7 +42,7 @@ pub fn json(report: &Report, file: &Path) -> Result<(), Trouble> {
     line(&text.map_err(std::io::Error::other)?).map(|_| ())
 }
 
-/// A report for people: a line where it passed and `brief`, else what was expected and found; of a
+/// A report for people: what was expected and found; where `brief`, only what does not hold. Of a
 /// failure also how to have it again.
 pub fn human(report: &Report, file: &Path, brief: bool) -> String {
     let verdict = if report.passed { "pass" } else { "FAIL" };
@@ -56,7 +56,7 @@ pub fn human(report: &Report, file: &Path, brief: bool) -> String {
     if report.passed && brief {
         return text;
     }
-    for judged in &report.expectations {
+    for judged in report.expectations.iter().filter(|judged| !brief || !judged.passes()) {
         expectation(&mut text, judged);
     }
     for (name, figures) in &report.workloads {

@@ -167,7 +167,7 @@ impl Swarm<'_> {
         *seen += 1;
         let runs = self.arguments.shrink_runs;
         if *seen > SHRUNK_OF_ORACLE_MAX || runs == 0 {
-            let text = print::human(&run.report, &path, false);
+            let text = print::human(&run.report, &path, true);
             return print::line(text.trim_end()).map(|_| ());
         }
         let from = size(scenario);
@@ -175,7 +175,7 @@ impl Swarm<'_> {
         let smaller = self.path(seed, "-shrunk");
         write(&smaller, &shrunk.scenario)?;
         let report = shrunk.report.as_ref().unwrap_or(&run.report);
-        print::line(print::human(report, &smaller, false).trim_end())?;
+        print::line(print::human(report, &smaller, true).trim_end())?;
         let (to, runs) = (size(&shrunk.scenario), shrunk.runs);
         print::line(&format!("  shrunk in {runs} runs: {from} -> {to}"))?;
         print::line(&format!("  as it was drawn: {}", path.display())).map(|_| ())
