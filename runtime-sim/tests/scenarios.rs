@@ -1,10 +1,15 @@
 //! The scenarios of this repository on both engines, and that a run is a function of its seed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use runtime_sim::explain::explain;
+use runtime_sim::pcap::{self, Packets};
+use runtime_sim::timeline::svg;
+use runtime_sim::trace::Packet;
 use runtime_sim::world::parse::{self, Scenario};
-use runtime_sim::world::run::{EngineKind, Report, run};
+use runtime_sim::world::run::{EngineKind, Keep, Report, observe, run};
 
 fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name)
@@ -113,6 +118,52 @@ fn runs_at_the_same_time_are_the_runs_that_they_are_alone() {
     });
     assert_eq!([&together[0], &together[2]], [&alone, &alone]);
     assert_ne!(together[1], alone);
+}
+
+#[test]
+fn a_run_that_is_watched_closely_is_the_same_run_and_its_capture_is_whole() {
+    let scenario = read(&directory("smoke/http1.yaml"));
+    let packets = Packets::default();
+    let keep = Keep { lines: 0..10, log: true, capture: Some(packets.capture()) };
+    let run = observe(&scenario, 1, EngineKind::Des, &keep).expect("a world");
+    assert_eq!(run.report.trace_hash, play(&scenario, 1, EngineKind::Des).trace_hash);
+    assert!(run.log.iter().any(|line| &*line.host == "web-0" && line.message == "ready"));
+    let (packets, left_out) = packets.take();
+    assert_eq!(left_out, 0);
+    let mut streams = BTreeMap::new();
+    for packet in &packets {
+        let next = streams.entry((packet.from, packet.to)).or_insert(packet.sequence);
+        assert_eq!(packet.sequence, *next, "a gap in {packet:?}");
+        *next += packet.payload.len() as u32 + u32::from(packet.flags.syn || packet.flags.fin);
+    }
+    assert!(streams.len() > 10);
+    assert_tshark_understands(&packets);
+    let story = explain(&run, &packets);
+    assert!(story.starts_with("http1, seed 1: passed\n"), "{story}");
+    assert!(story.ends_with("no request failed\n"), "{story}");
+    let picture = svg(&run);
+    assert!(picture.contains("web-0") && picture.ends_with("</svg>\n"));
+}
+
+/// Where tshark is installed: it has no fault to find.
+fn assert_tshark_understands(packets: &[Packet]) {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    pcap::write(packets, None, &mut file).expect("it can be written");
+    let tshark = |arguments: &[&str]| {
+        let mut command = Command::new("tshark");
+        let command = command.arg("-r").arg(file.path()).args(arguments);
+        command.output().ok().map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let Some(numbers) = tshark(&["-T", "fields", "-e", "frame.number"]) else {
+        eprintln!("skipped: no tshark");
+        return;
+    };
+    assert_eq!(numbers.lines().count(), packets.len());
+    let checks = ["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y"];
+    let faults =
+        "tcp.checksum.status==0||ip.checksum.status==0||tcp.analysis.lost_segment||_ws.malformed";
+    let found = tshark(&[&checks[..], &[faults]].concat());
+    assert_eq!(found.as_deref(), Some(""));
 }
 
 #[test]
