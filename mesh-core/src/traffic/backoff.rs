@@ -23,6 +23,9 @@ impl Backoff {
 
     /// How long to wait after one more failure. `random` is uniform over all of `u64`.
     pub fn failed(&mut self, random: u64) -> Duration {
+        if planted!("backoff-absent") {
+            return Duration::from_millis(1);
+        }
         let wait = delay(&self.policy, self.failures, random);
         self.failures = self.failures.saturating_add(1);
         if wait >= self.policy.max {
@@ -33,7 +36,9 @@ impl Backoff {
 
     /// A success: the next wait is the first one again.
     pub fn succeeded(&mut self) {
-        self.failures = 0;
+        if !planted!("backoff-not-reset") {
+            self.failures = 0;
+        }
     }
 
     /// Failures since the last success.

@@ -195,6 +195,7 @@ async fn race<D: Detector, S>(
     })
     .await?;
     let server = match server {
+        Server::Open(io, known) if planted!("read-ahead-lost") => Some((io, known)),
         Server::Open(io, known) => Some((rewind(server_seen, io), known)),
         Server::Closed | Server::Away => None,
     };

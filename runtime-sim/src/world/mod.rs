@@ -13,6 +13,7 @@ pub mod marks;
 mod mesh;
 pub mod oracle;
 pub mod parse;
+pub mod planted;
 mod pods;
 mod programs;
 pub mod record;

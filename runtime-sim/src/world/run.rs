@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use mesh_core::planted;
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
@@ -140,7 +141,8 @@ pub fn run(
     observe(scenario, seed, engine, &keep).map(|run| run.report)
 }
 
-/// Plays a scenario once, and keeps more of it than its report. The run is the same.
+/// Plays a scenario once, and keeps more of it than its report. The run is the same. It has the bug
+/// that is planted on this thread.
 ///
 /// # Errors
 /// What is wrong with the scenario where its world cannot be built, or what cannot be kept.
@@ -150,9 +152,12 @@ pub fn observe(
     engine: EngineKind,
     keep: &Keep,
 ) -> Result<Run, String> {
-    static REHEARSED: Once = Once::new();
-    REHEARSED.call_once(rehearse);
-    let here = || run_here(scenario, seed, engine, keep);
+    prepare();
+    let planted = planted::current();
+    let here = || {
+        let _planted = planted::plant(planted);
+        run_here(scenario, seed, engine, keep)
+    };
     let (run, draws) = system_random::seeded(seed, || match keep.log {
         true => {
             let (run, log) = log::kept(here);
@@ -166,6 +171,12 @@ pub fn observe(
 /// Why an engine cannot carry out what a scenario asks for, where it cannot.
 pub fn impossible(action: &Action, engine: EngineKind) -> Option<String> {
     faults::impossible(action, engine)
+}
+
+/// Makes what a process makes once, unless it was made.
+fn prepare() {
+    static REHEARSED: Once = Once::new();
+    REHEARSED.call_once(rehearse);
 }
 
 /// Makes what a process makes once. Some dependencies (x509-parser) build tables on first use, whose

@@ -53,7 +53,8 @@ impl EndpointSet {
         let news = self.endpoints.iter().filter(is_news);
         let endpoints: Vec<_> = news.map(|(_, endpoint)| endpoint.clone()).collect();
         // First those that come, so that a client never has fewer than both sets share.
-        if !endpoints.is_empty() {
+        let late = planted!("added-endpoint-ignored") && !before.endpoints.is_empty();
+        if !endpoints.is_empty() && !late {
             updates.push(EndpointUpdate::Add { endpoints, labels: self.labels.clone() });
         }
         let gone = before.endpoints.keys();
@@ -117,7 +118,8 @@ impl Reader<'_, '_> {
         let slices: Vec<_> = self.view.slices(self.service).collect();
         let ready = |endpoint: &SliceEndpoint| {
             let conditions = endpoint.conditions.as_ref();
-            conditions.is_none_or(|conditions| conditions.ready != Some(false))
+            planted!("terminating-endpoint-kept")
+                || conditions.is_none_or(|conditions| conditions.ready != Some(false))
         };
         // As kube-proxy does: while none is ready, those that end but still serve are better.
         let ending = |endpoint: &SliceEndpoint| {

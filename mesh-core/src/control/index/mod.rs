@@ -103,6 +103,9 @@ impl Index {
             .filter(|name| !list.contains_key(name))
             .collect();
         for name in gone {
+            if planted!("relist-misses-deletion") {
+                break;
+            }
             mark!("object-gone-in-new-list");
             self.put(name, None, changed);
         }
@@ -129,6 +132,9 @@ impl Index {
                 remove_from(&mut self.by_address, &address, &name);
             }
             if let Some(service) = service {
+                if planted!("slice-takes-others-along") && object.is_none() {
+                    self.by_service.remove(&service);
+                }
                 remove_from(&mut self.by_service, &service, &name);
             }
         }

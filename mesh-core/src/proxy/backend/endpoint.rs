@@ -210,7 +210,9 @@ impl Endpoint {
         };
         match connection.send(request).await {
             // The peer ended a connection that was good until then: a new one may do.
-            Err(SendError::Unsent { request, error }) if ends_connection(&error) => {
+            Err(SendError::Unsent { request, error })
+                if ends_connection(&error) && !planted!("dead-connection-kept") =>
+            {
                 mark!("http2-connection-replaced");
                 drop(self.http2.compare_and_swap(&connection, None));
                 Box::pin(self.send_new_http2(request)).await
@@ -229,7 +231,7 @@ impl Endpoint {
     /// The one HTTP/2 connection, where it is open.
     fn open_http2(&self) -> Option<Arc<Http2Connection>> {
         let connection = self.http2.load_full();
-        connection.filter(|connection| !connection.is_closed())
+        connection.filter(|connection| !connection.is_closed() || planted!("dead-connection-kept"))
     }
 
     /// Opens the one HTTP/2 connection, or waits for whoever is at it. All that wait share one
@@ -282,7 +284,9 @@ impl Endpoint {
             .await
             .map_err(std::io::Error::other)?;
         let connection = Arc::new(connection);
-        self.http2.store(Some(connection.clone()));
+        if !planted!("connection-not-kept") {
+            self.http2.store(Some(connection.clone()));
+        }
         Ok(connection)
     }
 
@@ -331,6 +335,9 @@ impl Drop for Endpoint {
 
 /// Tries to reach a down endpoint until it is up or gone.
 async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session) {
+    if planted!("endpoint-never-revived") {
+        return;
+    }
     let mut backoff = Backoff::new(common.backoff);
     loop {
         common.runtime.sleep(backoff.failed(common.runtime.entropy.next_u64())).await;

@@ -110,9 +110,13 @@ impl Ports {
                 let policy = match news {
                     News::Value { value, .. } => Arc::new(value),
                     News::Absent => default.clone(),
+                    News::Unreachable if planted!("policy-forgotten-in-outage") => default.clone(),
                     News::Unreachable => return,
                 };
                 publish.send_if_modified(|current| {
+                    if planted!("policy-update-ignored") && *current != default {
+                        return false;
+                    }
                     let changed = *current != policy;
                     if changed {
                         unenforced::report_server(&policy, &telemetry);

@@ -118,6 +118,9 @@ impl Clients {
                     }
                 }
                 publish(if absent { News::Absent } else { News::Unreachable });
+                if planted!("stream-not-reopened") {
+                    return std::future::pending().await;
+                }
                 let wait = backoff.failed(self.runtime.entropy.next_u64());
                 self.runtime.sleep(wait).await;
             }

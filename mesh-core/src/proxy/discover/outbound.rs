@@ -335,6 +335,7 @@ impl Clients {
             |news| match news {
                 News::Value { value, fresh } => apply(Some(value), fresh),
                 News::Absent => apply(None, true),
+                News::Unreachable if planted!("outage-clears-endpoints") => apply(None, true),
                 News::Unreachable => {}
             },
         )

