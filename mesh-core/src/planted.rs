@@ -14,7 +14,6 @@ pub const BUILT_IN: bool = cfg!(feature = "planted");
 pub const KNOWN: &[&str] = &[
     "added-endpoint-ignored",
     "authorized-once",
-    "backoff-absent",
     "backoff-not-reset",
     "body-tail-cut",
     "client-id-kept",
@@ -28,7 +27,6 @@ pub const KNOWN: &[&str] = &[
     "failing-replica-unpenalized",
     "first-subscriber-only",
     "half-close-forgotten",
-    "head-written-twice",
     "header-port-ignored",
     "idle-destination-kept",
     "new-list-merged",

@@ -23,9 +23,6 @@ impl Backoff {
 
     /// How long to wait after one more failure. `random` is uniform over all of `u64`.
     pub fn failed(&mut self, random: u64) -> Duration {
-        if planted!("backoff-absent") {
-            return Duration::from_millis(1);
-        }
         let wait = delay(&self.policy, self.failures, random);
         self.failures = self.failures.saturating_add(1);
         if wait >= self.policy.max {

@@ -54,7 +54,6 @@ const fn bug(
 pub const BUGS: &[Bug] = &[
     bug("added-endpoint-ignored", "load_share", "endpoint-moved", "the control plane tells no endpoint that comes later"),
     bug("authorized-once", "denied", "authorization", "a connection's later requests are not authorized"),
-    bug("backoff-absent", "never", "control-plane-flaps", "attempts follow each other without a wait"),
     bug("backoff-not-reset", "no_traffic_to_dead", "control-plane-flaps", "waits go on growing after a success"),
     bug("body-tail-cut", "success_rate", "streams", "the last chunk of a body is dropped"),
     bug("client-id-kept", "identity", "authorization", "a client's own l5d-client-id is passed on"),
@@ -68,7 +67,6 @@ pub const BUGS: &[Bug] = &[
     bug("failing-replica-unpenalized", "load_share", "replica-failing", "a failure counts as a fast answer"),
     bug("first-subscriber-only", "no_traffic_to_dead", "endpoint-moved", "only the first of two proxies is told of changes"),
     bug("half-close-forgotten", "no_leak", "bytes", "the end of one direction is not passed on"),
-    bug("head-written-twice", "conserved", "endpoint-moved", "a request is sent to the application twice"),
     bug("header-port-ignored", "success_rate", "authorization", "the transport header's port is not looked at"),
     bug("idle-destination-kept", "no_leak", "bytes", "what nobody uses is never dropped"),
     bug("new-list-merged", "converged", "control-plane-away", "endpoints that went during an outage stay"),

@@ -188,9 +188,6 @@ impl Exchange {
             ConnectionField::Absent
         };
         request_head(parts, framing, connection, link.transport.out());
-        if planted!("head-written-twice") {
-            request_head(parts, framing, connection, link.transport.out());
-        }
         let informational = body.informational().cloned();
         let clock = &link.clock;
         let patience =
