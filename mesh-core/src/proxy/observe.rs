@@ -154,7 +154,9 @@ impl<O: Observer> http_body::Body for Observed<O> {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame)))
                 if planted!("trailers-lost") && frame.is_trailers()
-                    || planted!("body-tail-cut") && frame.is_data() && this.body.is_end_stream() =>
+                    || planted!("body-tail-cut")
+                        && frame.is_data()
+                        && this.body.is_end_stream() =>
             {
                 this.tell(None, None);
                 Poll::Ready(None)
