@@ -101,6 +101,9 @@ impl<S: Simulator> World<S> {
             Action::Crash { target, how: CrashKind::Hang, process } => {
                 self.set_hung(target, *process, false)?
             }
+            Action::Crash { target, process: Some(process), .. } => {
+                self.restart_process(target, *process)?
+            }
             Action::Crash { target, .. } => self.restart(target)?,
             Action::Pause { target } => self.set_paused(target, false)?,
             Action::Slow { target, .. } => self.behave(target, |b| b.set_slow(Duration::ZERO)),
@@ -187,6 +190,17 @@ impl<S: Simulator> World<S> {
         }
         for pod in self.pods_of(target) {
             self.start_pod(&pod)?;
+        }
+        Ok(())
+    }
+
+    /// Starts one process of a pod anew; the other, and what a client sends, goes on meanwhile.
+    fn restart_process(&mut self, target: &Target, process: Process) -> Result<(), String> {
+        for pod in self.pods_of(target) {
+            match process {
+                Process::Proxy => self.replace_proxy(&pod)?,
+                Process::App => self.replace_app(&pod),
+            }
         }
         Ok(())
     }

@@ -197,6 +197,14 @@ impl<S: Simulator> World<S> {
         self.start_proxy(name)
     }
 
+    /// Ends what is left of a pod's program, and starts it anew.
+    pub(super) fn replace_app(&mut self, name: &str) {
+        if let Some(pod) = self.pods.get(name).filter(|pod| pod.drains.is_some()) {
+            self.simulator.crash(pod.host, Some("app"), Crash::Process);
+            self.start_app(name);
+        }
+    }
+
     /// Starts a pod's program.
     fn start_app(&mut self, name: &str) {
         let Some(pod) = self.pods.get_mut(name) else {
