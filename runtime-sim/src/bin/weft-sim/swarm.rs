@@ -165,20 +165,21 @@ impl Swarm<'_> {
         };
         let seen = self.totals.oracles.entry(oracle).or_default();
         *seen += 1;
+        print::line(print::human(&run.report, &path, true).trim_end())?;
         let runs = self.arguments.shrink_runs;
         if *seen > SHRUNK_OF_ORACLE_MAX || runs == 0 {
-            let text = print::human(&run.report, &path, true);
-            return print::line(text.trim_end()).map(|_| ());
+            return Ok(());
         }
         let from = size(scenario);
         let shrunk = shrink(scenario, seed, self.engine, failure, runs, &mut |_| {});
+        let Some(report) = &shrunk.report else {
+            return print::line("  nothing of it can be left out").map(|_| ());
+        };
         let smaller = self.path(seed, "-shrunk");
         write(&smaller, &shrunk.scenario)?;
-        let report = shrunk.report.as_ref().unwrap_or(&run.report);
-        print::line(print::human(report, &smaller, true).trim_end())?;
         let (to, runs) = (size(&shrunk.scenario), shrunk.runs);
         print::line(&format!("  shrunk in {runs} runs: {from} -> {to}"))?;
-        print::line(&format!("  as it was drawn: {}", path.display())).map(|_| ())
+        print::line(print::human(report, &smaller, true).trim_end()).map(|_| ())
     }
 
     fn path(&self, seed: u64, suffix: &str) -> PathBuf {
