@@ -37,7 +37,7 @@ pub enum Command {
     Explain(Explain),
     /// Write a run's packets as a capture for Wireshark, or its events as text.
     Trace(Trace),
-    /// Draw random scenarios and play them until one fails, or the time is over.
+    /// Draw random scenarios and play them until the time is over; write out and shrink what fails.
     Swarm(Swarm),
     /// Make a failing scenario smaller for as long as it fails in the same way.
     Shrink(Shrink),
