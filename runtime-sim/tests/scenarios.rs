@@ -1,4 +1,5 @@
-//! The scenarios of this repository on both engines, and that a run is a function of its seed.
+//! Smoke scenarios on both engines, and that a run is a function of its seed. The other scenarios are
+//! played optimised, by the continuous integration.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,24 +52,6 @@ fn smoke_scenarios_pass_on_both_engines() {
             assert_passed(&play(&scenario, scenario.spec.seeds.pinned[0], engine));
         }
     }
-}
-
-#[test]
-fn a_fast_failing_replica_ends_below_its_fair_share() {
-    let scenario = read(&directory("resilience/fast-failing-replica.yaml"));
-    assert_passed(&play(&scenario, 1, EngineKind::Des));
-}
-
-#[test]
-fn a_killed_replica_costs_at_most_the_requests_in_flight() {
-    let scenario = read(&directory("resilience/killed-replica.yaml"));
-    assert_passed(&play(&scenario, 1, EngineKind::Des));
-}
-
-#[test]
-fn a_recovered_replica_is_back_near_its_share_within_five_seconds() {
-    let scenario = read(&directory("resilience/recovered-replica.yaml"));
-    assert_passed(&play(&scenario, 1, EngineKind::Des));
 }
 
 #[test]
