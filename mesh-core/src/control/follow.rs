@@ -58,14 +58,14 @@ pub(super) async fn publish_changes(
     publisher: Publisher,
     changed: Arc<Notify>,
     coalesce: Duration,
+    metrics: Arc<ControlMetrics>,
 ) {
-    let mut was_synced = false;
     loop {
         changed.notified().await;
         runtime.sleep(coalesce).await;
         publisher.refresh();
-        if !was_synced && publisher.is_synced() {
-            was_synced = true;
+        if !metrics.is_synced() && publisher.is_synced() {
+            metrics.set_synced();
             let objects: usize = publisher.objects().iter().map(|(_, count)| count).sum();
             tracing::info!(objects, "ready: every kind has been listed");
         }

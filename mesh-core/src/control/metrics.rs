@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::resource::Kind;
 use crate::time::WallTime;
@@ -28,6 +28,7 @@ pub struct ControlMetrics {
     pub handshake_errors: Counter,
     /// Reads of the authority's files that failed.
     pub reload_errors: Counter,
+    synced: AtomicBool,
 }
 
 /// Only grows.
@@ -74,6 +75,15 @@ impl Drop for GaugeGuard {
 }
 
 impl ControlMetrics {
+    /// Whether every kind of object has been listed: it is ready.
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_synced(&self) {
+        self.synced.store(true, Ordering::Relaxed);
+    }
+
     /// Prometheus' text format.
     pub fn render(
         &self,

@@ -190,8 +190,13 @@ impl Controller {
                 follow::follow_kind(runtime.clone(), *kind, publisher, changed, metrics);
             tasks.push(runtime.spawn_guarded("control watch", following));
         }
-        let publishing =
-            follow::publish_changes(runtime.clone(), publisher.clone(), changed, config.coalesce);
+        let publishing = follow::publish_changes(
+            runtime.clone(),
+            publisher.clone(),
+            changed,
+            config.coalesce,
+            metrics.clone(),
+        );
         tasks.push(runtime.spawn_guarded("control publish", publishing));
         let keeping = own.keep(runtime.clone(), config.identity, metrics);
         tasks.push(runtime.spawn_guarded("control certificate", keeping));

@@ -48,6 +48,10 @@ impl Leases {
         self.held.remove(name)
     }
 
+    pub(super) fn take_all(&mut self) -> usize {
+        std::mem::take(&mut self.held).len()
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<Lease> {
         self.held.get(name).cloned()
     }

@@ -10,6 +10,7 @@ use mesh_core::resource::{Kind, ObjectRef, yaml};
 use crate::cluster::ApiFault;
 use crate::topology::Crash;
 
+use super::kubernetes::NODE_GRACE;
 use super::programs::Behaviour;
 use super::run::EngineKind;
 use super::scenario::{Action, CrashKind, Process, Target};
@@ -42,6 +43,7 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
         | Action::StaleList { .. }
         | Action::WriteConflicts { .. }
         | Action::ApiOutage {}
+        | Action::LeaseLoss {}
         | Action::Rollout { .. }
         | Action::Scale { .. }
         | Action::NodeLoss { .. }
@@ -87,6 +89,7 @@ impl<S: Simulator> World<S> {
             Action::StaleList { by } => self.api.set_fault(None, ApiFault::Stale(by.0)),
             Action::WriteConflicts { count } => self.api.set_conflicts(*count),
             Action::ApiOutage {} => self.api.set_fault(None, ApiFault::Outage),
+            Action::LeaseLoss {} => self.lose_leases()?,
             Action::UpgradeProxy { target } => {
                 self.pods_of(target).iter().for_each(|pod| self.drain_proxy(pod));
             }
@@ -114,10 +117,10 @@ impl<S: Simulator> World<S> {
             Action::WriteConflicts { .. } => self.api.set_conflicts(0),
             Action::ApiOutage {} => self.api.clear_fault(None, ApiFault::Outage),
             Action::Scale { deployment, .. } => self.kubernetes.scale(deployment, None)?,
-            Action::NodeLoss { node } => self.kubernetes.restore_node(node),
+            Action::NodeLoss { node } => self.restore_node(node),
             Action::ZoneLoss { zone } => {
                 for node in self.kubernetes.nodes_of(zone) {
-                    self.kubernetes.restore_node(&node);
+                    self.restore_node(&node);
                 }
             }
             Action::UpgradeProxy { target } => {
@@ -129,7 +132,7 @@ impl<S: Simulator> World<S> {
     }
 
     /// The pods that a target means, by name.
-    fn pods_of(&self, target: &Target) -> Vec<Arc<str>> {
+    pub(super) fn pods_of(&self, target: &Target) -> Vec<Arc<str>> {
         let meant = |name: &Arc<str>, pod: &super::Pod| match target {
             Target::All => true,
             Target::Pod(wanted) => **name == **wanted,
@@ -143,17 +146,12 @@ impl<S: Simulator> World<S> {
         pods.map(|(name, _)| name.clone()).collect()
     }
 
-    fn means_controller(target: &Target) -> bool {
-        matches!(target, Target::All | Target::Controller(_))
-    }
-
     /// The hosts that a target means.
     pub(super) fn hosts(&self, target: &Target) -> Vec<usize> {
         let pods = self.pods_of(target);
         let mut hosts: Vec<_> = pods.iter().map(|name| self.pods[name].host).collect();
-        if Self::means_controller(target) {
-            hosts.push(self.controller);
-        }
+        let controllers = self.controllers_of(target).into_iter();
+        hosts.extend(controllers.map(|index| self.controllers[index].host));
         hosts
     }
 
@@ -173,6 +171,9 @@ impl<S: Simulator> World<S> {
             CrashKind::Power => Crash::Power,
             CrashKind::Hang => return self.set_hung(target, process, true),
         };
+        if how == Crash::Power {
+            self.set_frozen(target, Some(CrashKind::Power));
+        }
         for host in self.hosts(target) {
             self.simulator.crash(host, process.map(Process::name), how);
         }
@@ -185,9 +186,7 @@ impl<S: Simulator> World<S> {
             // What still runs of it would hold its ports.
             self.simulator.crash(host, None, Crash::Process);
         }
-        if Self::means_controller(target) {
-            self.start_controller();
-        }
+        self.restart_controllers(target);
         for pod in self.pods_of(target) {
             self.start_pod(&pod)?;
         }
@@ -199,7 +198,7 @@ impl<S: Simulator> World<S> {
         for pod in self.pods_of(target) {
             match process {
                 Process::Proxy => self.replace_proxy(&pod)?,
-                Process::App => self.replace_app(&pod),
+                Process::App => self.replace_app(&pod)?,
             }
         }
         Ok(())
@@ -209,6 +208,7 @@ impl<S: Simulator> World<S> {
         for host in self.hosts(target) {
             self.simulator.set_paused(host, paused).map_err(|error| error.to_string())?;
         }
+        self.set_frozen(target, paused.then_some(CrashKind::Hang));
         Ok(())
     }
 
@@ -222,6 +222,7 @@ impl<S: Simulator> World<S> {
             let done = self.simulator.set_hung(host, process.map(Process::name), hung);
             done.map_err(|error| error.to_string())?;
         }
+        self.set_frozen(target, hung.then_some(CrashKind::Hang));
         Ok(())
     }
 
@@ -254,9 +255,30 @@ impl<S: Simulator> World<S> {
     }
 
     fn lose_node(&mut self, node: &str) -> Result<(), String> {
-        match self.kubernetes.lose_node(node) {
-            true => Ok(()),
-            false => Err(format!("there is no node `{node}`")),
+        if !self.kubernetes.lose_node(node) {
+            return Err(format!("there is no node `{node}`"));
+        }
+        for index in self.controllers_of(&Target::Node(node.to_owned())) {
+            let controller = &mut self.controllers[index];
+            controller.frozen = Some(self.simulator.now() + NODE_GRACE);
+            self.simulator.crash(controller.host, None, Crash::Power);
+        }
+        Ok(())
+    }
+
+    fn restore_node(&mut self, node: &str) {
+        self.kubernetes.restore_node(node);
+        for index in self.controllers_of(&Target::Node(node.to_owned())) {
+            self.simulator.power_on(self.controllers[index].host);
+            self.start_controller(index);
+        }
+    }
+
+    /// Takes every lease from whoever holds it.
+    fn lose_leases(&self) -> Result<(), String> {
+        match self.api.revoke_leases() {
+            0 => Err("nobody holds a lease".to_owned()),
+            _ => Ok(()),
         }
     }
 }

@@ -175,19 +175,30 @@ impl<S: Simulator> World<S> {
         component: Component,
         how: Option<OutageKind>,
     ) -> Result<(), String> {
-        let at = mesh::component_address(component);
-        let served_by = match how {
-            None => vec![mesh::CONTROLLER_IP],
+        match how {
+            Some(how) => self.outages.insert(component, how),
+            None => self.outages.remove(&component),
+        };
+        self.serve(component);
+        if how.is_some() {
+            for host in self.hosts(&Target::Controller(None)) {
+                let reset = self.simulator.reset(Place::Host(host), Place::Anywhere);
+                reset.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the service of an API lead to the controllers that are ready.
+    pub(super) fn serve(&mut self, component: Component) {
+        let served_by = match self.outages.get(&component) {
+            None => self.ready_controllers(),
             Some(OutageKind::Refuse) => Vec::new(),
             Some(OutageKind::Silence) => vec![self.silent_host()],
         };
+        let at = mesh::component_address(component);
         let served_by = served_by.into_iter().map(|ip| SocketAddr::new(ip, at.port()));
         self.simulator.set_virtual_address(at, served_by.collect());
-        if how.is_some() {
-            let reset = self.simulator.reset(Place::Host(self.controller), Place::Anywhere);
-            reset.map_err(|error| error.to_string())?;
-        }
-        Ok(())
     }
 
     /// The address of a host that never answers.

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
+use mesh_core::control::metrics::ControlMetrics;
 use mesh_core::control::token::AUDIENCE;
-use mesh_core::control::{self, ControlConfig};
+use mesh_core::control::{ControlConfig, Controller, state};
 use mesh_core::proxy::{self, Process, TelemetrySlot, config::Config};
 use mesh_core::runtime::Runtime;
 use mesh_core::wire::http::DrainWatch;
@@ -18,40 +20,75 @@ use super::kubernetes::{CONTROL_NAMESPACE, PodPlan};
 use super::oracle::PodFacts;
 use super::scenario::{Component, Lifetimes};
 
-/// The controller's host.
+/// The process of a controller.
 pub(super) const CONTROLLER: &str = "controller";
-/// Its address.
-pub(super) const CONTROLLER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 255, 1));
 const STATE_DIRECTORY: &str = "/var/lib/weft";
 
 /// The address of the control plane's services.
 const SERVICES_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 255, 1));
 
-/// Where proxies look for an API of the control plane: a service's address.
+/// The address of an API's service.
 pub(super) fn component_address(component: Component) -> SocketAddr {
     SocketAddr::new(SERVICES_IP, component.port())
 }
 
-/// Starts a control plane.
-pub(super) fn start_controller(runtime: &Runtime, lifetimes: &Lifetimes, drain: DrainWatch) {
+/// The name of an API's service, by which proxies know it.
+pub(super) fn component_name(component: Component) -> String {
+    let service = match component {
+        Component::Destination => "linkerd-dst",
+        Component::Policy => "linkerd-policy",
+        Component::Identity => "linkerd-identity",
+    };
+    format!("{service}.{CONTROL_NAMESPACE}.svc.cluster.local")
+}
+
+/// Where what a controller counts is found once it has its ports.
+pub(super) type MetricsSlot = Arc<OnceLock<Arc<ControlMetrics>>>;
+
+/// Starts a controller.
+pub(super) fn start_controller(
+    runtime: &Runtime,
+    lifetimes: &Lifetimes,
+    drain: DrainWatch,
+) -> MetricsSlot {
     let mut config = ControlConfig::default();
     config.identity.state_directory = PathBuf::from(STATE_DIRECTORY);
     if let Some(leaf) = lifetimes.leaf {
         config.identity.certificate_lifetime = leaf.0;
     }
     let inner = runtime.clone();
+    let metrics = MetricsSlot::default();
+    let slot = metrics.clone();
     runtime.spawn("controller", async move {
-        if let Err(error) = control::run(inner, config, drain).await {
+        match Controller::bind(inner, config).await {
+            Ok(controller) => {
+                let _ = slot.set(controller.metrics());
+                controller.serve(drain).await;
+            }
             // In a world nobody reads logs: what keeps the controller from starting must be seen.
-            panic!("the controller cannot start: {error}");
+            Err(error) => panic!("the controller cannot start: {error}"),
         }
     });
+    metrics
 }
 
-/// The trust anchors that the controller made on its first start, once it has.
+/// The trust anchors that the controller made on its first start, once it has made all its state.
 pub(super) fn trust_anchors(files: &MemoryFiles) -> Option<String> {
-    let path = Path::new(STATE_DIRECTORY).join(control::state::ANCHORS);
-    String::from_utf8(files.content(&path)?).ok()
+    let content = |name: &str| files.content(&Path::new(STATE_DIRECTORY).join(name));
+    content(state::TOKEN_KEY)?;
+    String::from_utf8(content(state::ANCHORS)?).ok()
+}
+
+/// Gives a controller the state of another.
+pub(super) fn share_state(of: &MemoryFiles, with: &MemoryFiles) {
+    let files =
+        [state::ANCHORS, state::ANCHOR_KEY, state::ISSUER, state::ISSUER_KEY, state::TOKEN_KEY];
+    for file in files {
+        let path = Path::new(STATE_DIRECTORY).join(file);
+        if let Some(content) = of.content(&path) {
+            with.put(path, &content);
+        }
+    }
 }
 
 const TOKEN_FILE: &str = "/var/run/secrets/tokens/linkerd-identity-token";
@@ -99,11 +136,11 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
     let mut set = |name: &str, value: String| {
         environment.insert(format!("LINKERD2_PROXY_{name}"), value);
     };
-    for component in [Component::Destination, Component::Policy, Component::Identity] {
-        let (service, address) = (component.service(), component_address(component));
-        let account = format!("linkerd-{}", service.to_ascii_lowercase());
-        set(&format!("{service}_SVC_ADDR"), address.to_string());
-        set(&format!("{service}_SVC_NAME"), identity(&account, CONTROL_NAMESPACE));
+    for component in Component::ALL {
+        let (api, name) = (component.service(), component_name(component));
+        let account = format!("linkerd-{}", api.to_ascii_lowercase());
+        set(&format!("{api}_SVC_ADDR"), format!("{name}:{}", component.port()));
+        set(&format!("{api}_SVC_NAME"), identity(&account, CONTROL_NAMESPACE));
     }
     set("IDENTITY_LOCAL_NAME", identity(&pod.account, &pod.namespace));
     set("IDENTITY_TRUST_ANCHORS", trust_anchors.to_owned());

@@ -4,6 +4,7 @@
 //! Law: a world knows its engine by [`Simulator`] alone, and what it does to it follows from the
 //! scenario and the seed.
 
+mod controllers;
 mod draw;
 mod faults;
 mod kubernetes;
@@ -16,6 +17,7 @@ pub mod parse;
 pub mod planted;
 mod pods;
 mod programs;
+mod readiness;
 pub mod record;
 pub mod run;
 pub mod scenario;
@@ -31,16 +33,16 @@ use std::time::Duration;
 use mesh_core::proxy::TelemetrySlot;
 use mesh_core::runtime::Runtime;
 use mesh_core::time::Timestamp;
-use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::cluster::ApiServer;
-use crate::topology::{ClockSpec, HostSpec, Role};
+use crate::topology::ClockSpec;
 
+use controllers::Controller;
 use kubernetes::{Kubernetes, PodPlan};
-use load::Load;
+use oracle::plaintext::Names;
 use programs::Behaviour;
 use record::Record;
-use scenario::{Component, Senders};
+use scenario::{Component, OutageKind, Readiness, Senders, Workload};
 
 pub use simulator::Simulator;
 
@@ -54,31 +56,44 @@ struct World<S> {
     kubernetes: Kubernetes,
     record: Record,
     pods: BTreeMap<Arc<str>, Pod>,
-    controller: usize,
-    controller_drain: Option<DrainSignal>,
+    controllers: Vec<Controller>,
     trust_anchors: String,
     /// What lasts of links' faults.
     impairments: links::Impaired,
     /// Hosts of pods, also of those that are gone.
     hosts: BTreeMap<IpAddr, usize>,
+    /// Who has an address, for the tap.
+    names: Names,
     seed: u64,
+    /// What pods send, once they do.
+    workloads: Vec<Workload>,
+    /// When the last workload ends.
+    end: Timestamp,
+    readiness: Readiness,
+    /// When kubelets look at their pods next.
+    next_look: Timestamp,
     /// Programs of pods may start.
     begun: bool,
     /// What is wrong with hosts' clocks.
     clocks: BTreeMap<usize, ClockSpec>,
     lifetimes: scenario::Lifetimes,
     has_silent_host: bool,
+    /// APIs of the control plane that are away.
+    outages: BTreeMap<Component, OutageKind>,
 }
 
 struct Pod {
     plan: Arc<PodPlan>,
     host: usize,
     behaviour: Behaviour,
+    health: readiness::Health,
     /// Its program's doors, as last started.
     app: Option<Runtime>,
     drains: Option<pods::Drains>,
-    /// Not deleted.
-    listed: bool,
+    /// Among the ready endpoints of its services.
+    present: bool,
+    /// It was made while the world ran.
+    made_late: bool,
     /// What its proxies counted, those that were ended too.
     telemetry: Vec<TelemetrySlot>,
     /// It ran once.
@@ -93,13 +108,16 @@ impl<S: Simulator> World<S> {
         mut simulator: S,
         api: ApiServer,
     ) -> Result<Self, String> {
-        let controller = HostSpec::new(mesh::CONTROLLER, mesh::CONTROLLER_IP);
-        let controller = simulator.add_host(controller);
-        let settings = pods::settings(&scenario.spec.topology);
+        let topology = &scenario.spec.topology;
+        let controllers = controllers::house(&mut simulator, topology);
+        let settings = pods::settings(topology);
         let mut kubernetes = Kubernetes::new(api.clone(), settings);
         kubernetes.apply_objects(scenario.objects());
         for deployment in scenario.deployments() {
             kubernetes.apply(deployment)?;
+        }
+        for set in scenario.stateful_sets() {
+            kubernetes.apply_stateful(set)?;
         }
         let mut world = Self {
             simulator,
@@ -107,25 +125,26 @@ impl<S: Simulator> World<S> {
             kubernetes,
             record: Record::default(),
             pods: BTreeMap::new(),
-            controller,
-            controller_drain: None,
+            controllers,
             trust_anchors: String::new(),
             impairments: links::Impaired::new(),
             hosts: BTreeMap::new(),
+            names: Names::default(),
             seed,
+            workloads: Vec::new(),
+            end: Timestamp::ZERO + scenario.spec.duration.0,
+            readiness: topology.readiness,
+            next_look: Timestamp::ZERO + readiness::LOOKS,
             begun: false,
             clocks: BTreeMap::new(),
             lifetimes: scenario.spec.lifetimes,
             has_silent_host: false,
+            outages: BTreeMap::new(),
         };
         world.settle()?;
         world.watch_for_plaintext();
-        world.start_controller();
-        world.trust_anchors = world.await_trust_anchors()?;
+        world.start_control_plane()?;
         world.set_network(&scenario.spec.network)?;
-        for component in [Component::Destination, Component::Policy, Component::Identity] {
-            world.set_outage(component, None)?;
-        }
         world.begun = true;
         let names: Vec<_> = world.pods.keys().cloned().collect();
         for name in names {
@@ -142,8 +161,8 @@ impl<S: Simulator> World<S> {
     }
 
     fn watch_for_plaintext(&self) {
-        let names = self.pods.values().map(|pod| (pod.plan.ip, pod.plan.name.clone())).collect();
-        let tap = oracle::plaintext::watch(programs::MARKER, names, self.record.clone());
+        let (names, record) = (self.names.clone(), self.record.clone());
+        let tap = oracle::plaintext::watch(programs::MARKER, names, record);
         self.simulator.set_tap(tap);
     }
 
@@ -152,45 +171,20 @@ impl<S: Simulator> World<S> {
         self.pods.iter().map(|(name, pod)| (name.clone(), mesh::facts(&pod.plan))).collect()
     }
 
-    fn start_controller(&mut self) {
-        let runtime = self.simulator.start(self.controller, mesh::CONTROLLER, Role::Proxy);
-        let (signal, watch) = drain::channel();
-        self.controller_drain = Some(signal);
-        mesh::start_controller(&runtime, &self.lifetimes, watch);
+    /// Lets pods send, those that are there and those that come.
+    fn start_workloads(&mut self, spec: &scenario::Spec) -> Result<(), String> {
+        self.workloads.clone_from(&spec.workloads);
+        let names: Vec<_> = self.pods.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.send_from(name))
     }
 
-    fn await_trust_anchors(&mut self) -> Result<String, String> {
-        let until = self.simulator.now() + CONTROLLER_STARTS_WITHIN;
-        let files = self.simulator.files(self.controller).clone();
-        let mut missing = || mesh::trust_anchors(&files).is_none();
-        self.simulator.run_while(until, &mut missing);
-        mesh::trust_anchors(&files).ok_or_else(|| "the controller did not start".to_owned())
-    }
-
-    fn start_workloads(&self, spec: &scenario::Spec, seed: u64) -> Result<(), String> {
-        let end = Timestamp::ZERO + spec.duration.0;
-        for workload in &spec.workloads {
-            let stop = workload.stop.map_or(end, |stop| Timestamp::ZERO + stop.0);
-            for name in self.senders(workload) {
-                let Some(runtime) = self.pods.get(&name).and_then(|pod| pod.app.clone()) else {
-                    continue;
-                };
-                let record = self.record.clone();
-                Load::new(runtime, record, name, workload, seed, stop.min(end))?.start();
-            }
-        }
-        Ok(())
-    }
-
-    /// The pods that send a workload.
-    fn senders(&self, workload: &scenario::Workload) -> Vec<Arc<str>> {
-        let is_of = |name: &str| {
-            let index = name.strip_prefix(&*workload.from).and_then(|rest| rest.strip_prefix('-'));
-            index.is_some_and(|index| index.parse::<u32>().is_ok())
-        };
-        match workload.senders {
-            Senders::First => vec![format!("{}-0", workload.from).into()],
-            Senders::All => self.pods.keys().filter(|name| is_of(name)).cloned().collect(),
+    /// Whether a pod sends a workload.
+    fn sends(pod: &str, workload: &Workload) -> bool {
+        let number = pod.strip_prefix(&*workload.from).and_then(|rest| rest.strip_prefix('-'));
+        match (number.and_then(|number| number.parse::<u32>().ok()), workload.senders) {
+            (None, _) => false,
+            (Some(number), Senders::First) => number == 0,
+            (Some(_), Senders::All) => true,
         }
     }
 }

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
+use crate::lock;
 use crate::random::Random;
 use crate::topology::{Crash, DnsAnswer, HostSpec, Redirect, Role};
 
 use super::kubernetes::{PodEvent, PodPlan, ServiceFact, Settings};
+use super::load::{Load, Sender};
 use super::programs::{Behaviour, Server};
-use super::scenario::Topology;
+use super::readiness::Health;
+use super::scenario::{Readiness, Topology};
 use super::{Pod, Simulator, World, mesh};
 
 /// By which a pod's containers are told to finish.
@@ -32,9 +35,12 @@ pub(super) fn settings(topology: &Topology) -> Settings {
     Settings {
         nodes: if nodes.is_empty() { one.nodes } else { nodes },
         pod_start: topology.pod_start.0,
+        ready_after: one.ready_after,
         slice_lag: topology.slice_lag.0,
+        rules_lag: topology.rules_lag.0,
+        eviction_after: topology.eviction_after.0,
         reuse_addresses: topology.reuse_addresses,
-        ..Settings::default()
+        probed: topology.readiness == Readiness::Probed,
     }
 }
 
@@ -43,7 +49,8 @@ impl<S: Simulator> World<S> {
     pub(super) fn live_until(&mut self, until: Timestamp) -> Result<(), String> {
         loop {
             self.settle()?;
-            let next = self.kubernetes.next().filter(|at| *at <= until);
+            let next = [self.kubernetes.next(), self.next_look()].into_iter().flatten().min();
+            let next = next.filter(|at| *at <= until);
             self.simulator.run_while(next.unwrap_or(until), &mut || true);
             if next.is_none() {
                 return self.settle();
@@ -54,14 +61,15 @@ impl<S: Simulator> World<S> {
     /// Does what the cluster's controllers have to do by now.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         let now = self.simulator.now();
+        self.look_at_pods();
         for event in self.kubernetes.advance(now) {
             self.happen(event)?;
         }
         for (name, pod) in &mut self.pods {
-            let listed = self.kubernetes.is_listed(name);
-            if pod.listed != listed {
-                pod.listed = listed;
-                self.record.set_present(name, listed, now);
+            let present = self.kubernetes.is_ready(name);
+            if pod.present != present {
+                pod.present = present;
+                self.record.set_present(name, present, now);
             }
         }
         Ok(())
@@ -86,7 +94,7 @@ impl<S: Simulator> World<S> {
                     self.simulator.crash(host, Some("app"), Crash::Process);
                 }
             }
-            PodEvent::RestartApp(name) => self.start_app(&name),
+            PodEvent::RestartApp(name) => self.start_app(&name)?,
             PodEvent::Terminate(name) => self.terminate(&name),
             PodEvent::Kill(name) => {
                 if let Some(pod) = self.pods.get_mut(&name) {
@@ -138,12 +146,16 @@ impl<S: Simulator> World<S> {
         };
         self.hosts.insert(plan.ip, host);
         let draw = Random::new(self.seed, &plan.name, "behaviour");
+        lock(&self.names).insert(plan.ip, plan.name.clone());
+        let behaviour = Behaviour::new(plan.conduct.clone(), draw);
         let pod = Pod {
-            behaviour: Behaviour::new(plan.conduct.clone(), draw),
+            health: Health::new(behaviour.readiness()),
+            behaviour,
+            made_late: self.begun,
             host,
             app: None,
             drains: None,
-            listed: false,
+            present: false,
             telemetry: Vec::new(),
             gone: false,
             plan,
@@ -156,10 +168,10 @@ impl<S: Simulator> World<S> {
         let Some(pod) = self.pods.get_mut(name) else {
             return Ok(());
         };
+        pod.health.started();
         pod.drains = Some(Drains { app: drain::channel().0, proxy: drain::channel().0 });
         self.start_proxy(name)?;
-        self.start_app(name);
-        Ok(())
+        self.start_app(name)
     }
 
     /// Starts a pod's proxy, where it has one.
@@ -174,6 +186,7 @@ impl<S: Simulator> World<S> {
         let (api, plan) = (&self.api, &pod.plan);
         let telemetry = mesh::start_proxy(&proxy, files, api, plan, &self.trust_anchors, watch)?;
         pod.telemetry.push(telemetry);
+        pod.health.proxy_started();
         if let Some(drains) = &mut pod.drains {
             drains.proxy = signal;
         }
@@ -198,17 +211,18 @@ impl<S: Simulator> World<S> {
     }
 
     /// Ends what is left of a pod's program, and starts it anew.
-    pub(super) fn replace_app(&mut self, name: &str) {
-        if let Some(pod) = self.pods.get(name).filter(|pod| pod.drains.is_some()) {
-            self.simulator.crash(pod.host, Some("app"), Crash::Process);
-            self.start_app(name);
-        }
+    pub(super) fn replace_app(&mut self, name: &str) -> Result<(), String> {
+        let Some(pod) = self.pods.get(name).filter(|pod| pod.drains.is_some()) else {
+            return Ok(());
+        };
+        self.simulator.crash(pod.host, Some("app"), Crash::Process);
+        self.start_app(name)
     }
 
-    /// Starts a pod's program.
-    fn start_app(&mut self, name: &str) {
+    /// Starts a pod's program, and what it sends.
+    fn start_app(&mut self, name: &str) -> Result<(), String> {
         let Some(pod) = self.pods.get_mut(name) else {
-            return;
+            return Ok(());
         };
         let runtime = self.simulator.start(pod.host, "app", Role::App);
         let (signal, watch) = drain::channel();
@@ -224,6 +238,29 @@ impl<S: Simulator> World<S> {
             drain: watch,
         };
         server.start(pod.plan.program, pod.plan.port);
+        self.send_from(name)
+    }
+
+    /// Has a pod send its workloads, or go on with them where it was started again.
+    pub(super) fn send_from(&self, name: &str) -> Result<(), String> {
+        let Some(pod) = self.pods.get(name) else {
+            return Ok(());
+        };
+        // One that is told to finish begins nothing.
+        let (Some(runtime), Some(drains)) = (&pod.app, &pod.drains) else {
+            return Ok(());
+        };
+        for workload in self.workloads.iter().filter(|workload| Self::sends(name, workload)) {
+            let stop = workload.stop.map_or(self.end, |stop| Timestamp::ZERO + stop.0);
+            let sender = Sender {
+                runtime: runtime.clone(),
+                drain: drains.app.watch(),
+                record: self.record.clone(),
+                pod: pod.plan.name.clone(),
+            };
+            Load::new(sender, workload, self.seed, stop.min(self.end))?.start();
+        }
+        Ok(())
     }
 
     /// As kubelet with a native sidecar: the program is told to finish, and the proxy when that has.

@@ -229,6 +229,13 @@ impl Record {
         number
     }
 
+    /// How many requests of a workload a pod has begun.
+    pub fn begun(&self, workload: &str, sender: &str) -> u64 {
+        let entries = lock(&self.0);
+        let of = |request: &&Request| *request.workload == *workload && *request.sender == *sender;
+        entries.requests.iter().filter(of).count() as u64
+    }
+
     /// Something happens to a request that is under way.
     pub fn note(&self, number: u64, change: impl FnOnce(&mut Request)) {
         let mut entries = lock(&self.0);

@@ -249,7 +249,7 @@ fn play<S: Simulator>(
     let spec = &scenario.spec;
     let mut troubles = Vec::new();
     let mut watch = Watch::new(spec);
-    world.start_workloads(spec, seed)?;
+    world.start_workloads(spec)?;
     let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
     for fault in &spec.faults {
         for at in fault.beginnings(spec.duration) {

@@ -33,14 +33,15 @@ impl<S: Simulator> World<S> {
     }
 }
 
-fn read(telemetry: &Telemetry, now: Timestamp) -> Metrics {
+pub(super) fn read(telemetry: &Telemetry, now: Timestamp) -> Metrics {
     Metrics::read(&telemetry.scrape(now).into_text())
 }
 
 impl<S: Simulator> Scene for World<S> {
     fn names(&self) -> Vec<Arc<str>> {
         let meshed = self.pods.values().filter(|pod| pod.plan.meshed);
-        meshed.map(|pod| pod.plan.name.clone()).chain([mesh::CONTROLLER.into()]).collect()
+        let controllers = self.controllers.iter().map(|controller| controller.name.clone());
+        meshed.map(|pod| pod.plan.name.clone()).chain(controllers).collect()
     }
 
     fn metrics(&self, name: &str) -> Option<Metrics> {
@@ -69,7 +70,11 @@ impl<S: Simulator> Scene for World<S> {
     fn held(&self, name: &str) -> Option<Held> {
         let (host, process) = match self.pods.get(name) {
             Some(pod) => (pod.host, "proxy"),
-            None => (self.controller, mesh::CONTROLLER),
+            None => {
+                let mut controllers = self.controllers.iter();
+                let named = controllers.find(|controller| *controller.name == *name)?;
+                (named.host, mesh::CONTROLLER)
+            }
         };
         let usage = self.simulator.usage(host).ok()?;
         let process = usage.process(process)?;

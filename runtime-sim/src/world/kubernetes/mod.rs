@@ -36,7 +36,7 @@ pub(super) use endpoints::ServiceFact;
 pub(super) use plan::{CONTROL_NAMESPACE, PodPlan};
 
 /// From a node's loss until it is marked NotReady, as Kubernetes'.
-const NODE_GRACE: Duration = Duration::from_secs(40);
+pub(super) const NODE_GRACE: Duration = Duration::from_secs(40);
 /// The first wait before a crashed container starts again; doubles.
 const CRASH_BACKOFF_FIRST: Duration = Duration::from_secs(10);
 /// The longest of these waits.
@@ -59,6 +59,8 @@ pub(super) struct Settings {
     pub(super) eviction_after: Duration,
     /// A freed address goes to the next pod.
     pub(super) reuse_addresses: bool,
+    /// Pods that are made while the world runs are not ready before [`Kubernetes::probed`] says so.
+    pub(super) probed: bool,
 }
 
 impl Default for Settings {
@@ -71,6 +73,7 @@ impl Default for Settings {
             rules_lag: Duration::ZERO,
             eviction_after: Duration::from_secs(300),
             reuse_addresses: false,
+            probed: false,
         }
     }
 }
@@ -149,6 +152,10 @@ struct Pod {
     /// Counts starts and stops of its programs: what was due of an earlier one is void.
     run: u64,
     crashes: u32,
+    /// It may be ready, as far as time goes.
+    up: bool,
+    /// Its probes fail.
+    fails: bool,
     /// Its node is lost.
     silent: bool,
 }
@@ -235,7 +242,6 @@ impl Kubernetes {
     }
 
     /// Makes or changes a StatefulSet, in a Deployment's shape.
-    #[cfg_attr(not(test), expect(dead_code, reason = "scenario files have no StatefulSets yet"))]
     pub(super) fn apply_stateful(&mut self, set: Deployment) -> Result<(), String> {
         self.apply_workload(set, true)
     }
@@ -363,9 +369,22 @@ impl Kubernetes {
         existed
     }
 
-    /// Whether a pod is listed: it is not being deleted, nor gone.
-    pub(super) fn is_listed(&self, pod: &str) -> bool {
-        self.pods.get(pod).is_some_and(|pod| pod.condition.deleted.is_none())
+    /// Whether a pod is among the ready endpoints of its services: it is not being deleted, nor gone.
+    pub(super) fn is_ready(&self, pod: &str) -> bool {
+        let is_ready = |pod: &Pod| pod.condition.ready && pod.condition.deleted.is_none();
+        self.pods.get(pod).is_some_and(is_ready)
+    }
+
+    /// A pod's probes succeed from now on, or fail. Nobody hears of those of a lost node.
+    pub(super) fn probed(&mut self, name: &str, succeed: bool) {
+        let Some(pod) = self.pods.get_mut(name).filter(|pod| !pod.silent) else {
+            return;
+        };
+        if pod.fails == succeed {
+            pod.fails = !succeed;
+            let name = pod.plan.name.clone();
+            self.follow_readiness(&name);
+        }
     }
 
     fn workload(&mut self, name: &str) -> Result<&mut Workload, String> {
@@ -436,6 +455,7 @@ impl Kubernetes {
             return;
         };
         pod.condition.started = true;
+        pod.fails = self.settings.probed && self.now > Timestamp::ZERO;
         let plan = pod.plan.clone();
         self.events.push(PodEvent::Start(plan));
         self.show(name);
@@ -481,10 +501,18 @@ impl Kubernetes {
     }
 
     fn set_ready(&mut self, name: &Arc<str>, ready: bool) {
+        if let Some(pod) = self.pods.get_mut(name) {
+            pod.up = ready;
+            self.follow_readiness(name);
+        }
+    }
+
+    fn follow_readiness(&mut self, name: &Arc<str>) {
         let now = self.now;
         let Some(pod) = self.pods.get_mut(name) else {
             return;
         };
+        let ready = pod.up && !pod.fails;
         if pod.condition.ready == ready {
             return;
         }
@@ -591,6 +619,8 @@ impl Kubernetes {
             ready_since: None,
             run: 0,
             crashes: 0,
+            up: false,
+            fails: false,
             silent: false,
         };
         self.pods.insert(name.clone(), pod);

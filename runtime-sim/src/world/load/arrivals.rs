@@ -25,6 +25,18 @@ impl Schedule {
         Self { arrivals, start, stop, at: start, count: 0 }
     }
 
+    /// Passes over what would have come before a moment.
+    pub(super) fn skip_to(&mut self, moment: Timestamp, random: &mut Random) {
+        loop {
+            let before = *self;
+            let drawn = random.clone();
+            if self.next(random).is_none_or(|at| at >= moment) {
+                (*self, *random) = (before, drawn);
+                return;
+            }
+        }
+    }
+
     /// The next; none where there is none before the end.
     pub(super) fn next(&mut self, random: &mut Random) -> Option<Timestamp> {
         let first = self.count == 0;

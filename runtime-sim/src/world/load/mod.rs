@@ -23,6 +23,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use mesh_core::runtime::net::TcpOptions;
 use mesh_core::runtime::{BoxIo, Runtime};
 use mesh_core::time::Timestamp;
+use mesh_core::wire::drain::DrainWatch;
 use mesh_core::wire::http::client::Http2Connection;
 use mesh_core::wire::http::h1;
 use mesh_core::wire::tls::Credentials;
@@ -42,12 +43,25 @@ type Outcome = Result<Answer, Failure>;
 #[derive(Clone)]
 pub(super) struct Load(Arc<Shared>);
 
+/// Who sends.
+pub(super) struct Sender {
+    /// The doors of its program.
+    pub(super) runtime: Runtime,
+    /// By which it learns that it is to finish: it begins nothing more.
+    pub(super) drain: DrainWatch,
+    pub(super) record: Record,
+    pub(super) pod: Arc<str>,
+}
+
 struct Shared {
     runtime: Runtime,
+    drain: DrainWatch,
     record: Record,
     plan: Workload,
     name: Arc<str>,
     sender: Arc<str>,
+    /// Requests that it began before its program was started again.
+    begun: u64,
     authority: Authority,
     stop: Timestamp,
     random: Mutex<Random>,
@@ -58,15 +72,15 @@ struct Shared {
 }
 
 impl Load {
-    /// A workload as a pod sends it, until `stop`. What is wrong with it is told in words.
+    /// A workload as a pod sends it, until `stop`; what the pod has sent of it already counts. What is
+    /// wrong with it is told in words.
     pub(super) fn new(
-        runtime: Runtime,
-        record: Record,
-        sender: Arc<str>,
+        sender: Sender,
         workload: &Workload,
         seed: u64,
         stop: Timestamp,
     ) -> Result<Self, String> {
+        let Sender { runtime, drain, record, pod: sender } = sender;
         let wrong = |fault: String| format!("workload {}: {fault}", workload.name);
         workload.check().map_err(|(field, fault)| wrong(format!("{field}: {fault}")))?;
         let authority: Authority =
@@ -77,9 +91,16 @@ impl Load {
             }
             _ => None,
         };
-        let random = Random::new(seed, &sender, &format!("workload {}", workload.name));
+        let begun = record.begun(&workload.name, &sender);
+        let purpose = match begun {
+            0 => format!("workload {}", workload.name),
+            _ => format!("workload {} after {begun}", workload.name),
+        };
+        let random = Random::new(seed, &sender, &purpose);
         Ok(Self(Arc::new(Shared {
             name: workload.name.as_str().into(),
+            begun,
+            drain,
             plan: workload.clone(),
             random: Mutex::new(random),
             http1: Mutex::default(),
@@ -96,14 +117,19 @@ impl Load {
     /// Begins, at once or at the workload's start.
     pub(super) fn start(self) {
         let plan = &self.0.plan;
-        let start = (Timestamp::ZERO + plan.start.0).max(self.0.runtime.now());
-        let requests = plan.requests.unwrap_or(u64::MAX);
+        let now = self.0.runtime.now();
+        let start = Timestamp::ZERO + plan.start.0;
+        let requests = plan.requests.unwrap_or(u64::MAX).saturating_sub(self.0.begun);
         match plan.arrivals {
             Arrivals::Closed { concurrency, think } => {
-                self.start_callers(concurrency, think.0, start, requests);
+                self.start_callers(concurrency, think.0, start.max(now), requests);
             }
             arrivals => {
-                let schedule = Schedule::new(arrivals, start, self.0.stop);
+                let mut schedule = match self.0.begun {
+                    0 => Schedule::new(arrivals, start.max(now), self.0.stop),
+                    _ => Schedule::new(arrivals, start, self.0.stop),
+                };
+                schedule.skip_to(now, &mut lock(&self.0.random));
                 let runtime = self.0.runtime.clone();
                 runtime.spawn("workload", self.send_on(schedule, requests));
             }
@@ -114,7 +140,11 @@ impl Load {
         for _ in 0..requests {
             let next = schedule.next(&mut lock(&self.0.random));
             let Some(at) = next else { return };
-            self.0.runtime.clock.sleep_until(at).await;
+            tokio::select! {
+                biased;
+                () = self.0.drain.draining() => return,
+                () = self.0.runtime.clock.sleep_until(at) => {}
+            }
             let load = self.clone();
             self.0.runtime.spawn("request", async move { load.request().await });
         }
@@ -126,7 +156,8 @@ impl Load {
             let (load, left) = (self.clone(), left.clone());
             self.0.runtime.spawn("caller", async move {
                 load.0.runtime.clock.sleep_until(start).await;
-                while load.0.runtime.now() < load.0.stop && take_one(&left) {
+                let goes_on = || load.0.runtime.now() < load.0.stop && !load.0.drain.is_draining();
+                while goes_on() && take_one(&left) {
                     load.request().await;
                     load.0.runtime.sleep(think.max(Duration::from_millis(1))).await;
                 }

@@ -11,8 +11,11 @@ use crate::trace::{Delivery, Tap};
 use crate::world::record::Record;
 use crate::world::scenario::Between;
 
-/// A tap that records the marker wherever it crosses. Names hosts by their addresses.
-pub fn watch(marker: &'static str, names: BTreeMap<IpAddr, Arc<str>>, record: Record) -> Tap {
+/// Names of hosts by their addresses, those that come later too.
+pub type Names = Arc<Mutex<BTreeMap<IpAddr, Arc<str>>>>;
+
+/// A tap that records the marker wherever it crosses.
+pub fn watch(marker: &'static str, names: Names, record: Record) -> Tap {
     let matchers = Mutex::new(BTreeMap::new());
     let matcher = Matcher::new(marker.as_bytes());
     Arc::new(move |delivery: &Delivery<'_>| {
@@ -28,6 +31,7 @@ pub fn watch(marker: &'static str, names: BTreeMap<IpAddr, Arc<str>>, record: Re
         }
         drop(matchers);
         if found {
+            let names = lock(&names);
             let name =
                 |ip: IpAddr| names.get(&ip).cloned().unwrap_or_else(|| ip.to_string().into());
             record.saw_plaintext(&name(delivery.from), &name(delivery.to), delivery.at);

@@ -9,7 +9,7 @@ use mesh_core::time::Timestamp;
 
 use super::metrics::{Metrics, Selector};
 use super::{DefaultOracle, Finding, LEAK_TOLERANCE, Offence, relaxed};
-use crate::world::scenario::{Expectation, Spec, Value};
+use crate::world::scenario::{Expectation, Spec, Target, Value};
 
 /// Between two looks at metrics and at what processes hold.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -134,8 +134,8 @@ impl Watch {
             }
         }
         // Every proxy keeps its connections to the controller.
-        let allowed = |name: &str| match name {
-            "controller" => tolerance + 16 * left.len() as u64,
+        let allowed = |name: &str| match Target::read(name) {
+            Ok(Target::Controller(_)) => tolerance + 16 * left.len() as u64,
             _ => tolerance,
         };
         for (name, now) in &left {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, StatefulSet};
 use mesh_core::resource::{Object, yaml};
 use serde_json::{Value, json};
 
@@ -18,6 +18,11 @@ impl Scenario {
         self.manifest_deployments.iter().cloned().chain(apps).collect()
     }
 
+    /// What runs under names that are given again, in a Deployment's shape.
+    pub fn stateful_sets(&self) -> Vec<Deployment> {
+        self.manifest_stateful_sets.iter().map(in_shape).collect()
+    }
+
     /// The cluster's objects: the manifests, and what belongs to `spec.apps` and stands in no manifest.
     pub fn objects(&self) -> Vec<Object> {
         let mut objects = self.manifests.clone();
@@ -31,6 +36,18 @@ impl Scenario {
         }
         objects
     }
+}
+
+/// A StatefulSet in a Deployment's shape.
+pub(super) fn in_shape(set: &StatefulSet) -> Deployment {
+    let spec = set.spec.clone().map(|spec| DeploymentSpec {
+        replicas: spec.replicas,
+        selector: spec.selector,
+        template: spec.template,
+        min_ready_seconds: spec.min_ready_seconds,
+        ..DeploymentSpec::default()
+    });
+    Deployment { metadata: set.metadata.clone(), spec, status: None }
 }
 
 fn deployment(name: &str, app: &App) -> Value {

@@ -74,10 +74,6 @@ impl Flaws<'_> {
             let fault = "every world begins at 2026-01-01T00:00:00Z";
             self.refuse(at("start"), fault, "leave it out, or set clocks by clock_skew");
         }
-        if self.spec.topology.controllers != 1 {
-            let path = at("topology").key("controllers");
-            self.refuse(path, "one controller is played", "leave it out");
-        }
         let lifetimes = &self.spec.lifetimes;
         if lifetimes.issuer.is_some() || lifetimes.anchor.is_some() {
             let fault = "issuers and anchors live as long as the control plane makes them";

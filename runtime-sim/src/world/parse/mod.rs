@@ -21,7 +21,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use serde::de::DeserializeOwned;
 use serde_yaml_ng::Value as Yaml;
 use serde_yaml_ng::with::singleton_map_recursive;
 
@@ -46,6 +47,8 @@ pub struct Scenario {
     pub manifests: Vec<Object>,
     /// Manifests: what runs, beside `spec.apps`.
     pub manifest_deployments: Vec<Deployment>,
+    /// Manifests: what runs under names that are given again.
+    pub manifest_stateful_sets: Vec<StatefulSet>,
 }
 
 /// Reads a scenario file and those that it includes.
@@ -89,7 +92,8 @@ pub fn read_with(
         return Err(read.problems);
     };
     read.include(&part, &document, open);
-    let names = Names::new(&document, &read.deployments, !read.problems.is_empty());
+    let runs = read.runs();
+    let names = Names::new(&document, &runs, !read.problems.is_empty());
     let flaws = schema::check(&document, &names);
     let is_whole = flaws.is_empty();
     read.problems.extend(part.flaws(flaws));
@@ -103,7 +107,7 @@ pub fn read_with(
             return Err(read.problems);
         }
     };
-    let flaws = check::check(&document.spec, &read.deployments);
+    let flaws = check::check(&document.spec, &runs);
     read.problems.extend(part.flaws(flaws));
     if !read.problems.is_empty() {
         return Err(read.problems);
@@ -116,6 +120,7 @@ pub fn read_with(
         spec,
         manifests: read.objects,
         manifest_deployments: read.deployments,
+        manifest_stateful_sets: read.stateful_sets,
     })
 }
 
@@ -124,6 +129,7 @@ pub fn read_with(
 struct Manifests<'a> {
     scenario: Option<(Part<'a>, Yaml)>,
     deployments: Vec<Deployment>,
+    stateful_sets: Vec<StatefulSet>,
     objects: Vec<Object>,
     problems: Vec<Problem>,
 }
@@ -152,8 +158,12 @@ impl<'a> Manifests<'a> {
                 ("Scenario", Ok(document)) => {
                     read.scenario = Some((part, document));
                 }
-                ("Deployment", _) => match part.parse_deployment() {
+                ("Deployment", _) => match part.parse_manifest("Deployment") {
                     Ok(deployment) => read.deployments.push(deployment),
+                    Err(problem) => read.problems.push(problem),
+                },
+                ("StatefulSet", _) => match part.parse_manifest("StatefulSet") {
+                    Ok(set) => read.stateful_sets.push(set),
                     Err(problem) => read.problems.push(problem),
                 },
                 _ => {
@@ -215,7 +225,14 @@ impl<'a> Manifests<'a> {
             }
             self.objects.extend(included.objects);
             self.deployments.extend(included.deployments);
+            self.stateful_sets.extend(included.stateful_sets);
         }
+    }
+
+    /// All that runs, in a Deployment's shape.
+    fn runs(&self) -> Vec<Deployment> {
+        let sets = self.stateful_sets.iter().map(app::in_shape);
+        self.deployments.iter().cloned().chain(sets).collect()
     }
 }
 
@@ -263,16 +280,16 @@ impl Part<'_> {
         singleton_map_recursive::deserialize(deserializer).map_err(|error| self.yaml(&error))
     }
 
-    fn parse_deployment(&self) -> Result<Deployment, Problem> {
+    fn parse_manifest<T: DeserializeOwned>(&self, kind: &str) -> Result<T, Problem> {
         let mut unknown = None;
         let deserializer = serde_yaml_ng::Deserializer::from_str(self.text);
-        let deployment = serde_ignored::deserialize(deserializer, |path| {
+        let object = serde_ignored::deserialize(deserializer, |path| {
             unknown.get_or_insert(path.to_string());
         })
         .map_err(|error| self.yaml(&error))?;
         let unknown = unknown.filter(|path| !matches!(path.as_str(), "apiVersion" | "kind"));
         let Some(path) = unknown else {
-            return Ok(deployment);
+            return Ok(object);
         };
         let mut steps = Path::default();
         for step in path.split('.').filter(|step| *step != "?") {
@@ -282,7 +299,7 @@ impl Part<'_> {
             };
         }
         let remedy = "correct its name or remove it";
-        let flaw = Flaw::new(steps, "is not a field of a Deployment", remedy);
+        let flaw = Flaw::new(steps, format!("is not a field of a {kind}"), remedy);
         Err(self.flaw(Flaw { at_key: true, ..flaw }))
     }
 

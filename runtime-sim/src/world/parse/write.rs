@@ -21,6 +21,7 @@ impl Scenario {
         let value = singleton_map_recursive::serialize(&document, serde_yaml_ng::value::Serializer);
         let mut documents = vec![value.expect("plain data can be written")];
         documents.extend(self.manifest_deployments.iter().map(to_value));
+        documents.extend(self.manifest_stateful_sets.iter().map(to_value));
         documents.extend(self.manifests.iter().map(manifest));
         let texts = documents.into_iter().map(|mut document| {
             prune(&mut document);

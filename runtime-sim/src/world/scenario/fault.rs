@@ -315,7 +315,9 @@ pub enum Process {
 }
 
 /// An API of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {
     /// Endpoints and service profiles.
@@ -436,6 +438,9 @@ impl Action {
 }
 
 impl Component {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Destination, Self::Policy, Self::Identity];
+
     /// Its name in the proxy's variables.
     pub fn service(self) -> &'static str {
         match self {

@@ -25,7 +25,7 @@ pub use network::{LatencySpec, LinkSpec, NamedLink, Network};
 pub use random::{FaultClass, RandomFaults};
 pub use target::Target;
 pub use text::{Bandwidth, Bytes, Moment, Span};
-pub use topology::{Lifetimes, Topology};
+pub use topology::{Lifetimes, Readiness, Topology};
 pub use workload::{
     Arrivals, Connections, Framing, Misbehaviour, Protocol, RequestShape, Retries, Senders, Size,
     StreamShape, Streaming, Workload,

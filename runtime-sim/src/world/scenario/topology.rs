@@ -1,6 +1,7 @@
 //! What the cluster is made of, and how quickly it follows a change.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,26 @@ pub struct Topology {
     pub reuse_addresses: bool,
     /// How long EndpointSlices lag behind pods.
     pub slice_lag: Span,
+    /// How long kube-proxy's rules and DNS lag behind EndpointSlices.
+    pub rules_lag: Span,
     /// How long kubelet takes to start a pod's containers.
     pub pod_start: Span,
+    /// Who finds out which pods are ready.
+    pub readiness: Readiness,
+    /// How long pods stay on a node that is marked NotReady: five minutes where nothing is said.
+    pub eviction_after: Span,
+}
+
+/// Who finds out which pods and controllers are ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// Kubelets: what has ended is not ready a second later, nor what is not certified; what hangs
+    /// after half a minute.
+    #[default]
+    Probed,
+    /// Nobody: what has started stays ready until it is deleted, whatever becomes of it.
+    None,
 }
 
 impl Default for Topology {
@@ -32,7 +51,10 @@ impl Default for Topology {
             controllers: 1,
             reuse_addresses: false,
             slice_lag: Span::default(),
+            rules_lag: Span::default(),
             pod_start: Span::default(),
+            readiness: Readiness::default(),
+            eviction_after: Span(Duration::from_secs(300)),
         }
     }
 }
