@@ -23,7 +23,7 @@ spec:
 
 const LOAD: &str = "  workloads:
     - {name: load, from: client, to: 'web.default.svc.cluster.local:80', protocol: http1,
-       senders: all, arrivals: {constant: {rate: 10}}}";
+       start: 500ms, senders: all, arrivals: {constant: {rate: 10}}}";
 
 fn play(spec: &str) -> Report {
     let text = text(&format!("{spec}\n{LOAD}"));
@@ -130,12 +130,12 @@ fn clients_that_are_started_again_or_made_later_send() {
     - {at: 2s, for: 1s, do: {crash: {target: client-0}}}
     - {at: 4s, do: {scale: {deployment: client, replicas: 2}}}
   expect:
-    - requests: {workload: load, at_least: 100}
+    - requests: {workload: load, at_least: 95}
     - success_rate: {workload: load, at_least: 1.0, window: {from: 4s, to: 8s}}",
     );
     assert_passed(&report);
     let sent = report.workloads["load"].requests;
-    assert!((100..=112).contains(&sent), "{sent} requests, of 7 s of one and 4 s of another");
+    assert!((95..=106).contains(&sent), "{sent} requests, of 6.5 s of one and 3.5 s of another");
 }
 
 #[test]

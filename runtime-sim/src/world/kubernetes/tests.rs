@@ -143,6 +143,26 @@ fn a_rollout_replaces_every_pod_with_all_of_them_available() {
 }
 
 #[test]
+fn a_rollout_waits_for_pods_whose_probes_fail() {
+    let settings = Settings { probed: true, ..Settings::default() };
+    let mut kubernetes = cluster(settings, "replicas: 1");
+    run(&mut kubernetes, seconds(5.0));
+    assert_eq!(ready(&kubernetes), "web-0", "what a world begins with is ready");
+    kubernetes.rollout("web").expect("a deployment");
+    assert_eq!(run(&mut kubernetes, seconds(20.0)), ["5000 start web-1"]);
+    assert_eq!(ready(&kubernetes), "web-0");
+    kubernetes.probed("web-1", true);
+    assert_eq!(run(&mut kubernetes, seconds(21.0)), ["20000 terminate web-0"]);
+    assert_eq!(ready(&kubernetes), "web-1");
+    kubernetes.probed("web-1", false);
+    run(&mut kubernetes, seconds(22.0));
+    assert_eq!(ready(&kubernetes), "");
+    kubernetes.probed("web-1", true);
+    run(&mut kubernetes, seconds(23.0));
+    assert_eq!(ready(&kubernetes), "web-1");
+}
+
+#[test]
 fn a_deployment_scales_up_and_back() {
     let mut kubernetes = cluster(Settings::default(), "replicas: 1");
     run(&mut kubernetes, seconds(1.0));

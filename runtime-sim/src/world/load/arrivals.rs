@@ -106,6 +106,27 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_that_goes_on_is_where_it_would_have_been() {
+        let every = Span(Duration::from_secs(4));
+        for arrivals in [
+            Arrivals::Constant { rate: 3.0 },
+            Arrivals::Ramp { from: 2.0, to: 9.0 },
+            Arrivals::Burst { size: 2, every },
+        ] {
+            let (start, stop) = (Timestamp::from_millis(1_000), Timestamp::from_millis(11_000));
+            let middle = Timestamp::from_millis(4_700);
+            let mut random = Random::new(1, "", "");
+            let mut whole = Schedule::new(arrivals, start, stop);
+            let mut late = whole;
+            late.skip_to(middle, &mut random);
+            let whole: Vec<_> = std::iter::from_fn(|| whole.next(&mut random)).collect();
+            let late: Vec<_> = std::iter::from_fn(|| late.next(&mut random)).collect();
+            let rest: Vec<_> = whole.into_iter().filter(|at| *at >= middle).collect();
+            assert_eq!(late, rest);
+        }
+    }
+
+    #[test]
     fn bursts_come_at_once() {
         let every = Span(Duration::from_secs(4));
         let all = moments(Arrivals::Burst { size: 2, every });
