@@ -69,8 +69,8 @@ fn every_scenario_file_can_be_read_and_is_named_as_its_scenario() {
 
 #[test]
 fn equal_seeds_give_equal_runs_and_others_do_not() {
-    for file in files("smoke") {
-        let scenario = read(&file);
+    for name in ["http2", "controller-restart"] {
+        let scenario = read(&directory(&format!("smoke/{name}.yaml")));
         let [one, again, other] = [1, 1, 2].map(|seed| play(&scenario, seed, EngineKind::Des));
         assert_eq!(one.trace_hash, again.trace_hash, "{}", scenario.name);
         assert_ne!(one.trace_hash, other.trace_hash, "{}", scenario.name);
