@@ -10,6 +10,7 @@ use std::sync::Arc;
 use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
+use crate::lock;
 use crate::topology::{DnsAnswer, HostSpec, Role};
 
 use super::scenario::{Component, Target, Topology};
@@ -71,6 +72,8 @@ impl Controller {
 impl<S: Simulator> World<S> {
     /// Starts the control plane: the first controller makes the issuer, the others are given it.
     pub(super) fn start_control_plane(&mut self) -> Result<(), String> {
+        let names = self.controllers.iter().map(|c| (c.ip, c.name.clone()));
+        lock(&self.names).extend(names);
         for component in Component::ALL {
             let at = mesh::component_address(component);
             let answer = DnsAnswer::Addresses(vec![at.ip()]);

@@ -155,9 +155,7 @@ impl<S: Simulator> World<S> {
 
     /// Hosts by their addresses.
     fn host_names(&self) -> BTreeMap<IpAddr, Arc<str>> {
-        let pods = self.pods.values().map(|pod| (pod.plan.ip, pod.plan.name.clone()));
-        let controller: IpAddr = mesh::CONTROLLER_IP;
-        pods.chain([(controller, mesh::CONTROLLER.into())]).collect()
+        crate::lock(&self.names).clone()
     }
 
     fn watch_for_plaintext(&self) {

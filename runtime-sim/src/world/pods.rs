@@ -165,10 +165,11 @@ impl<S: Simulator> World<S> {
 
     /// Starts a pod's proxy, where it has one, and its program.
     pub(super) fn start_pod(&mut self, name: &str) -> Result<(), String> {
+        self.look_soon();
         let Some(pod) = self.pods.get_mut(name) else {
             return Ok(());
         };
-        pod.health.started();
+        pod.health.started(self.simulator.now());
         pod.drains = Some(Drains { app: drain::channel().0, proxy: drain::channel().0 });
         self.start_proxy(name)?;
         self.start_app(name)

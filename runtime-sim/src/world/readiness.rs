@@ -1,7 +1,7 @@
 //! Kubelets look at their pods once a second: what has ended is not ready, nor what answers no probe.
 //!
 //! Law: a pod is ready as long as its program listens and its proxy is certified, give or take a
-//! second. What hangs is found out by probes that fail, three of them ten seconds apart; what lost its
+//! second; a tenth of one after its start. What hangs is found out by probes that fail, three of them ten seconds apart; what lost its
 //! power is found out as a lost node is. A scenario may say that nobody looks.
 
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use super::{Pod, Simulator, World, scene};
 
 /// From one look to the next: kubelet's own list of what runs, and probes of what is not ready.
 pub(super) const LOOKS: Duration = Duration::from_secs(1);
+/// From one look to the next at what has just started, and for how long.
+const FIRST_LOOKS: Duration = Duration::from_millis(100);
+const EAGER_FOR: Duration = Duration::from_secs(2);
 /// Probes every ten seconds of which three fail, as Kubernetes has it where nothing is said.
 const PROBES_FAIL: Duration = Duration::from_secs(30);
 const CERTIFIED: &str = "control_identity_cert_refreshes_total{result=\"ok\"}";
@@ -33,16 +36,23 @@ pub(super) struct Health {
     frozen: Option<Timestamp>,
     /// Probes succeeded once. What a world begins with is ready until then.
     succeeded: bool,
+    /// They succeeded at the last look.
+    ready: bool,
+    /// Until when it is looked at more often while it is not ready.
+    eager_until: Timestamp,
 }
 
 impl Health {
     pub(super) fn new(program: watch::Receiver<bool>) -> Self {
-        Self { program, certified: false, frozen: None, succeeded: false }
+        let eager_until = Timestamp::ZERO;
+        let (certified, succeeded, ready) = (false, false, false);
+        Self { program, certified, frozen: None, succeeded, ready, eager_until }
     }
 
     /// Its programs start.
-    pub(super) fn started(&mut self) {
-        self.frozen = None;
+    pub(super) fn started(&mut self, now: Timestamp) {
+        (self.frozen, self.ready) = (None, false);
+        self.eager_until = now + EAGER_FOR;
     }
 
     /// Its proxy starts.
@@ -63,13 +73,20 @@ impl<S: Simulator> World<S> {
         if self.next_look().is_none_or(|at| at > now) {
             return;
         }
-        self.next_look = now + LOOKS;
+        let mut eager = false;
         for (name, pod) in &mut self.pods {
             if let Some(ready) = pod.probe(now) {
                 self.kubernetes.probed(name, ready);
             }
+            eager |= !pod.gone && !pod.health.ready && now < pod.health.eager_until;
         }
+        self.next_look = now + if eager { FIRST_LOOKS } else { LOOKS };
         self.probe_controllers(now);
+    }
+
+    /// Has a pod that starts now looked at soon.
+    pub(super) fn look_soon(&mut self) {
+        self.next_look = self.next_look.min(self.simulator.now() + FIRST_LOOKS);
     }
 
     /// Notes that hosts do nothing any more, or go on.
@@ -102,6 +119,7 @@ impl Pod {
         }
         let ready = *self.health.program.borrow() && self.proxy_is_ready(now);
         self.health.succeeded |= ready;
+        self.health.ready = ready;
         (ready || self.health.succeeded || self.made_late).then_some(ready)
     }
 
