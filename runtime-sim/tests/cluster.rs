@@ -60,7 +60,7 @@ fn another_controller_goes_on_where_one_ends() {
 fn controllers_may_all_be_away_and_come_back_one_by_one() {
     let report = play(
         "
-  duration: 12s
+  duration: 22s
   topology: {controllers: 2}
   faults:
     - {at: 2s, for: 4s, do: {crash: {target: controller-0, how: power}}}
@@ -68,7 +68,7 @@ fn controllers_may_all_be_away_and_come_back_one_by_one() {
     - {at: 3s, do: {scale: {deployment: web, replicas: 3}}}
   expect:
     - success_rate: {workload: load, at_least: 1.0}
-    - load_share: {workload: load, pod: web-2, at_least: 0.1, window: {from: 11s, to: 12s}}",
+    - load_share: {workload: load, pod: web-2, at_least: 0.1, window: {from: 20s, to: 22s}}",
     );
     assert_passed(&report);
 }
@@ -109,14 +109,14 @@ fn a_crashed_pod_leaves_its_services_and_comes_back() {
 fn a_pod_without_a_certificate_is_not_ready() {
     let report = play(
         "
-  duration: 8s
+  duration: 16s
   faults:
     - {at: 1s, for: 4s, do: {crash: {target: controller}}}
     - {at: 2s, do: {rollout: {deployment: web}}}
   expect:
     - success_rate: {workload: load, at_least: 1.0}
     - load_share: {workload: load, pod: web-2, at_most: 0.0, window: {from: 0s, to: 5s}}
-    - load_share: {workload: load, pod: web-2, at_least: 0.1, window: {from: 7s, to: 8s}}",
+    - load_share: {workload: load, pod: web-2, at_least: 0.1, window: {from: 14s, to: 16s}}",
     );
     assert_passed(&report);
 }
