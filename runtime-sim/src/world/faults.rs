@@ -43,12 +43,13 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
         | Action::StaleList { .. }
         | Action::WriteConflicts { .. }
         | Action::ApiOutage {}
+        | Action::RotateIssuer {}
+        | Action::RotateTrustAnchor { .. }
         | Action::LeaseLoss {}
         | Action::Rollout { .. }
         | Action::Scale { .. }
         | Action::NodeLoss { .. }
         | Action::ZoneLoss { .. } => true,
-        _ => false,
     };
     let engine = match engine {
         EngineKind::Des => "the discrete-event engine",
@@ -90,6 +91,8 @@ impl<S: Simulator> World<S> {
             Action::WriteConflicts { count } => self.api.set_conflicts(*count),
             Action::ApiOutage {} => self.api.set_fault(None, ApiFault::Outage),
             Action::LeaseLoss {} => self.lose_leases()?,
+            Action::RotateIssuer {} => self.rotate_issuer()?,
+            Action::RotateTrustAnchor { step } => self.rotate_anchor(*step)?,
             Action::UpgradeProxy { target } => {
                 self.pods_of(target).iter().for_each(|pod| self.drain_proxy(pod));
             }

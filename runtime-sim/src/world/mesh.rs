@@ -24,6 +24,11 @@ use super::scenario::{Component, Lifetimes};
 pub(super) const CONTROLLER: &str = "controller";
 const STATE_DIRECTORY: &str = "/var/lib/weft";
 
+/// A file of a controller's state.
+pub(super) fn state_file(name: &str) -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(name)
+}
+
 /// The address of the control plane's services.
 const SERVICES_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 255, 1));
 

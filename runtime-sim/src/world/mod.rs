@@ -4,6 +4,7 @@
 //! Law: a world knows its engine by [`Simulator`] alone, and what it does to it follows from the
 //! scenario and the seed.
 
+mod certificates;
 mod controllers;
 mod draw;
 mod faults;
@@ -27,6 +28,7 @@ mod speech;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +60,10 @@ struct World<S> {
     pods: BTreeMap<Arc<str>, Pod>,
     controllers: Vec<Controller>,
     trust_anchors: String,
+    /// Where an anchor was made that is to take the place of the first.
+    new_anchor: Option<PathBuf>,
+    /// Directories in which certificates were made.
+    rotations: u32,
     /// What lasts of links' faults.
     impairments: links::Impaired,
     /// Hosts of pods, also of those that are gone.
@@ -127,6 +133,8 @@ impl<S: Simulator> World<S> {
             pods: BTreeMap::new(),
             controllers,
             trust_anchors: String::new(),
+            new_anchor: None,
+            rotations: 0,
             impairments: links::Impaired::new(),
             hosts: BTreeMap::new(),
             names: Names::default(),
