@@ -274,10 +274,11 @@ impl Backend {
         }
     }
 
-    /// Whether a request could be sent now.
+    /// Whether a request could be sent now: it has an endpoint that is not down. What is down is
+    /// tried again without requests, so that nothing is given up for ever.
     pub fn is_available(&self) -> bool {
         let state = self.state();
-        !state.fails && !state.endpoints.is_empty()
+        !state.fails && state.endpoints.iter().any(|member| !member.state.is_down())
     }
 
     /// Sends a request to one endpoint, and where nothing of it reached that, to another.
