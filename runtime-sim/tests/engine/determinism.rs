@@ -66,8 +66,10 @@ fn what_one_host_draws_does_not_shift_anothers_latencies() {
         noisy.spawn("noise", async move {
             let connecting = runtime.net.connect(sink, TcpOptions::default());
             let mut connection = connecting.await.unwrap();
-            while noise {
-                echo(&mut connection).await.unwrap();
+            if noise {
+                loop {
+                    echo(&mut connection).await.unwrap();
+                }
             }
         });
         let mut connection = pair.do_within(MINUTE, async |client| connect(&client).await.unwrap());

@@ -121,15 +121,15 @@ impl Drop for Lender {
     }
 }
 
+/// A frame of a body, or how it broke off; none at its end.
+type NextFrame = Option<Result<Frame<Bytes>, Error>>;
+
 /// The half that is read.
 pub(super) struct Borrowed(Arc<Mutex<Slot>>);
 
 impl Borrowed {
     /// The next frame, and the body itself once it is the borrower's for good.
-    pub(super) fn poll_frame(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Option<Result<Frame<Bytes>, Error>>, Option<Body>)> {
+    pub(super) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<(NextFrame, Option<Body>)> {
         let mut slot = lock(&self.0);
         let Some(rest) = slot.rest.as_mut() else {
             return Poll::Ready((Some(Err(Error::Canceled)), None));

@@ -43,7 +43,9 @@ impl Schedule {
         let at = match self.arrivals {
             Arrivals::Constant { rate } if !first => self.at + seconds(1.0 / rate),
             Arrivals::Poisson { rate } => self.at + seconds(-(1.0 - random.unit()).ln() / rate),
-            Arrivals::Burst { size, every } if !first && self.count % u64::from(size) == 0 => {
+            Arrivals::Burst { size, every }
+                if !first && self.count.is_multiple_of(u64::from(size)) =>
+            {
                 self.at + every.0
             }
             Arrivals::Ramp { from, to } => self.start + self.ramp(from, to)?,

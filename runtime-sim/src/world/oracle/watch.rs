@@ -231,11 +231,9 @@ impl Probe {
             (
                 Self::Metric { selector, looks, hit, last, .. },
                 Expectation::Eventually { window, .. } | Expectation::Never { window, .. },
-            ) => {
-                if window.contains(at) {
-                    *looks += 1;
-                    look_at_metric(selector, expectation.value(), at, named, scrapes, (hit, last));
-                }
+            ) if window.contains(at) => {
+                *looks += 1;
+                look_at_metric(selector, expectation.value(), at, named, scrapes, (hit, last));
             }
             (Self::Converged { moments, looks, first }, _) if moments.contains(&at) => {
                 *looks += 1;

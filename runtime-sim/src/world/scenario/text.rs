@@ -202,7 +202,7 @@ fn write_scaled(
     units: &[(&str, u64)],
     of_zero: usize,
 ) -> fmt::Result {
-    let fits = |(_, scale): &&(&str, u64)| number != 0 && number % scale == 0;
+    let fits = |(_, scale): &&(&str, u64)| number != 0 && number.is_multiple_of(*scale);
     let (unit, scale) = units.iter().rev().find(fits).unwrap_or(&units[of_zero]);
     write!(f, "{}{unit}", number / scale)
 }
