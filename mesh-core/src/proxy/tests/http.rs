@@ -122,6 +122,25 @@ async fn http1_bodies_and_trailers_pass() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn trailers_that_http2_cannot_carry_end_the_request() {
+    let mesh = Pair::new().await;
+    let _app = mesh.world.app(APP, |request| async { Response::new(request.into_body()) }).await;
+    for name in ["upgrade", "keep-alive", "proxy-connection", "connection", "te"] {
+        let mut io = mesh.world.dial(&mesh.client, SERVICE);
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: web\r\ntransfer-encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n0\r\n{name}: a\r\n\r\n"
+        );
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let reading = io.read_to_string(&mut answer);
+        let read = tokio::time::timeout(std::time::Duration::from_secs(60), reading).await;
+        assert!(read.is_ok(), "{name}: no end after {answer:?}");
+        assert!(!answer.contains("abc\r\n0\r\n"), "{name}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn http2_passes_with_trailers() {
     struct Answer(u8);
     impl http_body::Body for Answer {

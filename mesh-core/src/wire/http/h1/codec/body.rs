@@ -4,7 +4,9 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+
+use crate::wire::http::hop_by_hop::{KEEP_ALIVE, PROXY_CONNECTION};
 
 use super::lines::{self, Scan};
 use super::{CHUNK_EXTENSION_BYTES_MAX, Framing, HEAD_BYTES_MAX, Refusal};
@@ -227,6 +229,15 @@ fn trailers(scan: &mut Scan, input: &mut BytesMut) -> Result<Decoded, Refusal> {
     Ok(Decoded::Trailers(trailers))
 }
 
-/// What frames or routes a message has no place after it (RFC 9110, section 6.5.1).
-pub(super) const FORBIDDEN: [HeaderName; 5] =
-    [CONTENT_LENGTH, TRANSFER_ENCODING, HOST, CONNECTION, TE];
+/// What frames or routes a message has no place after it (RFC 9110, section 6.5.1), nor has what
+/// belongs to a connection: HTTP/2, in which the other hop may be, cannot carry it.
+pub(super) const FORBIDDEN: [HeaderName; 8] = [
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    HOST,
+    CONNECTION,
+    TE,
+    UPGRADE,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+];

@@ -183,6 +183,9 @@ fn whatever_two_hops_could_read_differently_is_refused() {
         ("folded trailer", chunked("0\r\na: b\r\n c\r\n\r\n")),
         ("space before colon in trailers", chunked("0\r\na : b\r\n\r\n")),
         ("length in trailers", chunked("0\r\nContent-Length: 5\r\n\r\n")),
+        ("upgrade in trailers", chunked("0\r\nUpgrade: websocket\r\n\r\n")),
+        ("keep-alive in trailers", chunked("0\r\nKeep-Alive: timeout=5\r\n\r\n")),
+        ("proxy-connection in trailers", chunked("0\r\nProxy-Connection: close\r\n\r\n")),
         ("host in trailers", chunked("0\r\nHost: b\r\n\r\n")),
         ("large trailers", chunked(&trailers)),
     ];
