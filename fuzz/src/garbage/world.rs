@@ -126,7 +126,7 @@ impl Default for World {
         for object in yaml::read("mesh.yaml", MESH).expect("it is good").objects {
             api.apply(object);
         }
-        let mut engine = Engine::new(1, Trace::new(false), api.clone());
+        let mut engine = Engine::new(1, Trace::of_hash_alone(), api.clone());
         let mut host = |name: &str, ip: Ip, is_meshed: bool| {
             let mut spec = HostSpec::new(name, IpAddr::from(ip));
             spec.redirect = is_meshed.then(Redirect::default);
