@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use mesh_core::runtime::{BoxFuture, Tasks};
 use mesh_core::time::Timestamp;
@@ -58,10 +58,19 @@ thread_local! {
     static LOG: RefCell<Option<Log>> = const { RefCell::new(None) };
 }
 
+/// Two, for ever, although one is used: while there is only one, `tracing` asks a thread that first
+/// meets a line of code for its own subscriber alone, and where that thread keeps no log, the line
+/// is silent for all threads from then on.
+static LINES: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [Dispatch::new(Lines), Dispatch::new(Lines)]);
+
 /// Runs `run` and keeps what it logs at debug and above.
 pub fn kept<T>(run: impl FnOnce() -> T) -> (T, Vec<Line>) {
     LOG.set(Some(Log::default()));
-    let result = tracing::subscriber::with_default(Lines, run);
+    let lines = &LINES[0];
+    // Lines of code that another thread met while the two were made.
+    tracing::callsite::rebuild_interest_cache();
+    let result = tracing::dispatcher::with_default(lines, run);
     let log = LOG.take().unwrap_or_default();
     (result, log.lines.into())
 }

@@ -30,14 +30,16 @@ pub(crate) struct ApplicationOptions {
 pub(crate) async fn run(options: ApplicationOptions) -> io::Result<()> {
     let ApplicationOptions { service, name, listen, calls, rate } = options;
     let counted = Counted::default();
-    tokio::spawn(counted.clone().tell());
     let wrong = || io::Error::new(io::ErrorKind::InvalidInput, format!("{service}: wrong options"));
     let call = |nth: usize| calls.get(nth).copied().ok_or_else(wrong);
     if service == "load" {
+        tokio::spawn(counted.clone().tell());
         traffic::load(call(0)?, call(1)?, rate, counted).await;
         return Ok(());
     }
     let listener = TcpListener::bind(listen.ok_or_else(wrong)?).await?;
+    // Its first word says that it listens.
+    tokio::spawn(counted.clone().tell());
     match service.as_str() {
         "web" => services::web(name, listener, GrpcClient::new(call(0)?, counted)).await,
         "api" => services::api(name, listener, CacheClient::new(call(0)?, counted)).await,

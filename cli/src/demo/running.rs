@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mesh_core::control::token::AUDIENCE;
@@ -13,6 +12,7 @@ use runtime_real::entropy::SystemEntropy;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::ChildStdout;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::figures::{self, Counts, Edge, Histogram, Scraped, Tally, Told};
@@ -61,7 +61,7 @@ struct Running {
     application: Option<Process>,
     proxy: Option<Process>,
     /// What the application told last.
-    told: Arc<Mutex<String>>,
+    told: watch::Receiver<String>,
     /// Of the proxy that runs, and of those before it.
     now: ProxyFigures,
     before: ProxyFigures,
@@ -162,6 +162,7 @@ impl Demo {
         }
         for index in 0..self.instances.len() {
             self.start_application(index)?;
+            self.instances[index].listens(deadline).await?;
         }
         self.started = Instant::now();
         Ok(())
@@ -199,8 +200,9 @@ impl Demo {
         let command = mesh::application_command(weft, instance, self.network, self.rate);
         let log = self.layout.log(&name);
         let (process, stdout) = Process::start_piped(command, &log).map_err(DemoError::io(name))?;
-        running.told = Arc::default();
-        tokio::spawn(listen_to(stdout, running.told.clone()));
+        let (tell, told) = watch::channel(String::new());
+        running.told = told;
+        tokio::spawn(listen_to(stdout, tell));
         running.application = Some(process);
         Ok(())
     }
@@ -418,10 +420,22 @@ impl Running {
             instance,
             application: None,
             proxy: None,
-            told: Arc::default(),
+            told: watch::channel(String::new()).1,
             now: ProxyFigures::default(),
             before: ProxyFigures::default(),
         }
+    }
+
+    /// Waits until the application says that it listens, so that its callers find it.
+    async fn listens(&mut self, deadline: Instant) -> Result<(), DemoError> {
+        let word = self.told.wait_for(|line| !line.is_empty());
+        let why = match tokio::time::timeout_at(deadline.into(), word).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) => "it ended".to_string(),
+            Err(_) => "it does not listen".to_string(),
+        };
+        let log = self.application.as_ref().map(Process::log_tail).unwrap_or_default();
+        Err(DemoError::NotReady { what: self.instance.name(), why, log })
     }
 
     /// Of all proxies this instance had.
@@ -435,7 +449,7 @@ impl Running {
 
     /// What the application counted on edges that no proxy can count.
     fn application_told(&self) -> Told {
-        let line = self.told.lock().expect("no panic in here").clone();
+        let line = self.told.borrow().clone();
         let told: BTreeMap<String, Counts> = serde_json::from_str(&line).unwrap_or_default();
         let src = self.instance.service.name;
         told.into_iter()
@@ -502,10 +516,10 @@ async fn ready(
 }
 
 /// Keeps the last line that an application told, until it has ended.
-async fn listen_to(stdout: ChildStdout, told: Arc<Mutex<String>>) {
+async fn listen_to(stdout: ChildStdout, told: watch::Sender<String>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        *told.lock().expect("no panic in here") = line;
+        told.send_replace(line);
     }
 }
 

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use super::figures::Counts;
 use super::services::{frame, grpc_message, read_frame, read_head, read_line};
 
-/// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client waits for an answer: longer than a busy machine stands still.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a client rests after a failure.
 const REST: Duration = Duration::from_millis(100);
@@ -38,23 +38,27 @@ const CHAT_WORKERS: u32 = 4;
 pub(crate) struct Counted(Arc<Mutex<BTreeMap<&'static str, Counts>>>);
 
 impl Counted {
-    fn record(&self, to: &'static str, started: Instant, succeeded: bool) {
+    /// Counts an exchange, and says on stderr why one failed.
+    fn record(&self, to: &'static str, started: Instant, result: Result<(), &io::Error>) {
+        if let Err(error) = result {
+            eprintln!("{to}, after {} ms: {error}", started.elapsed().as_millis());
+        }
         let mut all = self.0.lock().expect("no panic while counting");
         let counts = all.entry(to).or_default();
         counts.requests += 1;
-        counts.successes += u64::from(succeeded);
+        counts.successes += u64::from(result.is_ok());
         counts.latency.record(started.elapsed().as_secs_f64() * 1000.0);
     }
 
-    /// Tells the counts on stdout for ever, or until nobody reads them.
+    /// Tells the counts on stdout, at once and then for ever, or until nobody reads them.
     pub(crate) async fn tell(self) -> io::Result<()> {
         loop {
-            tokio::time::sleep(Duration::from_millis(500)).await;
             let line = {
                 let all = self.0.lock().expect("no panic while counting");
                 serde_json::to_string(&*all)?
             };
             writeln!(io::stdout(), "{line}")?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 }
@@ -97,12 +101,15 @@ async fn call_web(to: SocketAddr, every: Duration, counted: &Counted) -> io::Res
         let answered = patiently(async {
             let request = b"GET / HTTP/1.1\r\nhost: web.demo.svc.cluster.local\r\n\r\n";
             stream.write_all(request).await?;
-            read_response(&mut stream).await
+            let answer = read_response(&mut stream).await?;
+            match answer.status {
+                200 => Ok(answer.is_last),
+                status => Err(io::Error::other(format!("status {status}"))),
+            }
         })
         .await;
-        let succeeded = answered.as_ref().is_ok_and(|answer| answer.status == 200);
-        counted.record("web", started, succeeded);
-        if answered?.is_last {
+        counted.record("web", started, answered.as_ref().map(drop));
+        if answered? {
             return Ok(());
         }
     }
@@ -145,14 +152,14 @@ async fn talk(to: SocketAddr, every: Duration, counted: &Counted) -> io::Result<
                        sec-websocket-key: d2VmdC1kZW1vLWNoYXQtMQ==\r\n\r\n";
         stream.write_all(request.as_bytes()).await?;
         let head = read_head(&mut stream).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        match head.first().is_some_and(|line| line.starts_with("HTTP/1.1 101")) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::ConnectionRefused.into()),
+        match head.first() {
+            Some(line) if line.starts_with("HTTP/1.1 101") => Ok(()),
+            line => Err(io::Error::other(format!("no WebSocket: {line:?}"))),
         }
     });
     let started = Instant::now();
     if let Err(error) = opened.await {
-        counted.record("chat", started, false);
+        counted.record("chat", started, Err(&error));
         return Err(error);
     }
     let mut pace = tokio::time::interval(every);
@@ -162,11 +169,13 @@ async fn talk(to: SocketAddr, every: Duration, counted: &Counted) -> io::Result<
         let started = Instant::now();
         let answered = patiently(async {
             stream.write_all(&frame(b"hello", Some([7, 1, 5, 3]))).await?;
-            read_frame(&mut stream).await
+            match read_frame(&mut stream).await? {
+                text if text.ends_with(b": hello") => Ok(()),
+                text => Err(io::Error::other(format!("answered {text:?}"))),
+            }
         })
         .await;
-        let succeeded = answered.as_ref().is_ok_and(|text| text.ends_with(b": hello"));
-        counted.record("chat", started, succeeded);
+        counted.record("chat", started, answered.as_ref().copied());
         answered?;
     }
 }
@@ -194,7 +203,7 @@ impl CacheClient {
     pub(crate) async fn call(&self, name: &str) -> io::Result<String> {
         let started = Instant::now();
         let answered = patiently(self.exchange(name)).await;
-        self.counted.record("cache", started, answered.is_ok());
+        self.counted.record("cache", started, answered.as_ref().map(drop));
         answered
     }
 
@@ -243,7 +252,7 @@ impl GrpcClient {
             exchange_grpc(sender, message).await.map_err(io::Error::other)?
         })
         .await;
-        self.counted.record("api", started, answered.is_ok());
+        self.counted.record("api", started, answered.as_ref().map(drop));
         answered
     }
 

@@ -23,7 +23,8 @@ use crate::wire::http::Request;
 pub struct Routes {
     known: Known,
     backends: Vec<(Arc<client_policy::Backend>, Arc<Backend>)>,
-    metrics: Mutex<Vec<RouteHandles>>,
+    /// By route and backend; at most one for each backend of each rule.
+    metrics: Mutex<Vec<(Metadata, Metadata, RouteHandles)>>,
 }
 
 /// Metrics of one route and backend.
@@ -31,8 +32,6 @@ pub struct Routes {
 pub struct RouteHandles {
     /// What its requests are.
     pub protocol: RouteProtocol,
-    route: Metadata,
-    backend: Metadata,
     /// Of the route.
     pub requests: Arc<RouteMetrics>,
     /// Of the route and the backend.
@@ -79,28 +78,22 @@ impl Routes {
         request: &Request,
     ) -> Result<Plan, Refusal> {
         let from = (entropy, telemetry);
-        match &self.known.policy.protocol {
-            ClientProtocol::Detect { http1, http2, .. } => {
-                let routes = if request.version() == http::Version::HTTP_2 { http2 } else { http1 };
-                let (metadata, rule) = select::client_http(&routes.routes, request.into())
-                    .map(|selected| (&selected.route.metadata, selected.rule))
-                    .ok_or(Refusal::NoRoute)?;
-                self.follow(from, metadata, rule, RouteProtocol::Http)
+        let http = match &self.known.policy.protocol {
+            ClientProtocol::Detect { http2, .. } if request.version() == http::Version::HTTP_2 => {
+                http2
             }
-            ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => {
-                let selected =
-                    select::client_http(&routes.routes, request.into()).ok_or(Refusal::NoRoute)?;
-                let (metadata, rule) = (&selected.route.metadata, selected.rule);
-                self.follow(from, metadata, rule, RouteProtocol::Http)
-            }
+            ClientProtocol::Detect { http1, .. } => http1,
+            ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => routes,
             ClientProtocol::Grpc(routes) => {
                 let selected =
                     select::client_grpc(&routes.routes, request.into()).ok_or(Refusal::NoRoute)?;
-                let (metadata, rule) = (&selected.route.metadata, selected.rule);
-                self.follow(from, metadata, rule, RouteProtocol::Grpc)
+                let route = &selected.route.metadata;
+                return self.follow(from, route, selected.rule, RouteProtocol::Grpc);
             }
-            ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => Err(Refusal::NoRoute),
-        }
+            ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => return Err(Refusal::NoRoute),
+        };
+        let selected = select::client_http(&http.routes, request.into()).ok_or(Refusal::NoRoute)?;
+        self.follow(from, &selected.route.metadata, selected.rule, RouteProtocol::Http)
     }
 
     fn follow<M, F: Filter, C>(
@@ -139,8 +132,8 @@ impl Routes {
         protocol: RouteProtocol,
     ) -> RouteHandles {
         let mut known = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |have: &&RouteHandles| have.route == *route && have.backend == *backend;
-        if let Some(handles) = known.iter().find(same) {
+        let found = known.iter().find(|(of, to, _)| of == route && to == backend);
+        if let Some((_, _, handles)) = found {
             return handles.clone();
         }
         let parent = self.known.policy.parent.clone();
@@ -149,12 +142,10 @@ impl Routes {
             RouteBackendLabels { parent, route: route.clone(), backend: backend.clone() };
         let handles = RouteHandles {
             protocol,
-            route: route.clone(),
-            backend: backend.clone(),
             requests: telemetry.outbound.route(protocol, &requests),
             attempts: telemetry.outbound.route_backend(protocol, &attempts),
         };
-        known.push(handles.clone());
+        known.push((route.clone(), backend.clone(), handles.clone()));
         handles
     }
 }

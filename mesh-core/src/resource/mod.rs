@@ -233,12 +233,12 @@ objects! {
 impl Object {
     /// The object as a route, where it is one.
     pub fn route(&self) -> Option<Route<'_>> {
-        let (spec, status) = match self {
-            Self::PolicyHTTPRoute(route) => (RouteSpec::Http(&route.spec.0), &route.status),
-            Self::HTTPRoute(route) => (RouteSpec::Http(&route.spec.0), &route.status),
-            Self::GRPCRoute(route) => (RouteSpec::Grpc(&route.spec), &route.status),
+        let spec = match self {
+            Self::PolicyHTTPRoute(route) => RouteSpec::Http(&route.spec.0),
+            Self::HTTPRoute(route) => RouteSpec::Http(&route.spec.0),
+            Self::GRPCRoute(route) => RouteSpec::Grpc(&route.spec),
             _ => return None,
         };
-        Some(Route { kind: self.kind(), meta: self.meta(), spec, status: status.as_ref() })
+        Some(Route { kind: self.kind(), meta: self.meta(), spec })
     }
 }

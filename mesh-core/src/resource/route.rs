@@ -383,8 +383,6 @@ pub struct Route<'a> {
     pub meta: &'a ObjectMeta,
     /// What it says.
     pub spec: RouteSpec<'a>,
-    /// What became of it.
-    pub status: Option<&'a RouteStatus>,
 }
 
 /// What a route says.

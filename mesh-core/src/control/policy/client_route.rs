@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ServicePort;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::control::index::View;
 use crate::model::client_policy::{
-    Backend, Dispatcher, Distribution, GrpcFilter, GrpcRoute, HttpFilter, HttpRoute, RouteBackend,
-    Rule, WeightedBackend,
+    Backend, Dispatcher, Distribution, GrpcFilter, GrpcRetryConditions, GrpcRoute, HttpFilter,
+    HttpRetryConditions, HttpRoute, RouteBackend, Rule, WeightedBackend,
 };
 use crate::model::metadata::{Metadata, ResourceRef};
-use crate::model::route::http::Timeouts;
+use crate::model::route::grpc::GrpcMatch;
+use crate::model::route::http::{HttpMatch, Timeouts};
 use crate::resource::route::{
     GrpcRouteRule, HttpRouteRule, Route, RouteBackendRef, RouteFilter, RouteSpec,
 };
@@ -81,9 +83,7 @@ pub(super) fn of_service(
 }
 
 /// The time limits that a Service's or route's annotations give.
-pub(super) fn annotated_timeouts(
-    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-) -> Timeouts {
+pub(super) fn annotated_timeouts(meta: &ObjectMeta) -> Timeouts {
     let [request, response, idle] = TIMEOUTS.map(|name| {
         let text = meta.annotations.as_ref()?.get(name)?;
         duration::parse(text).filter(|time| !time.is_zero())
@@ -91,16 +91,8 @@ pub(super) fn annotated_timeouts(
     Timeouts { response, request, idle }
 }
 
-type HttpRule = Rule<
-    crate::model::route::http::HttpMatch,
-    HttpFilter,
-    crate::model::client_policy::HttpRetryConditions,
->;
-type GrpcRule = Rule<
-    crate::model::route::grpc::GrpcMatch,
-    GrpcFilter,
-    crate::model::client_policy::GrpcRetryConditions,
->;
+type HttpRule = Rule<HttpMatch, HttpFilter, HttpRetryConditions>;
+type GrpcRule = Rule<GrpcMatch, GrpcFilter, GrpcRetryConditions>;
 
 impl Scope<'_, '_> {
     /// None where none of its conditions makes sense.

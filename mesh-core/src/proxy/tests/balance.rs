@@ -279,6 +279,28 @@ async fn requests_are_split_by_weight_among_what_is_available() {
     assert_eq!(b.count(), before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_split_shifts_away_from_a_backend_that_is_down_and_back() {
+    let mesh = Pair::new().await;
+    let _a = mesh.world.app(A, |_| ok("a")).await;
+    let control = &mesh.world.control;
+    control.set_endpoints("a.test:80", vec![unmeshed(A)]);
+    control.set_endpoints("b.test:80", vec![unmeshed(B)]);
+    let split = weighted_rule(vec![(1, balance("a.test:80")), (1, balance("b.test:80"))]);
+    control.set_client_policy(SERVICE, detect(http_routes(split), balance("a.test:80")));
+    let mut failed = 0;
+    for _ in 0..50 {
+        failed += usize::from(mesh.get("/").await.status() != 200);
+    }
+    assert!(failed <= 1, "only the request that finds it out: {failed}");
+    let b = mesh.world.app(B, |_| ok("b")).await;
+    mesh.world.sleep(10_000).await;
+    for _ in 0..50 {
+        assert_eq!(mesh.get("/").await.status(), 200);
+    }
+    assert!(b.count() > 10, "{}", b.count());
+}
+
 /// Speaks just enough HTTP/2 to answer one request and to refuse the second unread.
 async fn one_request_then_goaway(mut io: crate::runtime::BoxIo) {
     let mut preface = [0; 24];

@@ -6,13 +6,16 @@
 //! Law: what it does follows from what it was asked and when. Of a pod, `Start` comes first, then
 //! `Terminate`, then `Kill`; after that its name may come again only for a StatefulSet.
 //!
-//! Modules: `plan` is a pod, `rollout` decides which to make and end, `endpoints` writes slices,
-//! `addresses` gives addresses out.
+//! Modules: `plan` is a pod, `rollout` decides which to make and end, `kubelet` starts and ends their
+//! programs, `services` has slices and rules written, `endpoints` writes slices, `addresses` gives
+//! addresses out.
 
 mod addresses;
 mod endpoints;
+mod kubelet;
 mod plan;
 mod rollout;
+mod services;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
-use mesh_core::resource::{Kind, Object, ObjectRef, Service};
+use mesh_core::resource::{Kind, Object, ObjectRef};
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
@@ -31,16 +34,13 @@ use addresses::Addresses;
 use endpoints::Slices;
 use plan::{Condition, plan_pod};
 use rollout::{Member, Update, Wanted, decide};
+use services::{keep_address, with_addresses};
 
 pub(super) use endpoints::ServiceFact;
 pub(super) use plan::{CONTROL_NAMESPACE, PodPlan};
 
 /// From a node's loss until it is marked NotReady, as Kubernetes'.
 pub(super) const NODE_GRACE: Duration = Duration::from_secs(40);
-/// The first wait before a crashed container starts again; doubles.
-const CRASH_BACKOFF_FIRST: Duration = Duration::from_secs(10);
-/// The longest of these waits.
-const CRASH_BACKOFF_MAX: Duration = Duration::from_secs(300);
 
 /// How a cluster is and how quick its parts are.
 #[derive(Clone, Debug)]
@@ -450,102 +450,6 @@ impl Kubernetes {
         lost.map(|pod| pod.plan.name.clone()).collect()
     }
 
-    fn started(&mut self, name: &Arc<str>, run: u64) {
-        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.run == run) else {
-            return;
-        };
-        pod.condition.started = true;
-        pod.fails = self.settings.probed && self.now > Timestamp::ZERO;
-        let plan = pod.plan.clone();
-        self.events.push(PodEvent::Start(plan));
-        self.show(name);
-        self.await_readiness(name);
-    }
-
-    fn await_readiness(&mut self, name: &Arc<str>) {
-        let Some(pod) = self.pods.get(name) else {
-            return;
-        };
-        // What a world begins with is ready from its beginning.
-        let first = match self.now == Timestamp::ZERO {
-            true => Duration::ZERO,
-            false => self.settings.ready_after,
-        };
-        let (at, run) = (self.now + pod.plan.ready_after.unwrap_or(first), pod.run);
-        let crash = pod.plan.crash_after.map(|after| self.now + after);
-        self.due(at, Due::Ready { pod: name.clone(), run });
-        if let Some(at) = crash {
-            self.due(at, Due::Crash { pod: name.clone(), run });
-        }
-    }
-
-    /// A pod's program has ended by itself: it is not ready, and starts again after a while that
-    /// doubles (CrashLoopBackOff); the first time at once.
-    fn crash(&mut self, name: &Arc<str>, run: u64) {
-        let Some(pod) = self.pods.get_mut(name).filter(|pod| pod.run == run) else {
-            return;
-        };
-        let wait = match pod.crashes {
-            0 => Duration::ZERO,
-            crashes => (CRASH_BACKOFF_FIRST * (1 << (crashes - 1).min(8))).min(CRASH_BACKOFF_MAX),
-        };
-        pod.run += 1;
-        pod.crashes += 1;
-        let (run, deleted) = (pod.run, pod.condition.deleted.is_some());
-        self.events.push(PodEvent::Crash(name.clone()));
-        self.set_ready(name, false);
-        if !deleted {
-            let at = self.now + wait;
-            self.due(at, Due::Restart { pod: name.clone(), run, whole: false });
-        }
-    }
-
-    fn set_ready(&mut self, name: &Arc<str>, ready: bool) {
-        if let Some(pod) = self.pods.get_mut(name) {
-            pod.up = ready;
-            self.follow_readiness(name);
-        }
-    }
-
-    fn follow_readiness(&mut self, name: &Arc<str>) {
-        let now = self.now;
-        let Some(pod) = self.pods.get_mut(name) else {
-            return;
-        };
-        let ready = pod.up && !pod.fails;
-        if pod.condition.ready == ready {
-            return;
-        }
-        pod.condition.ready = ready;
-        pod.ready_since = ready.then_some(now);
-        let key = (pod.plan.namespace.clone(), pod.plan.deployment.clone());
-        self.show(name);
-        let wait = self.workloads.get(&key).map_or(Duration::ZERO, Workload::min_ready);
-        if ready && !wait.is_zero() {
-            self.due(now + wait, Due::Look);
-        }
-    }
-
-    fn kill(&mut self, name: &Arc<str>) {
-        let Some(pod) = self.pods.remove(name) else {
-            return;
-        };
-        self.events.push(PodEvent::Kill(name.clone()));
-        self.addresses.free(pod.plan.ip, pod.plan.meshed);
-        self.api.delete(&pod.object_ref());
-        self.changed.insert(pod.plan.namespace.clone());
-        self.unsettled = true;
-    }
-
-    /// Writes a pod's object as it is now.
-    fn show(&mut self, name: &str) {
-        if let Some(pod) = self.pods.get(name) {
-            self.api.apply(pod.plan.object(pod.condition));
-            self.changed.insert(pod.plan.namespace.clone());
-            self.unsettled = true;
-        }
-    }
-
     /// Makes and ends pods as the workloads want.
     fn reconcile(&mut self) {
         let keys: Vec<_> = self.workloads.keys().cloned().collect();
@@ -631,70 +535,6 @@ impl Kubernetes {
         let at = self.now + takes;
         self.due(at, Due::Started { pod: name, run: 0 });
     }
-
-    /// Has slices written where pods changed, now or when they lag.
-    fn notice_changes(&mut self) {
-        let namespaces = std::mem::take(&mut self.changed);
-        if namespaces.is_empty() {
-            return;
-        }
-        let services = self.api.list(Kind::Service).into_iter().map(|object| object.object_ref());
-        let mut concerned: BTreeSet<_> =
-            services.filter(|service| namespaces.contains(&service.namespace)).collect();
-        let gone = self.slices.keys().filter(|service| self.api.find(service).is_none());
-        concerned.extend(gone.cloned());
-        for service in concerned {
-            if self.settings.slice_lag.is_zero() {
-                self.write_slices(&service);
-            } else if self.slices_due.insert(service.clone()) {
-                let at = self.now + self.settings.slice_lag;
-                self.due(at, Due::Slices(service));
-            }
-        }
-    }
-
-    fn write_slices(&mut self, name: &ObjectRef) {
-        match self.api.find(name) {
-            Some(Object::Service(service)) => {
-                let spec = service.spec.as_ref();
-                let selects =
-                    spec.is_some_and(|s| s.selector.as_ref().is_some_and(|s| !s.is_empty()));
-                if selects && spec.is_some_and(|spec| spec.external_name.is_none()) {
-                    let started = self.pods.values().filter(|pod| pod.condition.started);
-                    let selected = started.filter(|pod| pod.plan.is_selected(&service));
-                    let pods: Vec<_> = selected.map(|pod| (&*pod.plan, pod.condition)).collect();
-                    self.slices.entry(name.clone()).or_default().write(&self.api, &service, &pods);
-                }
-            }
-            _ => {
-                if let Some(slices) = self.slices.remove(name) {
-                    slices.remove(&self.api, name);
-                }
-            }
-        }
-        if self.settings.rules_lag.is_zero() {
-            self.write_rules(name);
-        } else if self.rules_due.insert(name.clone()) {
-            let at = self.now + self.settings.rules_lag;
-            self.due(at, Due::Rules(name.clone()));
-        }
-    }
-
-    /// Tells the network what leads to a service now, and what does no longer.
-    fn write_rules(&mut self, name: &ObjectRef) {
-        let facts = match self.api.find(name) {
-            Some(Object::Service(service)) => endpoints::facts(&self.api, &service),
-            _ => Vec::new(),
-        };
-        let before = match facts.is_empty() {
-            true => self.rules.remove(name),
-            false => self.rules.insert(name.clone(), facts.clone()),
-        };
-        let before = before.unwrap_or_default();
-        let lost = before.iter().filter(|old| !facts.iter().any(|new| new.is_about_what(old)));
-        self.events.extend(lost.map(|fact| PodEvent::Service(fact.withdrawn())));
-        self.events.extend(facts.into_iter().map(PodEvent::Service));
-    }
 }
 
 impl Workload {
@@ -722,41 +562,4 @@ impl Pod {
         let PodPlan { namespace, name, .. } = &*self.plan;
         ObjectRef { kind: Kind::Pod, namespace: namespace.clone(), name: name.to_string() }
     }
-}
-
-fn keep_address(new: Arc<Service>, old: &Service) -> Object {
-    let mut service = Arc::unwrap_or_clone(new);
-    let address = old.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
-    let spec = service.spec.get_or_insert_default();
-    if spec.cluster_ip.is_none() && spec.external_name.is_none() {
-        spec.cluster_ip = address;
-    }
-    service.into()
-}
-
-/// Gives each service that has none an address, 10.96.0.1 and on.
-fn with_addresses(objects: Vec<Object>) -> Vec<Object> {
-    let taken = |object: &Object| match object {
-        Object::Service(service) => service.spec.as_ref()?.cluster_ip.clone(),
-        _ => None,
-    };
-    let taken: BTreeSet<_> = objects.iter().filter_map(taken).collect();
-    let mut free = (1_u32..)
-        .map(|number| {
-            let [_, _, high, low] = number.to_be_bytes();
-            format!("10.96.{high}.{low}")
-        })
-        .filter(|address| !taken.contains(address));
-    let address = |object| match object {
-        Object::Service(service) => {
-            let mut service: Service = Arc::unwrap_or_clone(service);
-            let spec = service.spec.get_or_insert_default();
-            if spec.cluster_ip.is_none() && spec.external_name.is_none() {
-                spec.cluster_ip = free.next();
-            }
-            Object::from(service)
-        }
-        other => other,
-    };
-    objects.into_iter().map(address).collect()
 }

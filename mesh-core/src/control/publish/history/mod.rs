@@ -1,11 +1,11 @@
 //! Histories in which meshes have kept stale endpoints: each removal reaches every subscriber,
-//! whatever came before it and in whichever order. The numbers are Linkerd's public issues.
+//! whatever came before it and in whichever order.
+
+mod law;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-
-use proptest::prelude::*;
 
 use super::tests::{now, print, synced};
 use super::{Publisher, Question};
@@ -16,7 +16,6 @@ use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::{Endpoint, EndpointUpdate};
 use crate::model::labels::Labels;
 use crate::model::profile::Profile;
-use crate::model::server_policy::ServerPolicy;
 use crate::model::target::Target;
 use crate::resource::{Kind, ObjectRef};
 use crate::runtime::BoxStream;
@@ -126,7 +125,7 @@ fn fold(held: &mut BTreeMap<SocketAddr, (Endpoint, Labels)>, update: EndpointUpd
     }
 }
 
-// 8956, 3854: a service that was deleted and made again stayed without updates.
+// A service that was deleted and made again.
 #[tokio::test]
 async fn a_service_that_is_made_again_is_followed_again() {
     let publisher =
@@ -168,7 +167,7 @@ async fn a_client_policy_follows_its_service_to_another_address() {
     assert_eq!(kind(&mut new).await, "Service");
 }
 
-// 11480: a slice whose label names another service.
+// A slice whose label names another service.
 #[tokio::test]
 async fn a_slice_that_moves_takes_its_endpoints_along() {
     let publisher = synced(
@@ -183,7 +182,7 @@ async fn a_slice_that_moves_takes_its_endpoints_along() {
     assert_eq!((web.holds().await, db.holds().await), (String::new(), "10.1.0.1:8080".into()));
 }
 
-// 10491: an address that another pod has now must not be dialled with the old identity.
+// An address that another pod has now must not be dialled with the old identity.
 #[tokio::test]
 async fn an_address_that_is_used_again_has_its_new_pods_identity() {
     let publisher = synced(
@@ -249,7 +248,7 @@ async fn a_slice_that_goes_before_its_replacement_comes_leaves_nothing_behind() 
     assert_eq!(client.holds().await, "10.1.0.2:8080, 10.1.0.3:8080");
 }
 
-// 4855: what was deleted while a watch was down is in no event.
+// What was deleted while a watch was down is in no event.
 #[tokio::test]
 async fn a_relist_removes_what_its_watch_missed() {
     let publisher = synced(
@@ -269,7 +268,7 @@ async fn a_relist_removes_what_its_watch_missed() {
     assert_eq!(client.told.last().unwrap(), "none, exists=false");
 }
 
-// 6842: an endpoint that two slices name is there until neither does.
+// An endpoint that two slices name is there until neither does.
 #[tokio::test]
 async fn an_endpoint_of_two_slices_goes_with_the_second() {
     let publisher = synced(
@@ -285,7 +284,7 @@ async fn an_endpoint_of_two_slices_goes_with_the_second() {
     assert_eq!(client.holds().await, "");
 }
 
-// 11279: a rollout that changes the number behind a named port.
+// A rollout that changes the number behind a named port.
 #[tokio::test]
 async fn a_named_port_that_changes_takes_its_old_endpoints_away() {
     let publisher =
@@ -451,183 +450,6 @@ async fn a_service_profile_is_told_and_withdrawn_the_clients_own_before_the_serv
     publisher.refresh();
     let told = first(&mut own).await;
     assert!(told.routes.is_empty() && told.dst_overrides.is_empty() && told.profile.is_none());
-}
-
-fn any_manifest() -> impl Strategy<Value = String> {
-    let name = || prop::sample::select(vec!["a", "b"]);
-    let of = || prop::sample::select(vec!["web", "db"]);
-    let hosts = prop::sample::subsequence(vec!["1/a", "2/b", "3"], 0..=3);
-    let port = prop::sample::select(vec![HTTP, "{name: http, port: 9090}", "{name: x, port: 1}"]);
-    let account = prop::sample::select(vec!["red", "blue"]);
-    prop_oneof![
-        (of(), prop::sample::select(vec!["10.96.0.1", "10.96.0.2"]))
-            .prop_map(|(name, ip)| service(name, ip, "http")),
-        (name(), of(), port, hosts)
-            .prop_map(|(name, service, port, hosts)| slice(name, service, port, &hosts)),
-        (name(), 1..4_u8, account).prop_map(|(name, host, account)| pod(name, host, account)),
-        (name(), of(), prop::sample::select(vec!["web", "db"]), 80..82_u16).prop_map(
-            |(name, parent, to, port)| format!(
-                "apiVersion: policy.linkerd.io/v1beta3\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
-                 spec:\n  parentRefs: [{{group: core, kind: Service, name: {parent}}}, {{group: \
-                 policy.linkerd.io, kind: Server, name: s}}]\n  rules: [{{backendRefs: [{{name: \
-                 {to}, port: {port}}}]}}]"
-            )
-        ),
-        (name(), prop::sample::select(vec!["unknown", "opaque", "HTTP/1"])).prop_map(
-            |(_, protocol)| format!(
-                "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {{name: s}}\n\
-                 spec: {{podSelector: {{}}, port: 8080, proxyProtocol: {protocol}}}"
-            )
-        ),
-        name().prop_map(|route| format!(
-            "apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: \
-             p}}\nspec: {{targetRef: {{group: policy.linkerd.io, kind: HTTPRoute, name: {route}}}, \
-             requiredAuthenticationRefs: [{{kind: ServiceAccount, name: red}}]}}"
-        )),
-        prop::sample::select(vec!["x", "y"]).prop_map(|route| format!(
-            "apiVersion: linkerd.io/v1alpha2\nkind: ServiceProfile\nmetadata: {{name: \
-             web.default.svc.cluster.local}}\nspec: {{routes: [{{name: {route}, condition: \
-             {{method: GET}}}}]}}"
-        )),
-    ]
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Apply(String),
-    Delete(String),
-    Relist(Vec<String>),
-    /// Changes are told.
-    Refresh,
-    /// Subscribers take what there is: until then they skip states.
-    Take,
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => any_manifest().prop_map(Step::Apply),
-        3 => any_manifest().prop_map(Step::Delete),
-        1 => prop::collection::vec(any_manifest(), 1..4).prop_map(Step::Relist),
-        4 => Just(Step::Refresh),
-        2 => Just(Step::Take),
-    ]
-}
-
-/// One subscription of each kind, and what it holds.
-#[derive(Default)]
-struct Held {
-    endpoints: BTreeMap<SocketAddr, (Endpoint, Labels)>,
-    profile: Option<Profile>,
-    client_policy: Option<ClientPolicy>,
-    server_policy: Option<ServerPolicy>,
-}
-
-struct Subscriber {
-    endpoints: BoxStream<EndpointUpdate>,
-    profile: BoxStream<Profile>,
-    client_policy: BoxStream<ClientPolicy>,
-    /// Ends with its pod; then it is asked for again.
-    server_policy: Option<BoxStream<ServerPolicy>>,
-    held: Held,
-}
-
-impl Subscriber {
-    fn new(publisher: &Publisher) -> Self {
-        let context = ContextToken { namespace: "default".to_string(), ..ContextToken::default() };
-        let address: SocketAddr = "10.96.0.1:80".parse().unwrap();
-        let workload = Workload::pod("default", "a");
-        Self {
-            endpoints: publisher.endpoints(&WEB.parse().unwrap(), &context).unwrap(),
-            profile: publisher.profile(&address.into(), &context).unwrap(),
-            client_policy: publisher.client_policy(&workload, &Target::Address(address)).unwrap(),
-            server_policy: None,
-            held: Held::default(),
-        }
-    }
-
-    async fn take(&mut self, publisher: &Publisher) {
-        let held = &mut self.held;
-        while let Some(update) = now(&mut self.endpoints).await {
-            fold(&mut held.endpoints, update.expect("it does not end"));
-        }
-        while let Some(profile) = now(&mut self.profile).await {
-            held.profile = Some(profile.expect("it does not end"));
-        }
-        while let Some(policy) = now(&mut self.client_policy).await {
-            held.client_policy = Some(policy.expect("it does not end"));
-        }
-        loop {
-            let Some(stream) = &mut self.server_policy else {
-                let workload = Workload::pod("default", "a");
-                let port = 8080.try_into().unwrap();
-                self.server_policy = publisher.server_policy(&workload, port).ok();
-                if self.server_policy.is_none() {
-                    break;
-                }
-                continue;
-            };
-            match now(stream).await {
-                Some(Some(policy)) => held.server_policy = Some(policy),
-                Some(None) => (self.server_policy, held.server_policy) = (None, None),
-                None => break,
-            }
-        }
-    }
-}
-
-fn apply(publisher: &Publisher, step: &Step) {
-    match step {
-        Step::Apply(manifest) => {
-            let object = testing::objects(manifest).remove(0);
-            publisher.apply(object.kind(), WatchEvent::Apply(object));
-        }
-        Step::Delete(manifest) => {
-            let object = testing::objects(manifest).remove(0);
-            publisher.apply(object.kind(), WatchEvent::Delete(object.object_ref()));
-        }
-        Step::Relist(manifests) => {
-            let objects: Vec<_> =
-                manifests.iter().map(|text| testing::objects(text).remove(0)).collect();
-            let kind = objects[0].kind();
-            publisher.apply(kind, WatchEvent::Init);
-            for object in objects.into_iter().filter(|object| object.kind() == kind) {
-                publisher.apply(kind, WatchEvent::InitApply(object));
-            }
-            publisher.apply(kind, WatchEvent::InitDone);
-        }
-        Step::Refresh => publisher.refresh(),
-        Step::Take => {}
-    }
-}
-
-proptest! {
-    #[test]
-    fn what_a_subscriber_was_sent_is_what_a_new_one_would_be_sent(
-        steps in prop::collection::vec(any_step(), 1..60),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let publisher = synced("");
-            let mut old = Subscriber::new(&publisher);
-            for step in &steps {
-                apply(&publisher, step);
-                if matches!(step, Step::Take) {
-                    old.take(&publisher).await;
-                }
-            }
-            publisher.refresh();
-            old.take(&publisher).await;
-            // Its own questions, so that nothing of the first subscriber's is shared.
-            publisher.state().questions.clear();
-            publisher.state().by_fact.clear();
-            let mut new = Subscriber::new(&publisher);
-            new.take(&publisher).await;
-            assert_eq!(old.held.endpoints, new.held.endpoints);
-            assert_eq!(old.held.profile, new.held.profile);
-            assert_eq!(old.held.client_policy, new.held.client_policy);
-            assert_eq!(old.held.server_policy, new.held.server_policy);
-        });
-    }
 }
 
 #[test]
