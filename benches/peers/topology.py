@@ -1,34 +1,60 @@
 """Two namespaces for each proxy, the programs in them, and what those cost.
 
-    client (loadgen) --REDIRECT--> :4140 outbound proxy ==mTLS HTTP/2==> :4143 inbound proxy --> nginx :8080
-      namespace NAME-c, 10.99.0.1                             namespace NAME-s, 10.99.0.2
+    client (load) --REDIRECT--> :4140 outbound proxy ==mTLS==> :4143 inbound proxy --> server :8080, :8081, :8082
+      namespace NAME-c, 10.99.0.1                          namespace NAME-s, 10.99.0.2
 
 Nothing leaves loopback and the namespaces made here. Every process started here is ended by its id.
 """
-import glob, json, os, signal, subprocess, time
+import ctypes, glob, json, os, signal, subprocess, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "..", "target"))
+TARGET = os.path.abspath(os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "..", "target")))
 LOADGEN = os.environ.get("LOADGEN", os.path.join(TARGET, "peers", "release", "loadgen"))
+FLOOR = os.environ.get("FLOOR", os.path.join(TARGET, "peers", "release", "floor"))
 CLIENT_IP, SERVER_IP, SERVICE_IP = "10.99.0.1", "10.99.0.2", "10.99.1.1"
-HTTP, TCP = 8080, 8082
+HTTP, GRPC, TCP = 8080, 8081, 8082
+# Ports of the same servers that nothing redirects.
+DIRECT = 1000
 PROXY_UID = 2102  # Its own connections are not redirected.
+CLONE_NEWNET = 0x40000000
 
 STARTED = []
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def sh(command, check=True):
-    return subprocess.run(command, shell=True, check=check, capture_output=True, text=True)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    if check and done.returncode:
+        raise RuntimeError(f"{command}: {done.stderr.strip()}")
+    return done
 
 
-def spawn(command, namespace, uid=None, env=None, log=None, cpu=None):
-    prefix = ["ip", "netns", "exec", namespace]
-    if cpu is not None:
-        prefix += ["taskset", "-c", str(cpu)]
-    if uid:
-        prefix += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+def spawn(command, namespace, uid=None, env=None, log=None, cpu=None, pipes=False):
+    """Starts a program in a namespace, on a CPU, without any other program in between: its process id
+    and the time it takes to start are its own."""
+    inside = os.open(f"/run/netns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def enter():
+        if libc.setns(inside, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+        if uid:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+
     out = open(log, "ab") if log else subprocess.DEVNULL
-    process = subprocess.Popen(prefix + command, stdout=out, stderr=out, env=env)
+    if pipes:
+        streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    else:
+        streams = dict(stdout=out, stderr=out)
+    try:
+        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, preexec_fn=enter, **streams)
+    finally:
+        os.close(inside)
+        if log:
+            out.close()
     STARTED.append(process)
     return process
 
@@ -44,16 +70,22 @@ def stop(processes):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process in STARTED:
+            STARTED.remove(process)
 
 
 class Topology:
     """A client's namespace and a server's, joined, with rules that redirect to the proxies."""
 
-    def __init__(self, name, directory):
+    def __init__(self, name, directory, redirected=True):
         self.client, self.server = f"{name}-c", f"{name}-s"
-        self.name, self.directory = name, os.path.join(directory, name)
+        self.name, self.directory, self.redirected = name, os.path.join(directory, name), redirected
         os.makedirs(self.directory, exist_ok=True)
         os.chmod(self.directory, 0o755)
+
+    def address(self, port):
+        """Where a client reaches the server: through the proxies, where there are any."""
+        return f"{SERVICE_IP}:{port}" if self.redirected else f"{SERVER_IP}:{port + DIRECT}"
 
     def up(self):
         self.down()
@@ -67,30 +99,34 @@ class Topology:
                "net.ipv4.tcp_tw_reuse=1 net.core.somaxconn=4096")
         # The service's address routes to the peer but is nobody's: only a redirect makes it work.
         sh(f"ip -n {self.client} route add 10.99.1.0/24 via {SERVER_IP}")
-        nat = "ip netns exec {} iptables -w -t nat -A"
-        sh(f"{nat.format(self.client)} OUTPUT -m owner --uid-owner {PROXY_UID} -j RETURN")
-        sh(f"{nat.format(self.client)} OUTPUT -p tcp -d 10.99.1.0/24 -j REDIRECT --to-ports 4140")
-        sh(f"{nat.format(self.server)} PREROUTING -p tcp -m multiport --dports {HTTP},{TCP} -j REDIRECT --to-ports 4143")
+        if self.redirected:
+            self.rule(self.client, f"-A OUTPUT -m owner --uid-owner {PROXY_UID} -j RETURN")
+            self.rule(self.client, "-A OUTPUT -p tcp -d 10.99.1.0/24 -j REDIRECT --to-ports 4140")
+            self.rule(self.server, f"-A PREROUTING -p tcp -m multiport --dports {HTTP},{GRPC},{TCP} "
+                                   "-j REDIRECT --to-ports 4143")
+
+    def rule(self, namespace, rule):
+        sh(f"ip netns exec {namespace} iptables -w -t nat {rule}")
 
     def down(self):
         for namespace in (self.client, self.server):
             sh(f"ip netns del {namespace}", check=False)
 
     def start_server(self, cpu):
-        """nginx on 8080 and a TCP source, sink and echo on 8082; both a thousand ports higher too,
-        where nothing is redirected."""
-        www = os.path.join(self.directory, "www")
+        """nginx on 8080, a unary gRPC method on 8081, a source, sink and echo of bytes on 8082; all a
+        thousand ports higher too, where nothing is redirected."""
+        d = self.directory
+        www = os.path.join(d, "www")
         os.makedirs(www, exist_ok=True)
         with open(f"{www}/1m", "wb") as file:
             file.write(os.urandom(1 << 20))
-        d = self.directory
         conf = f"""
 daemon off; master_process off; worker_processes 1; pid {d}/nginx.pid; error_log {d}/nginx.err;
 events {{ worker_connections 8192; }}
 http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on;
  open_file_cache max=10; client_body_temp_path {d}/t1; proxy_temp_path {d}/t2;
  fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;
- server {{ listen 0.0.0.0:{HTTP} backlog=4096; listen 0.0.0.0:{HTTP + 1000} backlog=4096;
+ server {{ listen 0.0.0.0:{HTTP} backlog=4096; listen 0.0.0.0:{HTTP + DIRECT} backlog=4096;
   location = / {{ default_type text/plain;
     return 200 "hello from the benchmark server, a small body.................\\n"; }}
   location / {{ root {www}; default_type application/octet-stream; }} }} }}
@@ -98,18 +134,19 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; s
         with open(f"{d}/nginx.conf", "w") as file:
             file.write(conf)
         nginx = ["nginx", "-c", f"{d}/nginx.conf", "-e", f"{d}/nginx.err"]
-        self.app = spawn(nginx, self.server, cpu=cpu)
-        for port in (TCP, TCP + 1000):
-            spawn([LOADGEN, "tcpsrv", f"0.0.0.0:{port}"], self.server, cpu=cpu)
+        spawn(nginx, self.server, cpu=cpu)
+        for above in (0, DIRECT):
+            spawn([FLOOR, "grpc", f"0.0.0.0:{GRPC + above}"], self.server, cpu=cpu)
+            spawn([LOADGEN, "tcpsrv", f"0.0.0.0:{TCP + above}"], self.server, cpu=cpu)
 
     def wait_ready(self, namespace):
-        curl = ["ip", "netns", "exec", namespace, "curl", "-s", "-m1", "-o", "/dev/null", "-w",
-                "%{http_code}", "http://127.0.0.1:4191/ready"]
-        for _ in range(200):
-            if subprocess.run(curl, capture_output=True, text=True).stdout == "200":
-                return
-            time.sleep(0.05)
-        raise RuntimeError(f"{namespace}: the proxy is not ready; see {self.directory}")
+        """The moment at which the proxy's admin server says that it is ready, as time.monotonic()."""
+        ready = spawn([LOADGEN, "ready", "127.0.0.1:4191"], namespace, pipes=True)
+        out, err = ready.communicate(timeout=30)
+        STARTED.remove(ready)
+        if ready.returncode:
+            raise RuntimeError(f"{namespace}: the proxy is not ready ({err.strip()}); see {self.directory}")
+        return int(out) / 1e9
 
 
 def cpu_seconds(pid):
@@ -141,35 +178,29 @@ def memory_kb(pid):
     return found
 
 
-def measure(topology, pids, command, cpu):
-    """Runs a load generator; CPU of `pids` from its WARM line to its end, their largest RSS."""
-    load = spawn_load(topology, command, cpu)
-    if load.stdout.readline().strip() != "WARM":
-        raise RuntimeError("loadgen: " + load.stderr.read())
+def measure(topology, pids, command, cpu, warm=None, secs=0):
+    """Runs a load generator; CPU and context switches of `pids` over its counted part, their largest RSS.
+    The counted part begins when it prints WARM, or `warm` seconds after its start."""
+    load = spawn(command, topology.client, cpu=cpu, pipes=True)
+    if warm is not None:
+        time.sleep(warm)
+    elif load.stdout.readline().strip() != "WARM":
+        raise RuntimeError(f"{command[0]}: {load.communicate()[1]}")
     before = {role: (cpu_seconds(pid), switches(pid)) for role, pid in pids.items()}
     began, peak = time.monotonic(), dict.fromkeys(pids, 0)
     while load.poll() is None:
-        time.sleep(0.2)
+        time.sleep(0.1)
         for role, pid in pids.items():
             peak[role] = max(peak[role], memory_kb(pid)["VmRSS"])
+        if time.monotonic() - began > secs + 30:
+            load.kill()
     wall = time.monotonic() - began
     after = {role: (cpu_seconds(pid), switches(pid)) for role, pid in pids.items()}
     out, err = load.communicate()
     STARTED.remove(load)
-    try:
-        result = json.loads(out)
-    except ValueError:
-        raise RuntimeError(f"loadgen: {out} {err}")
-    done = max(1, result["done"])
+    if load.returncode:
+        raise RuntimeError(f"{command[0]} ended with {load.returncode}: {(out + err)[-300:]}")
     return dict(
-        load=result, wall=wall, peak_kb=peak,
-        cpu_us={role: (after[role][0] - before[role][0]) / done * 1e6 for role in pids},
-        core={role: 100 * (after[role][0] - before[role][0]) / wall for role in pids},
-        switches={role: (after[role][1] - before[role][1]) / done for role in pids})
-
-
-def spawn_load(topology, command, cpu):
-    load = subprocess.Popen(["ip", "netns", "exec", topology.client, "taskset", "-c", str(cpu), LOADGEN] + command,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    STARTED.append(load)
-    return load
+        out=out, wall=wall, peak_kb=peak,
+        cpu_s={role: after[role][0] - before[role][0] for role in pids},
+        switches={role: after[role][1] - before[role][1] for role in pids})

@@ -11,18 +11,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_core::control::token::{self, ServiceAccountName};
 use mesh_core::control::{ControlConfig, Controller, IdentityConfig, ListenConfig, state};
 use mesh_core::proxy::config::Config;
 use mesh_core::proxy::{self, Process};
-use mesh_core::runtime::{BoxFuture, Tasks};
+use mesh_core::runtime::{BoxFuture, Runtime, Tasks};
 use mesh_core::wire::drain;
 use runtime_real::directory::DirectoryCluster;
 use runtime_real::no_cluster::NoCluster;
 
 use crate::allocations::{Role, take_role};
+
+pub mod in_memory;
 
 /// What a server answers, after its headers.
 pub const BODY: &[u8] = b"hello from the benchmark server, a small body.................\n";
@@ -57,12 +59,19 @@ impl Hosts {
         self.at(21, 8080)
     }
 
+    /// Where the client asks for any name, as of an HTTP proxy. Listened on where an environment
+    /// says so.
+    pub fn http_proxy(self) -> SocketAddr {
+        self.at(11, 9002)
+    }
+
     /// A proxy's admin server.
     pub fn admin(self, role: Role) -> SocketAddr {
         self.at(host(role), 4191)
     }
 
-    fn controller(self) -> ListenConfig {
+    /// Where the control plane is.
+    pub fn controller(self) -> ListenConfig {
         ListenConfig {
             destination: self.at(1, 8086),
             policy: self.at(1, 8090),
@@ -121,7 +130,7 @@ pub fn environment(role: Role, hosts: Hosts, directory: &Path) -> BTreeMap<Strin
 }
 
 /// What the control plane serves: one service of one meshed workload, and a client.
-fn manifests(hosts: Hosts) -> String {
+pub fn manifests(hosts: Hosts) -> String {
     let workload = |role: Role, rest: &str| {
         let (name, address) = (account(role), hosts.admin(role).ip());
         format!(
@@ -157,33 +166,36 @@ pub fn start_control(hosts: Hosts, directory: &Path) -> io::Result<()> {
                 .await
                 .expect("the directory was made above");
             let runtime = runtime_real::runtime(Arc::new(cluster));
-            let state = directory.join("state");
-            let config = ControlConfig {
-                listen: hosts.controller(),
-                identity: IdentityConfig {
-                    state_directory: state.clone(),
-                    ..IdentityConfig::default()
-                },
-                ..ControlConfig::default()
-            };
-            let controller = Controller::bind(runtime.clone(), config)
-                .await
-                .expect("free ports and a new state directory");
-            let key = state::token_key(&runtime, &state).await.expect("a key");
-            for role in [Role::Outbound, Role::Inbound] {
-                let name = format!("system:serviceaccount:bench:{}", account(role));
-                let whose = ServiceAccountName::from_username(&name).expect("a name written here");
-                let hour = Duration::from_secs(3600);
-                let made = token::create(&*key, &whose, runtime.clock.wall(), hour);
-                let file = directory.join(format!("{}.token", account(role)));
-                std::fs::write(file, made.expect("the key signs")).expect("can be written");
-            }
+            let controller = bind_control(&runtime, hosts, &directory).await;
             let (_signal, never) = drain::channel();
             let _ = ready.send(());
             controller.serve(never).await;
         });
     });
     is_ready.recv().map_err(io::Error::other)
+}
+
+/// A control plane with its ports, and tokens for both proxies written to `directory`.
+async fn bind_control(runtime: &Runtime, hosts: Hosts, directory: &Path) -> Controller {
+    let state = directory.join("state");
+    let config = ControlConfig {
+        listen: hosts.controller(),
+        identity: IdentityConfig { state_directory: state.clone(), ..IdentityConfig::default() },
+        ..ControlConfig::default()
+    };
+    let controller = Controller::bind(runtime.clone(), config)
+        .await
+        .expect("free ports and a new state directory");
+    let key = state::token_key(runtime, &state).await.expect("a key");
+    for role in [Role::Outbound, Role::Inbound] {
+        let name = format!("system:serviceaccount:bench:{}", account(role));
+        let whose = ServiceAccountName::from_username(&name).expect("a name written here");
+        let hour = Duration::from_secs(3600);
+        let made = token::create(&*key, &whose, runtime.clock.wall(), hour);
+        let file = directory.join(format!("{}.token", account(role)));
+        std::fs::write(file, made.expect("the key signs")).expect("can be written");
+    }
+    controller
 }
 
 /// Sizes of the futures of tasks, by the tasks' names.
@@ -264,23 +276,38 @@ impl Tasks for Measured {
     }
 }
 
-/// Waits until an admin server says that its proxy is ready.
+/// How long a proxy or control plane may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits until an admin server says that its process is ready.
 ///
 /// # Errors
-/// Where it does not within ten seconds.
+/// Where it does not within half a minute.
 pub fn wait_ready(admin: SocketAddr) -> io::Result<()> {
-    for _ in 0..2_000 {
-        if let Ok(mut connection) = TcpStream::connect(admin) {
-            connection.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
-            let mut answer = String::new();
-            let _ = connection.read_to_string(&mut answer);
-            if answer.contains(" 200 ") {
-                return Ok(());
-            }
+    let began = Instant::now();
+    while began.elapsed() < READY_WITHIN {
+        if is_ready(admin).unwrap_or(false) {
+            return Ok(());
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(1));
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("the proxy at {admin} is not ready")))
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("what is at {admin} is not ready")))
+}
+
+fn is_ready(admin: SocketAddr) -> io::Result<bool> {
+    Ok(ask_admin(admin, "/ready")?.contains(" 200 "))
+}
+
+/// An admin server's answer, head and all.
+///
+/// # Errors
+/// As the kernel's.
+pub fn ask_admin(admin: SocketAddr, path: &str) -> io::Result<String> {
+    let mut connection = TcpStream::connect(admin)?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// The server behind the mesh: a thread for each connection, answers of one kind. Requests for
@@ -298,7 +325,11 @@ impl Server {
     /// # Errors
     /// Where its address is taken.
     pub fn start(hosts: Hosts) -> io::Result<Arc<Self>> {
-        let listener = TcpListener::bind(hosts.server())?;
+        Ok(Self::accept_from(TcpListener::bind(hosts.server())?))
+    }
+
+    /// Serves what this listener accepts, in the background.
+    pub fn accept_from(listener: TcpListener) -> Arc<Self> {
         let server = Arc::new(Self::default());
         let accepting = server.clone();
         thread::spawn(move || {
@@ -308,7 +339,7 @@ impl Server {
                 let _ = thread.spawn(move || server.serve(connection));
             }
         });
-        Ok(server)
+        server
     }
 
     /// Waits until this many requests are held.
@@ -333,12 +364,7 @@ impl Server {
 
     fn serve(&self, mut connection: TcpStream) -> Option<()> {
         connection.set_nodelay(true).ok()?;
-        let answer = [
-            b"HTTP/1.1 200 OK\r\nserver: bench\r\ndate: Sun, 22 Nov 2026 12:00:00 GMT\r\n\
-              content-type: text/plain\r\ncontent-length: 63\r\nconnection: keep-alive\r\n\r\n",
-            BODY,
-        ]
-        .concat();
+        let answer = answer();
         let mut read = [0; 4096];
         loop {
             let bytes = connection.read(&mut read).ok().filter(|bytes| *bytes > 0)?;
@@ -351,6 +377,13 @@ impl Server {
             connection.write_all(&answer).ok()?;
         }
     }
+}
+
+/// A server's whole answer.
+fn answer() -> Vec<u8> {
+    let head = b"HTTP/1.1 200 OK\r\nserver: bench\r\ndate: Sun, 22 Nov 2026 12:00:00 GMT\r\n\
+        content-type: text/plain\r\ncontent-length: 63\r\nconnection: keep-alive\r\n\r\n";
+    [head, BODY].concat()
 }
 
 /// A connection of a client of HTTP/1.
@@ -373,9 +406,29 @@ impl Client {
     /// # Errors
     /// As the kernel's.
     pub fn send(&mut self, path: &str) -> io::Result<()> {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: server.bench.svc.cluster.local\r\n\r\n");
+        self.send_to("server.bench.svc.cluster.local", path)
+    }
+
+    /// Sends a request to a host. `target` is a path, or a whole URI for an HTTP proxy.
+    ///
+    /// # Errors
+    /// As the kernel's.
+    pub fn send_to(&mut self, host: &str, target: &str) -> io::Result<()> {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
         self.0.write_all(request.as_bytes())
+    }
+
+    /// Reads a response's first bytes, in which its status is.
+    ///
+    /// # Errors
+    /// As the kernel's, or where it is none of HTTP.
+    pub fn receive_status(&mut self) -> io::Result<u16> {
+        let mut read = [0; 4096];
+        let bytes = self.0.read(&mut read)?;
+        let status = std::str::from_utf8(read[..bytes].get(9..12).unwrap_or_default());
+        status.ok().and_then(|status| status.parse().ok()).ok_or_else(|| {
+            io::Error::other(format!("no status: {}", String::from_utf8_lossy(&read[..bytes])))
+        })
     }
 
     /// Reads a whole response.
