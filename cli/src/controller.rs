@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_core::control::{
-    ControlConfig, ControlError, Controller, IdentityConfig, ListenConfig, MeshConfig,
+    ControlConfig, ControlError, Controller, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig,
 };
 use mesh_core::wire::drain;
 use runtime_real::directory::DirectoryCluster;
@@ -99,6 +99,17 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
             certificate_lifetime: args.certificate_lifetime,
             ..IdentityConfig::default()
         },
+        lease: lease(),
         ..ControlConfig::default()
     })
+}
+
+/// Named as its host, which in a cluster is its pod: no two control planes have the same.
+fn lease() -> LeaseConfig {
+    let defaults = LeaseConfig::default();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => defaults,
+        name => LeaseConfig { holder: name.to_owned(), ..defaults },
+    }
 }

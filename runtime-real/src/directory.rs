@@ -12,15 +12,13 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use mesh_core::resource::{Kind, Object, ObjectRef, remark, yaml};
 use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
-use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster, Files};
+use mesh_core::runtime::{BoxFuture, BoxStream, Cluster, Files};
 use tokio::sync::watch;
 
-use crate::clock::SystemClock;
 use crate::files::{self, SystemFiles};
 
 /// The largest file that is read.
@@ -31,7 +29,6 @@ const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub struct DirectoryCluster {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     leases: Mutex<BTreeMap<String, Lease>>,
-    clock: SystemClock,
 }
 
 impl DirectoryCluster {
@@ -46,7 +43,7 @@ impl DirectoryCluster {
         let (reader, snapshot) = Reader::new(directory).read_off_thread().await?;
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         tokio::spawn(follow(reader, changes, publish));
-        Ok(Self { snapshots, leases: Mutex::default(), clock: SystemClock::new() })
+        Ok(Self { snapshots, leases: Mutex::default() })
     }
 }
 
@@ -64,26 +61,32 @@ impl Cluster for DirectoryCluster {
     }
 
     fn write_status(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
-        let error = not_found(&format!("status of {}", object.object_ref()));
+        let error = read_only(&format!("the status of {}", object.object_ref()));
         Box::pin(async move { Err(error) })
     }
 
-    fn hold_lease(
+    fn lease(&self, name: &str) -> BoxFuture<'static, Result<Option<Lease>, ClusterError>> {
+        let lease = self.leases.lock().expect("no panic while leasing").get(name).cloned();
+        Box::pin(async move { Ok(lease) })
+    }
+
+    /// A directory's only writer is this process: what it leases, it leases from itself.
+    fn write_lease(
         &self,
         name: &str,
-        holder: &str,
-        duration: Duration,
+        mut lease: Lease,
     ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
-        let now = self.clock.wall();
         let mut leases = self.leases.lock().expect("no panic while leasing");
-        let lease = leases
-            .entry(name.to_string())
-            .or_insert_with(|| Lease { holder: holder.to_string(), expires: now });
-        if lease.holder == holder || lease.expires <= now {
-            *lease = Lease { holder: holder.to_string(), expires: now + duration };
-        }
-        let lease = lease.clone();
-        Box::pin(async move { Ok(lease) })
+        let version = leases.get(name).and_then(|lease| lease.version.clone());
+        let result = if version == lease.version {
+            let next = version.and_then(|version| version.parse::<u64>().ok()).unwrap_or(0) + 1;
+            lease.version = Some(next.to_string());
+            leases.insert(name.to_string(), lease.clone());
+            Ok(lease)
+        } else {
+            Err(ClusterError::Conflict(format!("lease {name}")))
+        };
+        Box::pin(async move { result })
     }
 
     fn review_token(
@@ -93,6 +96,10 @@ impl Cluster for DirectoryCluster {
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
         Box::pin(async { Err(not_found("token review")) })
     }
+}
+
+fn read_only(what: &str) -> ClusterError {
+    ClusterError::ReadOnly(format!("{what}: a directory of manifests is only read"))
 }
 
 fn not_found(what: &str) -> ClusterError {
@@ -487,18 +494,19 @@ spec:
     }
 
     #[test]
-    fn a_lease_has_one_holder_until_it_runs_out() {
+    fn a_lease_is_replaced_by_whoever_knows_its_version() {
         crate::current_thread().unwrap().block_on(async {
             let directory = tempfile::tempdir().unwrap();
             let cluster = DirectoryCluster::open(directory.path().to_owned()).await.unwrap();
-            let holder = |who: &'static str, secs| {
-                let held = cluster.hold_lease("writer", who, Duration::from_secs(secs));
-                async move { held.await.unwrap().holder }
-            };
-            assert_eq!(holder("one", 60).await, "one");
-            assert_eq!(holder("two", 60).await, "one");
-            assert_eq!(holder("one", 0).await, "one");
-            assert_eq!(holder("two", 60).await, "two");
+            assert_eq!(cluster.lease("writer").await, Ok(None));
+            let lease = Lease { holder: "one".to_owned(), ..Lease::default() };
+            let first = cluster.write_lease("writer", lease.clone()).await.unwrap();
+            assert_eq!(cluster.lease("writer").await, Ok(Some(first.clone())));
+            let conflict = Err(ClusterError::Conflict("lease writer".to_owned()));
+            assert_eq!(cluster.write_lease("writer", lease).await, conflict);
+            let second = cluster.write_lease("writer", first.clone()).await.unwrap();
+            assert_ne!(second.version, first.version);
+            assert_eq!(cluster.write_lease("writer", first).await, conflict);
         });
     }
 

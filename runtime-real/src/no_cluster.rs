@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use mesh_core::resource::{Kind, Object};
@@ -23,11 +22,15 @@ impl Cluster for NoCluster {
         Box::pin(async move { Err(error) })
     }
 
-    fn hold_lease(
+    fn lease(&self, name: &str) -> BoxFuture<'static, Result<Option<Lease>, ClusterError>> {
+        let error = not_found(&format!("lease {name}"));
+        Box::pin(async move { Err(error) })
+    }
+
+    fn write_lease(
         &self,
         name: &str,
-        _holder: &str,
-        _duration: Duration,
+        _lease: Lease,
     ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
         let error = not_found(&format!("lease {name}"));
         Box::pin(async move { Err(error) })

@@ -56,7 +56,8 @@ impl Admin {
             "/metrics" => {
                 let ends = self.issuer.authority().expires();
                 let (objects, is_synced) = (self.publisher.objects(), self.publisher.is_synced());
-                text(StatusCode::OK, self.metrics.render(&objects, is_synced, ends))
+                let conditions = self.publisher.condition_counts();
+                text(StatusCode::OK, self.metrics.render(&objects, &conditions, is_synced, ends))
             }
             "/ready" if self.publisher.is_synced() => text(StatusCode::OK, "ready\n".to_string()),
             "/ready" => {

@@ -21,6 +21,8 @@ pub struct ControlConfig {
     pub mesh: MeshConfig,
     /// How it issues certificates.
     pub identity: IdentityConfig,
+    /// How several control planes agree on which of them writes.
+    pub lease: LeaseConfig,
     /// How long a change waits for others of the same burst, so that proxies are sent one update.
     pub coalesce: Duration,
     /// Streams and distinct targets that are served at once; more are refused as unavailable.
@@ -76,12 +78,35 @@ pub struct IdentityConfig {
     pub clock_skew: Duration,
 }
 
+/// How several control planes agree on which of them writes statuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseConfig {
+    /// The lease's name.
+    pub name: String,
+    /// This control plane's name, which no other one has: its host's.
+    pub holder: String,
+    /// How long the lease is for, after each renewal.
+    pub duration: Duration,
+}
+
+impl Default for LeaseConfig {
+    /// As Linkerd's policy controllers have it.
+    fn default() -> Self {
+        Self {
+            name: "policy-controller-write".to_string(),
+            holder: "weft-controller".to_string(),
+            duration: Duration::from_secs(30),
+        }
+    }
+}
+
 impl Default for ControlConfig {
     fn default() -> Self {
         Self {
             listen: ListenConfig::default(),
             mesh: MeshConfig::default(),
             identity: IdentityConfig::default(),
+            lease: LeaseConfig::default(),
             coalesce: Duration::from_millis(10),
             streams_max: 100_000,
         }

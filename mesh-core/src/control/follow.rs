@@ -52,11 +52,12 @@ pub(super) async fn follow_kind(
     }
 }
 
-/// Publishes after each burst of changes. Does not end.
+/// Publishes after each burst of changes, and says so. Does not end.
 pub(super) async fn publish_changes(
     runtime: Runtime,
     publisher: Publisher,
     changed: Arc<Notify>,
+    refreshed: Arc<Notify>,
     coalesce: Duration,
     metrics: Arc<ControlMetrics>,
 ) {
@@ -64,6 +65,7 @@ pub(super) async fn publish_changes(
         changed.notified().await;
         runtime.sleep(coalesce).await;
         publisher.refresh();
+        refreshed.notify_one();
         if !metrics.is_synced() && publisher.is_synced() {
             metrics.set_synced();
             let objects: usize = publisher.objects().iter().map(|(_, count)| count).sum();

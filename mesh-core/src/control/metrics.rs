@@ -1,5 +1,6 @@
 //! What a control plane counts of itself, and the text in which `/metrics` shows it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +29,25 @@ pub struct ControlMetrics {
     pub handshake_errors: Counter,
     /// Reads of the authority's files that failed.
     pub reload_errors: Counter,
+    /// Writes of statuses.
+    pub statuses: StatusCounters,
+    /// Times that this control plane took the lease.
+    pub leases_taken: Counter,
     synced: AtomicBool,
+    leader: AtomicBool,
+}
+
+/// Writes of statuses, as Linkerd's policy controller counts them.
+#[derive(Debug, Default)]
+pub struct StatusCounters {
+    /// Taken up.
+    pub dequeued: Counter,
+    /// Written.
+    pub written: Counter,
+    /// Refused, by conflicts for the most part.
+    pub refused: Counter,
+    /// Not answered in time.
+    pub timed_out: Counter,
 }
 
 /// Only grows.
@@ -84,10 +103,20 @@ impl ControlMetrics {
         self.synced.store(true, Ordering::Relaxed);
     }
 
+    /// Whether this control plane holds the lease, and so writes.
+    pub fn is_leader(&self) -> bool {
+        self.leader.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_leader(&self, leader: bool) {
+        self.leader.store(leader, Ordering::Relaxed);
+    }
+
     /// Prometheus' text format.
     pub fn render(
         &self,
         objects: &[(Kind, usize)],
+        conditions: &BTreeMap<(Kind, String, String), u64>,
         is_synced: bool,
         issuer_ends: WallTime,
     ) -> String {
@@ -109,6 +138,20 @@ impl ControlMetrics {
         let ends = one(issuer_ends.as_unix_secs());
         let help = "When the issuer's certificate ends.";
         family("weft_control_issuer_expiration_timestamp_seconds", "gauge", help, &ends);
+        let leader = [(
+            "{name=\"policy-controller-write\"}".to_string(),
+            u64::from(self.is_leader()),
+        )];
+        let help = "Whether this control plane holds the lease.";
+        family("leader_election_master_status", "gauge", help, &leader);
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|((kind, type_, status), count)| {
+                (format!("{{kind=\"{kind}\",type=\"{type_}\",status=\"{status}\"}}"), *count)
+            })
+            .collect();
+        let help = "Conditions of objects, where this control plane writes them.";
+        family("weft_control_conditions", "gauge", help, &conditions);
         let gauges = [
             ("streams_open", "Streams to proxies.", &self.streams),
             ("connections_open", "Connections.", &self.connections),
@@ -124,9 +167,20 @@ impl ControlMetrics {
             ("certificates_refused", "Certificate requests refused.", &self.certificates_refused),
             ("handshake_errors", "TLS handshakes that failed.", &self.handshake_errors),
             ("reload_errors", "Failed reads of the authority's files.", &self.reload_errors),
+            ("leases_taken", "Times that the lease was taken.", &self.leases_taken),
         ];
         for (name, help, counter) in counters {
             let name = format!("weft_control_{name}_total");
+            family(&name, "counter", help, &one(counter.value()));
+        }
+        let statuses = [
+            ("patches", "Statuses written.", &self.statuses.written),
+            ("patch_api_errors", "Writes of statuses refused.", &self.statuses.refused),
+            ("patch_timeouts", "Writes of statuses not answered.", &self.statuses.timed_out),
+            ("patch_dequeues", "Statuses taken up to be written.", &self.statuses.dequeued),
+        ];
+        for (name, help, counter) in statuses {
+            let name = format!("resource_status_{name}_total");
             family(&name, "counter", help, &one(counter.value()));
         }
         text

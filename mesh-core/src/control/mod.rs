@@ -12,6 +12,7 @@ pub mod destination;
 mod follow;
 pub mod identity;
 pub mod index;
+mod lease;
 pub mod metrics;
 mod names;
 mod own;
@@ -23,6 +24,7 @@ mod select;
 mod serve;
 mod signature;
 pub mod state;
+mod status;
 mod streams;
 #[cfg(test)]
 mod testing;
@@ -33,7 +35,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::resource::Kind;
 use crate::runtime::crypto::CryptoError;
@@ -51,7 +53,7 @@ use publish::Publisher;
 use serve::Server;
 use state::StateError;
 
-pub use config::{ControlConfig, IdentityConfig, ListenConfig, MeshConfig};
+pub use config::{ControlConfig, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig};
 
 /// How long connections may take to end once a drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
@@ -178,10 +180,10 @@ impl Controller {
             let accepting = server.clone().accept_loop(listener, stopping.clone());
             runtime.spawn("control accept", accepting);
         }
-        let accepting = admin.accept_loop(runtime.clone(), listeners.admin, stopping);
+        let accepting = admin.accept_loop(runtime.clone(), listeners.admin, stopping.clone());
         runtime.spawn("control admin accept", accepting);
 
-        let changed = Arc::new(Notify::new());
+        let (changed, refreshed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut tasks = Vec::new();
         for kind in Kind::ALL {
             let (publisher, changed) = (publisher.clone(), changed.clone());
@@ -194,10 +196,23 @@ impl Controller {
             runtime.clone(),
             publisher.clone(),
             changed,
+            refreshed.clone(),
             config.coalesce,
             metrics.clone(),
         );
         tasks.push(runtime.spawn_guarded("control publish", publishing));
+        let (told, leadership) = watch::channel(None);
+        let standing =
+            lease::lead::stand(runtime.clone(), config.lease, told, metrics.clone(), stopping);
+        runtime.spawn("control lease", standing);
+        let writing = status::write::write_statuses(
+            runtime.clone(),
+            publisher.clone(),
+            leadership,
+            refreshed,
+            metrics.clone(),
+        );
+        tasks.push(runtime.spawn_guarded("control status", writing));
         let keeping = own.keep(runtime.clone(), config.identity, metrics);
         tasks.push(runtime.spawn_guarded("control certificate", keeping));
 

@@ -18,15 +18,17 @@ use crate::model::endpoint::EndpointUpdate;
 use crate::model::profile::Profile;
 use crate::model::server_policy::ServerPolicy;
 use crate::model::target::{NameAddr, Target};
-use crate::resource::Kind;
+use crate::resource::{Kind, Object, ObjectRef};
 use crate::runtime::BoxStream;
 use crate::runtime::cluster::WatchEvent;
+use crate::time::WallTime;
 
 use super::config::MeshConfig;
 use super::destination::{endpoints, endpoints::EndpointSet, profile};
 use super::index::{Fact, Index, View};
 use super::metrics::ControlMetrics;
 use super::policy;
+use super::status::board::{Board, ConditionCounts};
 use super::streams::{AnswerStream, UpdateStream};
 
 /// Holds the index and everybody who is to hear of its changes. Cloning shares it.
@@ -54,6 +56,8 @@ struct State {
     /// How many questions there may be before those that nobody asks any more are looked for.
     sweep_at: usize,
     is_draining: bool,
+    /// The statuses of objects, where this control plane writes them.
+    statuses: Board,
 }
 
 /// Below so many questions, those that nobody asks any more are not worth looking for.
@@ -129,6 +133,7 @@ impl Publisher {
             return;
         }
         let changed = std::mem::take(&mut state.changed);
+        state.statuses.changed(&changed);
         let mut due: BTreeSet<Question> =
             changed.iter().filter_map(|fact| state.by_fact.get(fact)).flatten().cloned().collect();
         due.append(&mut state.waiting);
@@ -138,6 +143,40 @@ impl Publisher {
         for question in due {
             self.answer_again(state, &question);
         }
+    }
+
+    /// Begins to keep statuses, or ends it. Those of all objects are due at the beginning.
+    pub(super) fn keep_statuses(&self, keep: bool) {
+        let state = &mut *self.state();
+        match keep {
+            true => state.statuses.begin(&state.index),
+            false => state.statuses.end(),
+        }
+    }
+
+    /// The next object whose status is to be written, with that status.
+    pub(super) fn next_status(&self, now: WallTime) -> Option<Object> {
+        let state = &mut *self.state();
+        // Before all is listed, what is missing may only be late.
+        if !state.index.is_synced() {
+            return None;
+        }
+        state.statuses.next(&state.index, &self.0.mesh, now)
+    }
+
+    /// The status of an object is due again.
+    pub(super) fn status_put_back(&self, name: &ObjectRef) {
+        self.state().statuses.put_back(name);
+    }
+
+    /// People were told instead of an object's status.
+    pub(super) fn status_told(&self, name: &ObjectRef) {
+        self.state().statuses.told(name);
+    }
+
+    /// How many conditions say what.
+    pub(super) fn condition_counts(&self) -> ConditionCounts {
+        self.state().statuses.counts()
     }
 
     /// Ends every stream and takes no more: clients go to another replica, or come back.

@@ -1,12 +1,11 @@
 //! What tests of the control plane share: manifests as an index, files and a cluster in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::mpsc;
@@ -125,6 +124,11 @@ struct ClusterState {
     missing: Vec<Kind>,
     /// Users by their tokens.
     tokens: BTreeMap<String, String>,
+    leases: BTreeMap<String, Lease>,
+    /// What the next writes of statuses meet.
+    refusals: VecDeque<ClusterError>,
+    /// Of which objects a status was written.
+    writes: Vec<ObjectRef>,
 }
 
 impl MemoryCluster {
@@ -145,6 +149,30 @@ impl MemoryCluster {
 
     pub(super) fn forget_kind(&self, kind: Kind) {
         self.0.lock().unwrap().missing.push(kind);
+    }
+
+    pub(super) fn find(&self, name: &ObjectRef) -> Option<Object> {
+        self.0.lock().unwrap().objects.get(name).cloned()
+    }
+
+    pub(super) fn refuse_writes(&self, errors: impl IntoIterator<Item = ClusterError>) {
+        self.0.lock().unwrap().refusals.extend(errors);
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.0.lock().unwrap().writes.len()
+    }
+
+    pub(super) fn holder(&self, lease: &str) -> Option<String> {
+        self.0.lock().unwrap().leases.get(lease).map(|lease| lease.holder.clone())
+    }
+
+    pub(super) fn give_lease(&self, name: &str, lease: Option<Lease>) {
+        let leases = &mut self.0.lock().unwrap().leases;
+        match lease {
+            Some(lease) => drop(leases.insert(name.to_string(), lease)),
+            None => drop(leases.remove(name)),
+        }
     }
 
     pub(super) fn add_token(&self, token: &str, username: &str) {
@@ -180,17 +208,44 @@ impl Cluster for MemoryCluster {
         Box::pin(Told(receiver))
     }
 
-    fn write_status(&self, _: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
-        Box::pin(async { Err(ClusterError::NotFound("status".to_string())) })
+    fn write_status(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let state = &mut *self.0.lock().unwrap();
+        let name = object.object_ref();
+        let result = if let Some(error) = state.refusals.pop_front() {
+            Err(error)
+        } else if let Some(known) = state.objects.get_mut(&name) {
+            assert!(known.take_status(&object));
+            let known = known.clone();
+            state.writes.push(name);
+            state.tell(known.kind(), Ok(WatchEvent::Apply(known)));
+            Ok(())
+        } else {
+            Err(ClusterError::NotFound(name.to_string()))
+        };
+        Box::pin(async { result })
     }
 
-    fn hold_lease(
+    fn lease(&self, name: &str) -> BoxFuture<'static, Result<Option<Lease>, ClusterError>> {
+        let lease = self.0.lock().unwrap().leases.get(name).cloned();
+        Box::pin(async { Ok(lease) })
+    }
+
+    fn write_lease(
         &self,
-        _: &str,
-        _: &str,
-        _: Duration,
+        name: &str,
+        mut lease: Lease,
     ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
-        Box::pin(async { Err(ClusterError::NotFound("lease".to_string())) })
+        let leases = &mut self.0.lock().unwrap().leases;
+        let version = leases.get(name).and_then(|known| known.version.clone());
+        let result = if version == lease.version {
+            let last = version.map_or(0, |version| version.parse::<u64>().unwrap());
+            lease.version = Some((last + 1).to_string());
+            leases.insert(name.to_string(), lease.clone());
+            Ok(lease)
+        } else {
+            Err(ClusterError::Conflict(name.to_string()))
+        };
+        Box::pin(async { result })
     }
 
     fn review_token(

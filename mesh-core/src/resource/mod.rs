@@ -32,7 +32,7 @@ pub use profile::ServiceProfile;
 pub use route::{GRPCRoute, HTTPRoute, PolicyHTTPRoute};
 pub use workload::Workload;
 
-use route::{Route, RouteSpec};
+use route::{Route, RouteCondition, RouteSpec, RouteStatus};
 
 /// Names an object: kind, namespace (empty for those that have none) and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,11 @@ impl Kind {
     /// Kinds of that name, of whatever group: HTTPRoute is two.
     pub fn named(name: &str) -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(move |kind| kind.name() == name)
+    }
+
+    /// Whether the mesh writes the status of objects of this kind.
+    pub fn has_status(self) -> bool {
+        matches!(self, Self::PolicyHTTPRoute | Self::HTTPRoute | Self::GRPCRoute)
     }
 
     /// Whether objects of this kind live in a namespace.
@@ -231,6 +236,50 @@ objects! {
 }
 
 impl Object {
+    /// Takes over the status of an object of the same kind; everything else stays as it is. Tells
+    /// whether such objects have a status that the mesh writes.
+    pub fn take_status(&mut self, from: &Self) -> bool {
+        match (self, from) {
+            (Self::PolicyHTTPRoute(to), Self::PolicyHTTPRoute(from)) => {
+                Arc::make_mut(to).status.clone_from(&from.status);
+            }
+            (Self::HTTPRoute(to), Self::HTTPRoute(from)) => {
+                Arc::make_mut(to).status.clone_from(&from.status);
+            }
+            (Self::GRPCRoute(to), Self::GRPCRoute(from)) => {
+                Arc::make_mut(to).status.clone_from(&from.status);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The status of a route.
+    pub fn route_status(&self) -> Option<&RouteStatus> {
+        match self {
+            Self::PolicyHTTPRoute(route) => route.status.as_ref(),
+            Self::HTTPRoute(route) => route.status.as_ref(),
+            Self::GRPCRoute(route) => route.status.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What its status says, whoever wrote it.
+    pub fn conditions(&self) -> impl Iterator<Item = &RouteCondition> {
+        let parents = self.route_status().into_iter().flat_map(|status| &status.parents);
+        parents.flat_map(|parent| &parent.conditions)
+    }
+
+    /// Gives a route a status. Other objects stay as they are.
+    pub fn set_route_status(&mut self, status: RouteStatus) {
+        match self {
+            Self::PolicyHTTPRoute(route) => Arc::make_mut(route).status = Some(status),
+            Self::HTTPRoute(route) => Arc::make_mut(route).status = Some(status),
+            Self::GRPCRoute(route) => Arc::make_mut(route).status = Some(status),
+            _ => {}
+        }
+    }
+
     /// The object as a route, where it is one.
     pub fn route(&self) -> Option<Route<'_>> {
         let spec = match self {

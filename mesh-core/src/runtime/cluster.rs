@@ -38,22 +38,30 @@ pub trait Cluster: Send + Sync {
     /// itself: an error item tells of trouble and may be followed by more events.
     fn watch(&self, kind: Kind) -> BoxStream<Result<WatchEvent, ClusterError>>;
 
-    /// Makes or replaces an object's status, where the source can be written.
+    /// Replaces the status of an object, and nothing else of it, where the object is still of the
+    /// resource version that this one says; whatever it is where this one says none.
     ///
     /// # Errors
-    /// [`ClusterError`]; `Conflict` where somebody else wrote it first.
+    /// [`ClusterError`]; `Conflict` where somebody else wrote it first, `NotFound` where it is gone,
+    /// `ReadOnly` where the source keeps no statuses.
     fn write_status(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>>;
 
-    /// Takes or renews a lease for `holder`, as `coordination.k8s.io/v1` Lease does. Tells who
-    /// holds it now, which is somebody else while theirs has not run out.
+    /// The lease of that name, as `coordination.k8s.io/v1` Lease has it; none where there is none.
     ///
     /// # Errors
     /// [`ClusterError`].
-    fn hold_lease(
+    fn lease(&self, name: &str) -> BoxFuture<'static, Result<Option<Lease>, ClusterError>>;
+
+    /// Makes a lease, where it has no version and there is none of that name, or replaces the one
+    /// that still is of its version. Returns it with its new version. Who may is for those who ask
+    /// to agree on: the source compares nothing else.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; `Conflict` where somebody else wrote it first.
+    fn write_lease(
         &self,
         name: &str,
-        holder: &str,
-        duration: Duration,
+        lease: Lease,
     ) -> BoxFuture<'static, Result<Lease, ClusterError>>;
 
     /// Asks whose token this is, as `authentication.k8s.io/v1` TokenReview does.
@@ -67,13 +75,24 @@ pub trait Cluster: Send + Sync {
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>>;
 }
 
-/// Who holds a lease, and until when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who may write, for how long from each renewal.
+///
+/// The times are the holder's clock's, for people to read. Whoever waits for a lease to run out
+/// counts from when it saw the lease change itself: clocks differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// The holder's name.
+    /// Differs after every write; none in a lease that is to be made.
+    pub version: Option<String>,
+    /// The holder's name; empty where it was given back.
     pub holder: String,
-    /// When it runs out unless renewed.
-    pub expires: WallTime,
+    /// How long it is the holder's after a renewal.
+    pub duration: Duration,
+    /// When the holder took it.
+    pub acquired: WallTime,
+    /// When it renewed it last.
+    pub renewed: WallTime,
+    /// Times that it went from one holder to another.
+    pub transitions: u32,
 }
 
 /// Whose token it was.
@@ -100,6 +119,9 @@ pub enum ClusterError {
     /// There is no such object, or the source has none of this kind.
     #[error("not found: {0}")]
     NotFound(String),
+    /// The source keeps nothing: statuses and leases are for somebody else to keep.
+    #[error("{0}")]
+    ReadOnly(String),
     /// Somebody else wrote first; read again.
     #[error("conflict: {0}")]
     Conflict(String),

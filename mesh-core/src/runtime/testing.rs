@@ -199,11 +199,14 @@ impl Cluster for Closed {
         Box::pin(async { Err(ClusterError::Unavailable(unsupported().to_string())) })
     }
 
-    fn hold_lease(
+    fn lease(&self, _name: &str) -> BoxFuture<'static, Result<Option<Lease>, ClusterError>> {
+        Box::pin(async { Err(ClusterError::Unavailable(unsupported().to_string())) })
+    }
+
+    fn write_lease(
         &self,
         _name: &str,
-        _holder: &str,
-        _duration: Duration,
+        _lease: Lease,
     ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
         Box::pin(async { Err(ClusterError::Unavailable(unsupported().to_string())) })
     }

@@ -1,59 +1,59 @@
-//! Leases: who holds each, until when by the holder's own clock.
-//!
-//! Law: a lease is its holder's until it is taken away, or has run out by the clock of whoever asks
-//! for it. Where clocks differ, two may so believe that they hold it.
+//! Leases, as an API server keeps them: it compares versions, and nothing else. Who may take one is
+//! for the candidates to know.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use mesh_core::runtime::cluster::Lease;
-use mesh_core::time::WallTime;
+use mesh_core::runtime::cluster::{ClusterError, Lease};
 
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    held: BTreeMap<String, Lease>,
-    /// Times a lease went from one holder to another.
+    kept: BTreeMap<String, Lease>,
+    writes: u64,
+    /// Times a lease went from one holder to another, deletions included.
     transitions: BTreeMap<String, u32>,
+    /// Who held each last.
+    last: BTreeMap<String, String>,
 }
 
 impl Leases {
-    /// Takes or renews a lease at `now` by the asker's clock. Tells who holds it.
-    pub(super) fn hold(
-        &mut self,
-        name: &str,
-        holder: &str,
-        duration: Duration,
-        now: WallTime,
-    ) -> Lease {
-        match self.held.get(name) {
-            Some(lease) if lease.holder != holder && lease.expires > now => lease.clone(),
-            _ => {
-                let lease = Lease { holder: holder.to_owned(), expires: now + duration };
-                self.give(name, lease.clone());
-                lease
-            }
+    /// Makes or replaces a lease, where it is still of the version that the writer knows.
+    pub(super) fn write(&mut self, name: &str, lease: Lease) -> Result<Lease, ClusterError> {
+        let version = self.kept.get(name).and_then(|known| known.version.clone());
+        if version != lease.version {
+            return Err(ClusterError::Conflict(format!("lease {name}")));
         }
+        Ok(self.put(name, lease))
     }
 
-    /// Gives a lease to somebody, whoever held it.
-    pub(super) fn give(&mut self, name: &str, lease: Lease) {
-        let holder = lease.holder.clone();
-        let before = self.held.insert(name.to_owned(), lease);
-        if before.is_some_and(|before| before.holder != holder) {
-            *self.transitions.entry(name.to_owned()).or_default() += 1;
+    /// Replaces a lease, whatever it was.
+    pub(super) fn put(&mut self, name: &str, mut lease: Lease) -> Lease {
+        self.writes += 1;
+        lease.version = Some(self.writes.to_string());
+        self.kept.insert(name.to_owned(), lease.clone());
+        if !lease.holder.is_empty() {
+            let last = self.last.insert(name.to_owned(), lease.holder.clone());
+            if last.is_some_and(|last| last != lease.holder) {
+                *self.transitions.entry(name.to_owned()).or_default() += 1;
+            }
         }
+        lease
     }
 
     pub(super) fn take_away(&mut self, name: &str) -> Option<Lease> {
-        self.held.remove(name)
+        self.kept.remove(name)
     }
 
     pub(super) fn take_all(&mut self) -> usize {
-        std::mem::take(&mut self.held).len()
+        std::mem::take(&mut self.kept).len()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Lease> {
-        self.held.get(name).cloned()
+        self.kept.get(name).cloned()
+    }
+
+    /// Every lease, by name.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Lease)> {
+        self.kept.iter()
     }
 
     pub(super) fn transitions(&self, name: &str) -> u32 {
@@ -65,37 +65,30 @@ impl Leases {
 mod tests {
     use super::*;
 
-    const TERM: Duration = Duration::from_secs(30);
-
-    fn at(seconds: u64) -> WallTime {
-        WallTime::from_unix_secs(1_000 + seconds)
+    fn lease(holder: &str) -> Lease {
+        Lease { holder: holder.to_owned(), ..Lease::default() }
     }
 
     #[test]
-    fn a_lease_is_its_holders_until_it_runs_out() {
+    fn a_lease_is_replaced_by_whoever_knows_its_version() {
         let mut leases = Leases::default();
-        assert_eq!(leases.hold("write", "a", TERM, at(0)).holder, "a");
-        assert_eq!(leases.hold("write", "b", TERM, at(10)).holder, "a");
-        assert_eq!(leases.hold("write", "a", TERM, at(20)).expires, at(50));
-        assert_eq!(leases.hold("write", "b", TERM, at(49)).holder, "a");
-        assert_eq!(leases.hold("write", "b", TERM, at(50)).holder, "b");
+        let first = leases.write("write", lease("a")).expect("there was none");
+        assert!(leases.write("write", lease("b")).is_err());
+        let second = leases.write("write", Lease { holder: "b".to_owned(), ..first.clone() });
+        assert_eq!(second.map(|lease| lease.holder), Ok("b".to_owned()));
+        assert!(leases.write("write", first).is_err());
         assert_eq!(leases.transitions("write"), 1);
-    }
-
-    #[test]
-    fn a_clock_that_is_ahead_takes_a_lease_too_early() {
-        let mut leases = Leases::default();
-        leases.hold("write", "a", TERM, at(0));
-        assert_eq!(leases.hold("write", "fast", TERM, at(31)).holder, "fast");
-        assert_eq!(leases.hold("write", "a", TERM, at(1)).holder, "fast");
     }
 
     #[test]
     fn leases_of_other_names_are_apart() {
         let mut leases = Leases::default();
-        leases.hold("one", "a", TERM, at(0));
-        assert_eq!(leases.hold("two", "b", TERM, at(0)).holder, "b");
+        leases.write("one", lease("a")).expect("there was none");
+        leases.write("two", lease("b")).expect("there was none");
         leases.take_away("one");
         assert_eq!(leases.find("one"), None);
+        assert_eq!(leases.find("two").map(|lease| lease.holder), Some("b".to_owned()));
+        leases.write("one", lease("b")).expect("it was taken away");
+        assert_eq!(leases.transitions("one"), 1, "it is remembered whose it was");
     }
 }

@@ -6,10 +6,12 @@
 //! is not faulty is told at once.
 //!
 //! Modules: `store` has objects and history, `fault` what is wrong and for whom, `watch` is the
-//! client's end, `lease` and `token` what their names say.
+//! client's end, `lease`, `token` and `metrics` what their
+//! names say.
 
 mod fault;
 mod lease;
+mod metrics;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,6 @@ mod watch;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
-use std::time::Duration;
 
 use mesh_core::resource::{Kind, Object, ObjectRef};
 use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
@@ -57,6 +58,8 @@ struct State {
     voided: Counts,
     watches: BTreeMap<u64, (Kind, Waker)>,
     watches_made: u64,
+    /// Statuses that each client wrote, and how many of those while another held a lease.
+    writes: BTreeMap<String, (u64, u64)>,
     /// The time that passes for the server: that of its first client.
     clock: Option<Ticking>,
 }
@@ -208,7 +211,7 @@ impl ApiServer {
     pub fn set_lease(&self, name: &str, lease: Option<Lease>) {
         let mut state = lock(&self.0);
         match lease {
-            Some(lease) => state.leases.give(name, lease),
+            Some(lease) => drop(state.leases.put(name, lease)),
             None => drop(state.leases.take_away(name)),
         }
     }
@@ -218,7 +221,12 @@ impl ApiServer {
         lock(&self.0).leases.take_all()
     }
 
-    /// The door of a host, by whose clock it waits and holds leases.
+    /// What it shows of itself, in Prometheus' text format: leases, writes of statuses, conditions.
+    pub fn metrics(&self) -> String {
+        metrics::render(&lock(&self.0))
+    }
+
+    /// The door of a host, by whose clock it waits.
     pub fn door(&self, client: &str, clock: Arc<dyn Clock>) -> Arc<dyn Cluster> {
         lock(&self.0).clock.get_or_insert_with(|| Ticking(clock.clone()));
         Arc::new(Door { server: self.clone(), client: client.into(), clock })
@@ -283,28 +291,54 @@ impl State {
         self.voided.of(client)
     }
 
-    /// A write as a client makes it: refused where it knows an older version of the object.
-    fn write(&mut self, client: &str, object: Object) -> Result<(), ClusterError> {
+    /// A conflict, where the next write of a client is to meet one.
+    fn conflict(&mut self, client: &str, what: &str) -> Result<(), ClusterError> {
         self.faults.refuse(client)?;
-        let name = object.object_ref();
-        let conflict = || Err(ClusterError::Conflict(name.to_string()));
         if self.conflicts > 0 {
             self.conflicts -= 1;
-            return conflict();
+        } else if !self.faults.meets(client, ApiFault::Conflict) {
+            return Ok(());
         }
-        if self.faults.meets(client, ApiFault::Conflict) {
-            return conflict();
-        }
+        Err(ClusterError::Conflict(what.to_owned()))
+    }
+
+    /// A write of a status as a client makes it: refused where it knows an older version of the
+    /// object. The rest of the object stays as it is.
+    fn write_status(&mut self, client: &str, object: &Object) -> Result<(), ClusterError> {
+        let name = object.object_ref();
+        self.conflict(client, &name.to_string())?;
         let Some(current) = self.store.find(&name) else {
             return Err(ClusterError::NotFound(name.to_string()));
         };
         let known = object.meta().resource_version.as_ref();
         if known.is_some() && known != current.meta().resource_version.as_ref() {
-            return conflict();
+            return Err(ClusterError::Conflict(name.to_string()));
+        }
+        let mut merged = current.clone();
+        if !merged.take_status(object) {
+            return Err(ClusterError::Invalid(format!("{name} has no status")));
         }
         let now = self.now();
-        self.store.put(object, now);
+        self.store.put(merged, now);
+        let leases = self.leases.all();
+        let is_anothers = |(_, lease): (&String, &Lease)| {
+            !lease.holder.is_empty() && *lease.holder != *client
+        };
+        let strays = leases.filter(|lease| is_anothers(*lease)).count();
+        let writes = self.writes.entry(client.to_owned()).or_default();
+        writes.0 += 1;
+        writes.1 += strays as u64;
         Ok(())
+    }
+
+    fn write_lease(
+        &mut self,
+        client: &str,
+        name: &str,
+        lease: Lease,
+    ) -> Result<Lease, ClusterError> {
+        self.conflict(client, name)?;
+        self.leases.write(name, lease)
     }
 }
 
@@ -324,28 +358,25 @@ impl Cluster for Door {
     fn write_status(&self, object: Object) -> BoxFuture<'static, Result<(), ClusterError>> {
         let kind = object.kind();
         let mut state = lock(&self.server.0);
-        let result = state.write(&self.client, object);
+        let result = state.write_status(&self.client, &object);
         let woken = state.watchers_of(kind);
         drop(state);
         wake(woken);
         Box::pin(async { result })
     }
 
-    fn hold_lease(
+    fn lease(&self, name: &str) -> BoxFuture<'static, Result<Option<Lease>, ClusterError>> {
+        let state = lock(&self.server.0);
+        let result = state.faults.refuse(&self.client).map(|()| state.leases.find(name));
+        Box::pin(async { result })
+    }
+
+    fn write_lease(
         &self,
         name: &str,
-        holder: &str,
-        duration: Duration,
+        lease: Lease,
     ) -> BoxFuture<'static, Result<Lease, ClusterError>> {
-        let now = self.clock.wall();
-        let mut state = lock(&self.server.0);
-        let result = match state.faults.refuse(&self.client) {
-            Err(error) => Err(error),
-            Ok(()) if state.faults.meets(&self.client, ApiFault::Conflict) => {
-                Err(ClusterError::Conflict(name.to_owned()))
-            }
-            Ok(()) => Ok(state.leases.hold(name, holder, duration, now)),
-        };
+        let result = lock(&self.server.0).write_lease(&self.client, name, lease);
         Box::pin(async { result })
     }
 

@@ -5,7 +5,8 @@ use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mesh_core::resource::Namespace;
+use mesh_core::resource::route::{ParentRef, RouteParentStatus, RouteStatus};
+use mesh_core::resource::{HTTPRoute, Namespace};
 use mesh_core::runtime::Runtime;
 use mesh_core::time::WallTime;
 
@@ -282,46 +283,79 @@ fn a_list_that_breaks_off_begins_again() {
     });
 }
 
+fn route(parent: &str) -> HTTPRoute {
+    let mut route = HTTPRoute::default();
+    route.metadata.name = Some("web".to_owned());
+    route.metadata.namespace = Some("shop".to_owned());
+    let parent = ParentRef { name: parent.to_owned(), ..ParentRef::default() };
+    route.spec.0.parent_refs = Some(vec![parent]);
+    route
+}
+
+/// A status that `controller` wrote.
+fn status(controller: &str) -> RouteStatus {
+    let parent =
+        RouteParentStatus { controller_name: controller.to_owned(), ..Default::default() };
+    RouteStatus { parents: vec![parent] }
+}
+
 #[test]
-fn a_write_that_knows_an_older_version_conflicts() {
+fn a_status_is_replaced_alone_and_by_whoever_knows_the_objects_version() {
     play(async |api, one, two| {
-        api.apply(object("a", "1"));
-        let read = api.find(&named("a")).expect("there");
-        let mut changed = read.clone();
-        changed.meta_mut().labels = Some([("label".to_owned(), "2".to_owned())].into());
-        assert_eq!(one.cluster.write_status(changed).await, Ok(()));
-        let conflict = Err(ClusterError::Conflict("Namespace/a".to_owned()));
-        let mut late = read;
-        late.meta_mut().labels = Some([("label".to_owned(), "3".to_owned())].into());
-        assert_eq!(two.cluster.write_status(late).await, conflict);
-        assert_eq!(Client::new(&two).now().await, "a=2");
+        api.apply(route("before").into());
+        let name = Object::from(route("")).object_ref();
+        let find = || api.find(&name).expect("there");
+        let read = find();
+        let mut written = Object::from(HTTPRoute { status: Some(status("one")), ..route("else") });
+        written.meta_mut().resource_version.clone_from(&read.meta().resource_version);
+        assert_eq!(one.cluster.write_status(written.clone()).await, Ok(()));
+        let expected = HTTPRoute { status: Some(status("one")), ..route("before") };
+        let Object::HTTPRoute(now) = find() else { panic!("a route") };
+        assert_eq!((&now.spec, &now.status), (&expected.spec, &expected.status));
+        let conflict = Err(ClusterError::Conflict("HTTPRoute/shop/web".to_owned()));
+        assert_eq!(two.cluster.write_status(written.clone()).await, conflict);
+        written.meta_mut().resource_version = None;
         api.set_fault(Some("two"), ApiFault::Conflict);
-        assert_eq!(two.cluster.write_status(object("a", "4")).await, conflict);
-        assert_eq!(one.cluster.write_status(object("a", "4")).await, Ok(()));
-        let missing = Err(ClusterError::NotFound("Namespace/b".to_owned()));
-        assert_eq!(one.cluster.write_status(object("b", "1")).await, missing);
+        assert_eq!(two.cluster.write_status(written.clone()).await, conflict);
+        assert_eq!(one.cluster.write_status(written.clone()).await, Ok(()));
+        api.delete(&name);
+        let missing = Err(ClusterError::NotFound("HTTPRoute/shop/web".to_owned()));
+        assert_eq!(one.cluster.write_status(written).await, missing);
+        api.apply(object("a", "1"));
+        assert!(one.cluster.write_status(object("a", "2")).await.is_err(), "it has no status");
     });
 }
 
 #[test]
-fn a_lease_changes_hands_while_its_holder_cannot_renew() {
+fn a_lease_is_written_by_whoever_knows_its_version_and_reaches_the_server() {
     play(async |api, one, two| {
-        let term = Duration::from_secs(30);
-        let holder = async |runtime: &Runtime, name: &str| {
-            let lease = runtime.cluster.hold_lease("write", name, term).await;
-            lease.map(|lease| lease.holder)
-        };
-        assert_eq!(holder(&one, "one").await, Ok("one".to_owned()));
-        api.set_fault(Some("one"), ApiFault::Outage);
-        assert!(holder(&one, "one").await.is_err());
-        assert_eq!(holder(&two, "two").await, Ok("one".to_owned()));
-        one.sleep(term).await;
-        assert_eq!(holder(&two, "two").await, Ok("two".to_owned()));
-        api.clear_faults(Some("one"));
-        assert_eq!(holder(&one, "one").await, Ok("two".to_owned()));
+        let of = |holder: &str| Lease { holder: holder.to_owned(), ..Lease::default() };
+        let first = one.cluster.write_lease("write", of("one")).await.expect("there was none");
+        assert_eq!(two.cluster.lease("write").await, Ok(Some(first.clone())));
+        let late = two.cluster.write_lease("write", of("two")).await;
+        assert_eq!(late, Err(ClusterError::Conflict("lease write".to_owned())));
+        let taken = Lease { version: first.version.clone(), ..of("two") };
+        assert!(two.cluster.write_lease("write", taken).await.is_ok());
+        assert!(one.cluster.write_lease("write", first).await.is_err());
         assert_eq!(api.lease_transitions("write"), 1);
+        api.set_fault(Some("one"), ApiFault::Outage);
+        assert!(one.cluster.lease("write").await.is_err());
         api.set_lease("write", None);
-        assert_eq!(holder(&one, "one").await, Ok("one".to_owned()));
+        assert_eq!(two.cluster.lease("write").await, Ok(None));
+    });
+}
+
+#[test]
+fn a_status_that_is_written_beside_the_leases_holder_is_counted() {
+    play(async |api, one, two| {
+        api.apply(route("parent").into());
+        api.set_lease("write", Some(Lease { holder: "one".to_owned(), ..Lease::default() }));
+        let written = |by: &str| HTTPRoute { status: Some(status(by)), ..route("parent") }.into();
+        assert_eq!(one.cluster.write_status(written("one")).await, Ok(()));
+        assert!(api.metrics().contains("apiserver_stray_writes_total 0\n"));
+        assert_eq!(two.cluster.write_status(written("two")).await, Ok(()));
+        assert!(api.metrics().contains("apiserver_stray_writes_total 1\n"));
+        assert!(api.metrics().contains("apiserver_status_writes_total{client=\"two\"} 1\n"));
     });
 }
 

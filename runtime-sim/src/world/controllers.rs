@@ -4,17 +4,22 @@
 //!
 //! Law: all of them have one issuer, as a Secret that each mounts gives them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use mesh_core::time::Timestamp;
+use mesh_core::time::{Timestamp, WallTime};
 use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::lock;
 use crate::topology::{DnsAnswer, HostSpec, Role};
 
+use super::oracle::metrics::Metrics;
 use super::scenario::{Component, Target, Topology};
 use super::{Simulator, World, mesh};
+
+/// What a controller's metrics say of its issuer here: nobody looks.
+const ISSUER_ENDS: WallTime = WallTime::from_unix_secs(0);
 
 /// A controller and its host.
 pub(super) struct Controller {
@@ -61,6 +66,12 @@ pub(super) fn house(simulator: &mut impl Simulator, topology: &Topology) -> Vec<
 }
 
 impl Controller {
+    /// The metrics of its process, while that runs.
+    pub(super) fn metrics(&self) -> Option<Metrics> {
+        let metrics = self.metrics.get().filter(|metrics| Arc::strong_count(metrics) > 1)?;
+        Some(Metrics::read(&metrics.render(&[], &BTreeMap::new(), metrics.is_synced(), ISSUER_ENDS)))
+    }
+
     /// Whether it runs and has listed the cluster's objects, as its probe finds it.
     fn is_up(&self) -> bool {
         let metrics = self.metrics.get();
@@ -95,7 +106,8 @@ impl<S: Simulator> World<S> {
         let controller = &mut self.controllers[index];
         let runtime = self.simulator.start(controller.host, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
-        controller.metrics = mesh::start_controller(&runtime, &self.lifetimes, watch);
+        controller.metrics = 
+            mesh::start_controller(&runtime, &controller.name, &self.lifetimes, watch);
         controller.drain = Some(signal);
         controller.frozen = None;
     }

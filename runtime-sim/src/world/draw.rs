@@ -189,7 +189,7 @@ impl Draw {
             },
             _ => {
                 self.take("API server".to_owned(), at, until)?;
-                Action::ApiOutage {}
+                Action::ApiOutage { target: Target::All }
             }
         })
     }

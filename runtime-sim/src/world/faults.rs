@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mesh_core::resource::{Kind, ObjectRef, yaml};
 
-use crate::cluster::ApiFault;
+use crate::cluster::{ApiFault, ApiServer};
 use crate::topology::Crash;
 
 use super::kubernetes::NODE_GRACE;
@@ -42,7 +42,7 @@ pub(super) fn impossible(action: &Action, engine: EngineKind) -> Option<String> 
         | Action::Relist {}
         | Action::StaleList { .. }
         | Action::WriteConflicts { .. }
-        | Action::ApiOutage {}
+        | Action::ApiOutage { .. }
         | Action::RotateIssuer {}
         | Action::RotateTrustAnchor { .. }
         | Action::LeaseLoss {}
@@ -89,7 +89,9 @@ impl<S: Simulator> World<S> {
             Action::Relist {} => self.api.relist(None),
             Action::StaleList { by } => self.api.set_fault(None, ApiFault::Stale(by.0)),
             Action::WriteConflicts { count } => self.api.set_conflicts(*count),
-            Action::ApiOutage {} => self.api.set_fault(None, ApiFault::Outage),
+            Action::ApiOutage { target } => {
+                self.for_clients(target, |api, client| api.set_fault(client, ApiFault::Outage));
+            }
             Action::LeaseLoss {} => self.lose_leases()?,
             Action::RotateIssuer {} => self.rotate_issuer()?,
             Action::RotateTrustAnchor { step } => self.rotate_anchor(*step)?,
@@ -118,7 +120,9 @@ impl<S: Simulator> World<S> {
             Action::StaleList { by } => self.api.clear_fault(None, ApiFault::Stale(by.0)),
             Action::StopReading { target } => self.behave(target, |b| b.set_stops_reading(false)),
             Action::WriteConflicts { .. } => self.api.set_conflicts(0),
-            Action::ApiOutage {} => self.api.clear_fault(None, ApiFault::Outage),
+            Action::ApiOutage { target } => {
+                self.for_clients(target, |api, client| api.clear_fault(client, ApiFault::Outage));
+            }
             Action::Scale { deployment, .. } => self.kubernetes.scale(deployment, None)?,
             Action::NodeLoss { node } => self.restore_node(node),
             Action::ZoneLoss { zone } => {
@@ -274,6 +278,16 @@ impl<S: Simulator> World<S> {
         for index in self.controllers_of(&Target::Node(node.to_owned())) {
             self.simulator.power_on(self.controllers[index].host);
             self.start_controller(index);
+        }
+    }
+
+    /// Does something to the API server for the clients that a target means.
+    fn for_clients(&self, target: &Target, done: impl Fn(&ApiServer, Option<&str>)) {
+        if *target == Target::All {
+            return done(&self.api, None);
+        }
+        for index in self.controllers_of(target) {
+            done(&self.api, Some(&self.controllers[index].name));
         }
     }
 

@@ -53,11 +53,13 @@ pub(super) type MetricsSlot = Arc<OnceLock<Arc<ControlMetrics>>>;
 /// Starts a controller.
 pub(super) fn start_controller(
     runtime: &Runtime,
+    name: &str,
     lifetimes: &Lifetimes,
     drain: DrainWatch,
 ) -> MetricsSlot {
     let mut config = ControlConfig::default();
     config.identity.state_directory = PathBuf::from(STATE_DIRECTORY);
+    config.lease.holder = name.to_owned();
     if let Some(leaf) = lifetimes.leaf {
         config.identity.certificate_lifetime = leaf.0;
     }

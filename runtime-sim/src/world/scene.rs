@@ -11,6 +11,9 @@ use super::oracle::metrics::Metrics;
 use super::oracle::watch::{Held, Scene, Watch};
 use super::{Pod, Simulator, World, mesh};
 
+/// The API server, where metrics are looked at.
+pub(super) const API_SERVER: &str = "api-server";
+
 impl<S: Simulator> World<S> {
     /// Runs until a moment, and lets the probes look at theirs.
     pub(super) fn run_until(&mut self, until: Timestamp, watch: &mut Watch) -> Result<(), String> {
@@ -41,10 +44,17 @@ impl<S: Simulator> Scene for World<S> {
     fn names(&self) -> Vec<Arc<str>> {
         let meshed = self.pods.values().filter(|pod| pod.plan.meshed);
         let controllers = self.controllers.iter().map(|controller| controller.name.clone());
-        meshed.map(|pod| pod.plan.name.clone()).chain(controllers).collect()
+        let pods = meshed.map(|pod| pod.plan.name.clone());
+        pods.chain(controllers).chain([API_SERVER.into()]).collect()
     }
 
     fn metrics(&self, name: &str) -> Option<Metrics> {
+        if name == API_SERVER {
+            return Some(Metrics::read(&self.api.metrics()));
+        }
+        if let Some(controller) = self.controllers.iter().find(|known| *known.name == *name) {
+            return controller.metrics();
+        }
         let telemetry = self.pods.get(name)?.telemetry.last()?.get()?;
         // That of a proxy that was ended is held by this world alone.
         (Arc::strong_count(telemetry) > 1).then(|| read(telemetry, self.simulator.now()))

@@ -86,6 +86,11 @@ impl Index {
         Kind::ALL.iter().all(|kind| self.synced.contains(kind))
     }
 
+    /// The objects of a kind, by namespace and name.
+    pub fn names(&self, kind: Kind) -> impl Iterator<Item = &ObjectRef> {
+        self.objects_of(kind, None).map(|(name, _)| name)
+    }
+
     /// Objects by kind.
     pub fn count(&self, kind: Kind) -> usize {
         self.objects_of(kind, None).count()

@@ -42,6 +42,12 @@ impl<'a> View<'a> {
         self.read.into_inner()
     }
 
+    /// An object of any kind.
+    pub fn find(&self, name: &ObjectRef) -> Option<&'a Object> {
+        self.note(Fact::Object(name.clone()));
+        self.index.objects.get(name)
+    }
+
     /// A namespace.
     pub fn namespace(&self, name: &str) -> Option<&'a Namespace> {
         self.object(Kind::Namespace, "", name).and_then(|object| cast!(object, Namespace))

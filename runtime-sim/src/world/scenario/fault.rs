@@ -185,7 +185,11 @@ pub enum Action {
         count: u32,
     },
     /// The API server is away.
-    ApiOutage {},
+    ApiOutage {
+        /// For which controllers; for everyone where nothing is said.
+        #[serde(default = "all", skip_serializing_if = "is_all")]
+        target: Target,
+    },
     /// Takes the leader's lease away, once.
     LeaseLoss {},
     /// Gives the control plane a new issuer below the same trust anchor.
@@ -279,6 +283,10 @@ pub enum Action {
 
 fn all() -> Target {
     Target::All
+}
+
+fn is_all(target: &Target) -> bool {
+    *target == Target::All
 }
 
 fn always() -> f64 {
@@ -388,7 +396,7 @@ impl Action {
             | Self::WatchLag { .. }
             | Self::StaleList { .. }
             | Self::WriteConflicts { .. }
-            | Self::ApiOutage {}
+            | Self::ApiOutage { .. }
             | Self::ClockSkew { .. }
             | Self::ClockDrift { .. }
             | Self::Dns { .. }
@@ -403,6 +411,7 @@ impl Action {
     pub fn targets(&self) -> Vec<&Target> {
         match self {
             Self::Crash { target, .. }
+            | Self::ApiOutage { target }
             | Self::Restart { target }
             | Self::Pause { target }
             | Self::Slow { target, .. }
@@ -423,7 +432,6 @@ impl Action {
             | Self::Relist {}
             | Self::StaleList { .. }
             | Self::WriteConflicts { .. }
-            | Self::ApiOutage {}
             | Self::LeaseLoss {}
             | Self::RotateIssuer {}
             | Self::RotateTrustAnchor { .. }
