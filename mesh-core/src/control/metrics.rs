@@ -138,10 +138,8 @@ impl ControlMetrics {
         let ends = one(issuer_ends.as_unix_secs());
         let help = "When the issuer's certificate ends.";
         family("weft_control_issuer_expiration_timestamp_seconds", "gauge", help, &ends);
-        let leader = [(
-            "{name=\"policy-controller-write\"}".to_string(),
-            u64::from(self.is_leader()),
-        )];
+        let leader =
+            [("{name=\"policy-controller-write\"}".to_string(), u64::from(self.is_leader()))];
         let help = "Whether this control plane holds the lease.";
         family("leader_election_master_status", "gauge", help, &leader);
         let conditions: Vec<_> = conditions

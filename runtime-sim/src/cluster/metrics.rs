@@ -27,11 +27,7 @@ pub(super) fn render(state: &State) -> String {
                     text,
                     "apiserver_conditions{{kind=\"{kind}\",namespace=\"{}\",name=\"{}\",\
                      type=\"{}\",status=\"{}\",reason=\"{}\"}} 1",
-                    name.namespace,
-                    name.name,
-                    condition.type_,
-                    condition.status,
-                    condition.reason
+                    name.namespace, name.name, condition.type_, condition.status, condition.reason
                 );
             }
         }

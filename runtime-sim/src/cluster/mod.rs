@@ -321,9 +321,8 @@ impl State {
         let now = self.now();
         self.store.put(merged, now);
         let leases = self.leases.all();
-        let is_anothers = |(_, lease): (&String, &Lease)| {
-            !lease.holder.is_empty() && *lease.holder != *client
-        };
+        let is_anothers =
+            |(_, lease): (&String, &Lease)| !lease.holder.is_empty() && *lease.holder != *client;
         let strays = leases.filter(|lease| is_anothers(*lease)).count();
         let writes = self.writes.entry(client.to_owned()).or_default();
         writes.0 += 1;

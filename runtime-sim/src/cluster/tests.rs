@@ -294,8 +294,7 @@ fn route(parent: &str) -> HTTPRoute {
 
 /// A status that `controller` wrote.
 fn status(controller: &str) -> RouteStatus {
-    let parent =
-        RouteParentStatus { controller_name: controller.to_owned(), ..Default::default() };
+    let parent = RouteParentStatus { controller_name: controller.to_owned(), ..Default::default() };
     RouteStatus { parents: vec![parent] }
 }
 

@@ -69,7 +69,12 @@ impl Controller {
     /// The metrics of its process, while that runs.
     pub(super) fn metrics(&self) -> Option<Metrics> {
         let metrics = self.metrics.get().filter(|metrics| Arc::strong_count(metrics) > 1)?;
-        Some(Metrics::read(&metrics.render(&[], &BTreeMap::new(), metrics.is_synced(), ISSUER_ENDS)))
+        Some(Metrics::read(&metrics.render(
+            &[],
+            &BTreeMap::new(),
+            metrics.is_synced(),
+            ISSUER_ENDS,
+        )))
     }
 
     /// Whether it runs and has listed the cluster's objects, as its probe finds it.
@@ -106,7 +111,7 @@ impl<S: Simulator> World<S> {
         let controller = &mut self.controllers[index];
         let runtime = self.simulator.start(controller.host, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
-        controller.metrics = 
+        controller.metrics =
             mesh::start_controller(&runtime, &controller.name, &self.lifetimes, watch);
         controller.drain = Some(signal);
         controller.frozen = None;
