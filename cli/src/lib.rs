@@ -5,6 +5,7 @@
 mod controller;
 mod demo;
 mod duration;
+mod inject;
 mod token;
 
 use std::fmt;
@@ -43,6 +44,16 @@ enum Command {
     /// Tokens, with which workloads prove who they are.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Let pods have a sidecar: manifests in, manifests out.
+    ///
+    /// Annotates every kind of workload, and namespaces, so that the cluster's injector gives their
+    /// pods a sidecar. Manifests go to stdout, a report to stderr:
+    /// kubectl get deploy -o yaml | weft inject - | kubectl apply -f -
+    #[command(after_help = EXIT_CODES)]
+    Inject(Box<inject::InjectArgs>),
+    /// Take sidecars out of manifests again, and what asks for them.
+    #[command(after_help = EXIT_CODES)]
+    Uninject(inject::UninjectArgs),
     /// Show a working mesh: a controller, services, a proxy for each, and traffic.
     ///
     /// Needs no root and no other software, and leaves nothing behind. On a terminal, keys kill
@@ -220,6 +231,8 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             Command::Controller(args) => controller::run(args).await,
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
+            Command::Inject(args) => inject::inject(*args),
+            Command::Uninject(args) => inject::uninject(args),
             Command::Demo(args) => run_demo(args).await,
             Command::DemoApplication(args) => run_application(args).await,
         }
@@ -284,6 +297,8 @@ mod tests {
           version     Print the version
           controller  Run the control plane from a directory of manifests
           token       Tokens, with which workloads prove who they are
+          inject      Let pods have a sidecar: manifests in, manifests out
+          uninject    Take sidecars out of manifests again, and what asks for them
           demo        Show a working mesh: a controller, services, a proxy for each, and traffic
 
         Options:

@@ -12,6 +12,7 @@ pub mod planted;
 
 pub mod api;
 pub mod control;
+pub mod manifest;
 pub mod model;
 pub mod proxy;
 pub mod resource;

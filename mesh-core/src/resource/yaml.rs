@@ -101,7 +101,7 @@ pub fn place(file: &str, text: &str, object: &ObjectRef, fault: &Fault) -> Probl
 }
 
 /// Splits a text at its `---` lines: the line, from 0, that each document starts at, and its text.
-fn documents(text: &str) -> Vec<(usize, &str)> {
+pub(crate) fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
