@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
+use super::read_ahead::ReadAhead;
 use super::{Credentials, TlsError};
 use crate::model::identity::ServerTls;
 use crate::runtime::BoxIo;
@@ -32,8 +33,8 @@ pub async fn connect(
     let name = ServerName::try_from(server.server_name.as_str())
         .map_err(|error| TlsError::Protocol(format!("server name: {error}")))?
         .to_owned();
-    let stream =
-        TlsConnector::from(Arc::new(config)).connect(name, io).await.map_err(TlsError::from_io)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, ReadAhead::new(io)).await.map_err(TlsError::from_io)?;
     let alpn_agreed = alpn.is_some() && stream.get_ref().1.alpn_protocol() == alpn;
     Ok(ClientTls { io: Box::new(stream), alpn_agreed })
 }

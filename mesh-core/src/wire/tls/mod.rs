@@ -8,6 +8,7 @@
 pub mod client;
 pub mod credentials;
 pub mod csr;
+mod read_ahead;
 pub mod server;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -2,6 +2,7 @@
 
 use tokio_rustls::TlsAcceptor;
 
+use super::read_ahead::ReadAhead;
 use super::{Credentials, TlsError, identity_of};
 use crate::model::identity::Identity;
 use crate::runtime::BoxIo;
@@ -27,7 +28,8 @@ pub async fn accept(
     alpn: &[&'static [u8]],
 ) -> Result<ServerSession, TlsError> {
     let config = credentials.server_config_for(alpn)?;
-    let stream = TlsAcceptor::from(config).accept(io).await.map_err(TlsError::from_io)?;
+    let stream = TlsAcceptor::from(config).accept(ReadAhead::new(io)).await;
+    let stream = stream.map_err(TlsError::from_io)?;
     let session = stream.get_ref().1;
     let client =
         session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| identity_of(leaf));
