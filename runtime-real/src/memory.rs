@@ -9,7 +9,11 @@ use std::fs;
 use std::time::Duration;
 
 /// How often. Costs well under a millisecond, and the faults of what is still in use.
-const EVERY: Duration = Duration::from_secs(15);
+const EVERY: Duration = Duration::from_secs(5);
+
+/// What start-up needed is given back sooner: after this long, and again after twice as long, until
+/// that is as often as [`EVERY`].
+const FIRST: Duration = Duration::from_millis(125);
 
 /// One arena: a proxy has one busy thread, and each further arena holds on to pages of its own.
 /// Called before any thread is started.
@@ -22,11 +26,13 @@ pub fn use_one_arena() {
     }
 }
 
-/// Gives memory back, now and again and again.
+/// Gives memory back, soon and again and again.
 pub async fn keep_giving_back() {
+    let mut pause = FIRST;
     loop {
+        tokio::time::sleep(pause).await;
         give_back();
-        tokio::time::sleep(EVERY).await;
+        pause = (2 * pause).min(EVERY);
     }
 }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mesh_core::proxy::admin::LogLevels;
 use mesh_core::proxy::config::Config;
@@ -96,14 +95,8 @@ async fn run(config: Config, levels: Levels) -> Result<(), String> {
     };
     let (begin, draining) = drain::channel();
     tokio::spawn(end_when_told(signals, shutdown, begin));
-    tokio::spawn(give_memory_back());
+    tokio::spawn(memory::keep_giving_back());
     proxy::run(runtime, config, process, draining).await.map_err(|error| error.to_string())
-}
-
-/// Start-up's memory first, then what bursts leave behind.
-async fn give_memory_back() {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    memory::keep_giving_back().await;
 }
 
 /// The first signal, or `/shutdown`, begins a drain; a signal after that ends the process.
