@@ -57,7 +57,8 @@ pub fn give_back() {
     }
 }
 
-/// Mappings of files that cannot be written and of which no page was changed: where, and how long.
+/// Mappings of files that cannot be written and of which no page was changed, that is, became this
+/// process's own: where, and how long.
 fn unchanged_file_pages(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut current = None;
@@ -69,7 +70,7 @@ fn unchanged_file_pages(smaps: &str) -> Vec<(usize, usize)> {
             let readable = matches!(access, Some("r-xp" | "r--p"));
             let of_file = path.is_some_and(|path| path.starts_with('/'));
             current = (readable && of_file).then_some(range);
-        } else if first == "Private_Dirty:" && words.next() == Some("0") {
+        } else if first == "Anonymous:" && words.next() == Some("0") {
             found.extend(current.take());
         }
     }
@@ -90,9 +91,10 @@ mod tests {
 
     #[test]
     fn only_mappings_that_are_as_their_file_is_are_let_go_of() {
-        let mapping = |range: &str, access: &str, path: &str, dirty: u32| {
+        let mapping = |range: &str, access: &str, path: &str, own: u32| {
             format!(
-                "{range} {access} 00000000 08:01 12 {path}\nSize: 8 kB\nPrivate_Dirty: {dirty} kB\n"
+                "{range} {access} 00000000 08:01 12 {path}\nSize: 8 kB\nPrivate_Dirty: 4 kB\n\
+                 Anonymous: {own} kB\n"
             )
         };
         let smaps = [
