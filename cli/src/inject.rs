@@ -10,8 +10,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mesh_core::manifest::documents::{self, DocumentError, Documents, Options};
 use mesh_core::manifest::annotations::CONFIG_PREFIX;
+use mesh_core::manifest::documents::{self, DocumentError, Documents, Options};
 use mesh_core::manifest::report;
 
 use crate::Failure;
