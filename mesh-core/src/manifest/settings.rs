@@ -14,7 +14,7 @@ use crate::resource::duration;
 
 /// An annotation whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("annotation {name}: `{value}` is not {wanted}")]
+#[error("annotation {name}: `{value}` cannot be used; it takes {wanted}")]
 pub struct BadAnnotation {
     /// Its whole name.
     pub name: String,

@@ -133,15 +133,15 @@ fn annotations_that_cannot_be_used_are_all_told() {
     let faults = Settings::new(&Values::default(), &BTreeMap::new(), &annotations).unwrap_err();
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(faults.join("\n"), @r#"
-    annotation config.linkerd.io/inbound-port: `0` is not a port from 1 to 65535
-    annotation config.linkerd.io/skip-inbound-ports: `90-80` is not ports and ranges separated by commas: 25,80-90
-    annotation config.linkerd.io/skip-subnets: `10.0.0.0/33` is not networks separated by commas: 10.0.0.0/8
-    annotation config.linkerd.io/proxy-cpu-request: `lots` is not a quantity such as 100m, 20Mi or 1Gi
-    annotation config.linkerd.io/proxy-cpu-ratio-limit: `2` is not a share from 0 to 1
-    annotation config.linkerd.io/default-inbound-policy: `none` is not one of: all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, all-tls-unauthenticated, cluster-tls-unauthenticated, audit, deny
-    annotation config.alpha.linkerd.io/proxy-enable-native-sidecar: `maybe` is not true or false
-    annotation config.linkerd.io/proxy-additional-env: `A=b` is not a list of variables in JSON: [{"name": "A", "value": "b"}]
-    annotation config.linkerd.io/proxy-outbound-connect-timeout: `soon` is not a duration such as 100ms, 10s or 5m
+    annotation config.linkerd.io/inbound-port: `0` cannot be used; it takes a port from 1 to 65535
+    annotation config.linkerd.io/skip-inbound-ports: `90-80` cannot be used; it takes ports and ranges separated by commas: 25,80-90
+    annotation config.linkerd.io/skip-subnets: `10.0.0.0/33` cannot be used; it takes networks separated by commas: 10.0.0.0/8
+    annotation config.linkerd.io/proxy-cpu-request: `lots` cannot be used; it takes a quantity such as 100m, 20Mi or 1Gi
+    annotation config.linkerd.io/proxy-cpu-ratio-limit: `2` cannot be used; it takes a share from 0 to 1
+    annotation config.linkerd.io/default-inbound-policy: `none` cannot be used; it takes one of: all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, all-tls-unauthenticated, cluster-tls-unauthenticated, audit, deny
+    annotation config.alpha.linkerd.io/proxy-enable-native-sidecar: `maybe` cannot be used; it takes true or false
+    annotation config.linkerd.io/proxy-additional-env: `A=b` cannot be used; it takes a list of variables in JSON: [{"name": "A", "value": "b"}]
+    annotation config.linkerd.io/proxy-outbound-connect-timeout: `soon` cannot be used; it takes a duration such as 100ms, 10s or 5m
     "#);
 }
 
