@@ -29,7 +29,7 @@ impl Proxies {
         Self::start_with(program, hosts, directory, &[])
     }
 
-    /// [`Self::start`], with more in the environment of both.
+    /// [`Self::start`], with more in the environment of the one beside the client.
     ///
     /// # Errors
     /// Where they do not start.
@@ -45,7 +45,9 @@ impl Proxies {
             command.arg0(format!("weft-proxy ({role:?})"));
             command.env_clear();
             command.envs(mesh::environment(role, hosts, directory));
-            command.envs(more.iter().map(|(name, value)| (*name, value)));
+            if role == Role::Outbound {
+                command.envs(more.iter().map(|(name, value)| (*name, value)));
+            }
             command.stdout(Stdio::null());
             let began = Instant::now();
             let child = Process(command.spawn()?);

@@ -2,13 +2,14 @@
 //! pods and two thousand proxies over real sockets; a restart and the full resync after it. The proxies
 //! are streams of their API's client, each with a connection of its own, without TLS (loopback).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mesh_core::api::client::{ControlAddress, ControlClient};
+use mesh_core::api::client::{ApiError, ApiStream, ControlAddress, ControlClient};
 use mesh_core::model::identity::{DnsName, Identity, ServerTls};
 use mesh_core::model::target::{NameAddr, Target};
 use mesh_core::runtime::Runtime;
@@ -73,14 +74,15 @@ pub fn control(size: Size) -> io::Result<Table> {
 
     let tokio = runtime_real::current_thread()?;
     let (heard, mut hearing) = mpsc::channel(100_000);
+    let ends = Ends::default();
     let (stop, stopped) = watch::channel(false);
     let began = Instant::now();
     tokio.block_on(async {
         let runtime = runtime_real::runtime(Arc::new(NoCluster));
         for nth in 0..size.proxies {
-            connect(&runtime, hosts, size, nth, &heard, &stopped);
+            connect(&runtime, hosts, size, nth, &heard, &stopped, &ends);
         }
-        all_heard(&mut hearing, size.proxies * STREAMS).await
+        all_heard(&mut hearing, size.proxies * STREAMS, &ends).await
     })?;
     let answered = began.elapsed();
     let full = megabytes(&plane)?;
@@ -90,7 +92,7 @@ pub fn control(size: Size) -> io::Result<Table> {
         drain(&tokio, &mut hearing);
         let (cpu, began) = (plane.process.cpu()?, Instant::now());
         write_services(directory.path(), 0, size, ready)?;
-        let [first, last] = tokio.block_on(all_heard(&mut hearing, size.proxies))?;
+        let [first, last] = tokio.block_on(all_heard(&mut hearing, size.proxies, &ends))?;
         let spent = plane.process.cpu()? - cpu;
         changes.push([millis(last - began), millis(last - first), millis(spent)]);
     }
@@ -100,7 +102,7 @@ pub fn control(size: Size) -> io::Result<Table> {
     drop(plane);
     let began = Instant::now();
     let plane = ControlPlane::start(hosts, directory.path())?;
-    tokio.block_on(all_heard(&mut hearing, size.proxies * STREAMS))?;
+    tokio.block_on(all_heard(&mut hearing, size.proxies * STREAMS, &ends))?;
     let resynced = began.elapsed();
     let after = megabytes(&plane)?;
     stop.send_replace(true);
@@ -139,12 +141,16 @@ fn megabytes(plane: &ControlPlane) -> io::Result<f64> {
 async fn all_heard(
     hearing: &mut mpsc::Receiver<usize>,
     streams: usize,
+    ends: &Ends,
 ) -> io::Result<[Instant; 2]> {
     let mut first = None;
     for nth in 0..streams {
         let next = tokio::time::timeout(PATIENCE, hearing.recv()).await;
         if !matches!(next, Ok(Some(_))) {
-            return Err(io::Error::other(format!("{nth} of {streams} streams heard anything")));
+            let ends = ends.lock().map(|ends| ends.clone()).unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "{nth} of {streams} streams heard anything; so many ended: {ends:?}"
+            )));
         }
         first.get_or_insert_with(Instant::now);
     }
@@ -159,6 +165,9 @@ fn drain(tokio: &tokio::runtime::Runtime, hearing: &mut mpsc::Receiver<usize>) {
     });
 }
 
+/// Why streams ended, and how many did.
+type Ends = Arc<Mutex<BTreeMap<String, usize>>>;
+
 /// A proxy's streams, each asked for again when it ends.
 fn connect(
     runtime: &Runtime,
@@ -167,6 +176,7 @@ fn connect(
     nth: usize,
     heard: &mpsc::Sender<usize>,
     stopped: &watch::Receiver<bool>,
+    ends: &Ends,
 ) {
     let at = |address: std::net::SocketAddr| {
         let address = ControlAddress { authority: NameAddr::from(address), tls: None };
@@ -183,11 +193,15 @@ fn connect(
         format!(r#"{{"ns":"bench","pod":"w{service}-{}"}}"#, nth / size.services % size.pods_each);
     let follow = |question: Question| {
         let (runtime, client, workload) = (runtime.clone(), client.clone(), workload.clone());
-        let (heard, mut stopped) = (heard.clone(), stopped.clone());
+        let (heard, mut stopped, ends) = (heard.clone(), stopped.clone(), ends.clone());
         runtime.clone().spawn("stream", async move {
             let following = async {
                 loop {
-                    question.follow(&client, &workload, || heard.send(nth)).await;
+                    let end = question.follow(&client, &workload, || heard.send(nth)).await;
+                    let end = end.map_or("the server's end".to_string(), |error| error.to_string());
+                    if let Ok(mut ends) = ends.lock() {
+                        *ends.entry(end).or_default() += 1;
+                    }
                     runtime.sleep(Duration::from_millis(100)).await;
                 }
             };
@@ -216,38 +230,36 @@ enum Question {
 }
 
 impl Question {
-    /// Follows the answers until the stream ends.
+    /// Follows the answers until the stream ends. Why it did, where that was not the server's wish.
     async fn follow<Told: Future>(
         &self,
         client: &ControlClient,
         workload: &str,
         tell: impl Fn() -> Told,
-    ) {
+    ) -> Option<ApiError> {
         match self {
-            Self::Own => {
-                let Ok(mut answers) = client.watch_server_policy(workload, 8080).await else {
-                    return;
-                };
-                while let Some(Ok(_)) = answers.next().await {
-                    tell().await;
-                }
-            }
-            Self::Policy(target) => {
-                let Ok(mut answers) = client.watch_client_policy(workload, target).await else {
-                    return;
-                };
-                while let Some(Ok(_)) = answers.next().await {
-                    tell().await;
-                }
-            }
-            Self::Endpoints(path) => {
-                let Ok(mut answers) = client.watch_endpoints(path, "").await else { return };
-                while let Some(Ok(_)) = answers.next().await {
-                    tell().await;
-                }
-            }
+            Self::Own => hear(client.watch_server_policy(workload, 8080).await, tell).await,
+            Self::Policy(to) => hear(client.watch_client_policy(workload, to).await, tell).await,
+            Self::Endpoints(path) => hear(client.watch_endpoints(path, "").await, tell).await,
         }
     }
+}
+
+async fn hear<T, Told: Future>(
+    asked: Result<ApiStream<T>, ApiError>,
+    tell: impl Fn() -> Told,
+) -> Option<ApiError> {
+    let mut answers = match asked {
+        Ok(answers) => answers,
+        Err(error) => return Some(error),
+    };
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(_) => tell().await,
+            Err(error) => return Some(error),
+        };
+    }
+    None
 }
 
 /// Services of a file.

@@ -277,6 +277,7 @@ fn play<S: Simulator>(
     let linger = end + LINGER;
     world.simulator.run_while(linger, &mut || record.under_way() > 0);
     let ended = world.simulator.now();
+    watch.look_at_heap_peaks(&world);
     if let Some(tolerance) = watch.leaks_tolerated(spec) {
         world.simulator.run_while(ended + IDLE, &mut || true);
         watch.look_for_leaks(world.simulator.now(), tolerance, &world);

@@ -77,6 +77,16 @@ impl<S: Simulator> Scene for World<S> {
         addresses.into_iter().map(|(service, known)| (service, known.len())).collect()
     }
 
+    fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {
+        let usages = self.simulator.usages().unwrap_or_default();
+        let peak = |pod: &Pod| {
+            let process = usages.get(pod.host)?.process("proxy")?;
+            Some(process.heap?.peak_bytes)
+        };
+        let meshed = self.pods.iter().filter(|(_, pod)| pod.plan.meshed);
+        meshed.filter_map(|(name, pod)| Some((name.clone(), peak(pod)?))).collect()
+    }
+
     fn held(&self, name: &str) -> Option<Held> {
         let (host, process) = match self.pods.get(name) {
             Some(pod) => (pod.host, "proxy"),

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod figures;
+mod memory;
 pub mod metrics;
 pub mod plaintext;
 mod presence;
@@ -208,9 +209,10 @@ pub fn judge_all(spec: &Spec, evidence: &Evidence<'_>) -> Vec<Judgement> {
     let written = spec.expect.iter().filter(|e| !matches!(e, Expectation::Relaxed { .. }));
     let mut judgements: Vec<_> = written.map(|expectation| judge(expectation, evidence)).collect();
     for (oracle, expectation) in defaults(spec) {
-        let mut judgement = match &expectation {
-            Some(expectation) => judge(expectation, evidence),
-            None => no_panics(evidence),
+        let mut judgement = match (&expectation, oracle) {
+            (Some(expectation), _) => judge(expectation, evidence),
+            (None, DefaultOracle::Memory) => memory::judge(spec, evidence.watch, evidence.end),
+            (None, _) => no_panics(evidence),
         };
         judgement.automatic = true;
         let workload = expectation.as_ref().and_then(Expectation::workload);
@@ -231,7 +233,7 @@ fn defaults(spec: &Spec) -> Vec<(DefaultOracle, Option<Expectation>)> {
     let writes = |name: &str, workload: Option<&str>| {
         spec.expect.iter().any(|e| e.name() == name && e.workload() == workload)
     };
-    let mut defaults = vec![(DefaultOracle::NoPanics, None)];
+    let mut defaults = vec![(DefaultOracle::NoPanics, None), (DefaultOracle::Memory, None)];
     let mut add = |oracle, expectation: Expectation| {
         if !writes(expectation.name(), expectation.workload()) {
             defaults.push((oracle, Some(expectation)));

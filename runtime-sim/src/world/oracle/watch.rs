@@ -26,6 +26,9 @@ pub trait Scene {
     fn endpoints(&self) -> BTreeMap<(String, String), usize>;
     /// What the mesh's process of a pod, or the controller, holds; none where nobody counts.
     fn held(&self, name: &str) -> Option<Held>;
+    /// The most heap that each pod's proxy had since it was started, in bytes; of those that run,
+    /// and empty where nobody counts.
+    fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64>;
 }
 
 /// What a process holds.
@@ -51,6 +54,8 @@ pub struct Watch {
     base_at: Option<Timestamp>,
     base: BTreeMap<Arc<str>, Held>,
     leaked: Option<Finding>,
+    /// The most heap that each proxy had at any moment, where it is counted.
+    heap_peaks: BTreeMap<Arc<str>, u64>,
 }
 
 #[derive(Debug)]
@@ -77,7 +82,15 @@ impl Watch {
         checks.sort_unstable();
         let first = spec.workloads.iter().map(|workload| workload.start.0).min();
         let base_at = Some(Timestamp::ZERO + first.unwrap_or_default());
-        Self { probes, next: Timestamp::ZERO, checks, base_at, base: BTreeMap::new(), leaked: None }
+        Self {
+            probes,
+            next: Timestamp::ZERO,
+            checks,
+            base_at,
+            base: BTreeMap::new(),
+            leaked: None,
+            heap_peaks: BTreeMap::new(),
+        }
     }
 
     /// The next moment at which to look, from `now` on. Another than the last, once it was looked at.
@@ -116,6 +129,16 @@ impl Watch {
             |e: &Expectation| matches!(e, Expectation::Bounded { growth_at_most: Some(_), .. });
         let looks = !allowed || spec.expect.iter().any(grows);
         (looks && !self.base.is_empty()).then(|| written.unwrap_or(LEAK_TOLERANCE))
+    }
+
+    /// Looks at how much heap each proxy ever had.
+    pub fn look_at_heap_peaks(&mut self, scene: &dyn Scene) {
+        self.heap_peaks = scene.heap_peaks();
+    }
+
+    /// What was seen of it.
+    pub(super) fn heap_peaks(&self) -> &BTreeMap<Arc<str>, u64> {
+        &self.heap_peaks
     }
 
     /// Looks at what is left at the very end.

@@ -26,6 +26,10 @@ impl Scene for Planted {
         [(("shop".to_owned(), "web".to_owned()), self.endpoints)].into()
     }
 
+    fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {
+        self.held.heap_bytes.map(|bytes| ("web-0".into(), bytes)).into_iter().collect()
+    }
+
     fn held(&self, _: &str) -> Option<Held> {
         (self.held != UNCOUNTED).then_some(self.held)
     }

@@ -38,6 +38,7 @@ impl fmt::Display for DefaultOracle {
             Self::NoPanics => "no_panics",
             Self::Live => "live",
             Self::NoLeak => "no_leak",
+            Self::Memory => "memory",
         })
     }
 }

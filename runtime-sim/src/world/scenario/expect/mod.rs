@@ -274,6 +274,8 @@ pub enum DefaultOracle {
     Live,
     /// Nothing is left over in the end.
     NoLeak,
+    /// Every proxy stayed within the heap that is a proxy's, where the scenario sets it no other bound.
+    Memory,
 }
 
 /// Hosts between which plaintext is looked for.
