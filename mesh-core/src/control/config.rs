@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::identity::{Identity, InvalidIdentity};
+use crate::model::protocol::{Http2Params, KeepAlive};
 
 use crate::resource::policy::DefaultPolicy;
 use crate::resource::ports::PortSet;
@@ -65,6 +66,10 @@ pub struct MeshConfig {
     pub transport_header: bool,
     /// Let proxies carry HTTP/1 over HTTP/2 between them.
     pub http2_upgrade: bool,
+    /// What proxies do on HTTP/2 connections between them; their own way where nothing is said.
+    pub http2_client: Option<Http2Params>,
+    /// The namespace whose EgressNetworks are for every workload.
+    pub egress_namespace: String,
 }
 
 /// How certificates are issued.
@@ -151,6 +156,15 @@ impl Default for MeshConfig {
             opaque_ports: [25, 587, 3306, 4444, 5432, 6379, 9300, 11211].into_iter().collect(),
             transport_header: true,
             http2_upgrade: true,
+            http2_client: Some(Http2Params {
+                keep_alive: Some(KeepAlive {
+                    interval: Some(Duration::from_secs(10)),
+                    timeout: Some(Duration::from_secs(3)),
+                    while_idle: true,
+                }),
+                ..Http2Params::default()
+            }),
+            egress_namespace: "linkerd-egress".to_string(),
         }
     }
 }

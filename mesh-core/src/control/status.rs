@@ -11,12 +11,14 @@ pub(super) mod write;
 mod tests;
 
 use crate::control::index::View;
+use crate::control::policy::{egress, rate_limit};
 use crate::resource::check::Fault;
+use crate::resource::policy::PolicyStatus;
 use crate::resource::remark::{self, About, Reason, Remark};
 use crate::resource::route::{
     ParentRef, Route, RouteCondition, RouteParentStatus, RouteSpec, RouteStatus,
 };
-use crate::resource::{Kind, Object, ObjectRef};
+use crate::resource::{HTTPLocalRateLimitPolicy, Kind, Object, ObjectRef};
 use crate::time::WallTime;
 
 /// By which the mesh's part of a status is known, as Linkerd's.
@@ -25,20 +27,93 @@ pub(super) const CONTROLLER_NAME: &str = "linkerd.io/policy-controller";
 /// An object with the status that it should have. None where the mesh writes none.
 pub(super) fn compile(view: &View<'_>, name: &ObjectRef, now: WallTime) -> Option<Object> {
     let object = view.find(name)?;
-    let route = object.route()?;
-    let mut object = object.clone();
-    let status = of_route(view, &route, object.route_status(), now);
-    object.set_route_status(status);
-    Some(object)
+    let mut written = object.clone();
+    match object {
+        Object::HTTPLocalRateLimitPolicy(policy) => {
+            let mut status = PolicyStatus {
+                conditions: vec![of_rate_limit(view, policy)],
+                target_ref: Some(policy.spec.target_ref.clone()),
+            };
+            dated(&mut status.conditions, object, policy.status.as_ref(), now);
+            written.set_policy_status(status);
+        }
+        Object::EgressNetwork(network) => {
+            let condition = match egress::is_accepted(view.mesh, network) {
+                true => condition("Accepted", true, "Accepted", String::new()),
+                false => {
+                    let message = "networks overlap with clusterNetworks".to_string();
+                    condition("Accepted", false, "EgressReasonNetworkOverlap", message)
+                }
+            };
+            let mut status = PolicyStatus { conditions: vec![condition], target_ref: None };
+            dated(&mut status.conditions, object, network.status.as_ref(), now);
+            written.set_policy_status(status);
+        }
+        route => {
+            let status = of_route(view, &route.route()?, object.route_status(), now);
+            written.set_route_status(status);
+        }
+    }
+    Some(written)
+}
+
+fn of_rate_limit(view: &View<'_>, policy: &HTTPLocalRateLimitPolicy) -> RouteCondition {
+    let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let server = &policy.spec.target_ref.name;
+    let target =
+        ObjectRef { kind: Kind::Server, namespace: namespace.to_string(), name: server.clone() };
+    let in_force = rate_limit::in_force(view, namespace, server);
+    if policy.spec.target_ref.kind != "Server" || view.find(&target).is_none() {
+        let message = format!("there is no {target}");
+        return condition("Accepted", false, "NoMatchingTarget", message);
+    }
+    match in_force.filter(|other| other.metadata.name != policy.metadata.name) {
+        Some(other) => {
+            let name = other.metadata.name.as_deref().unwrap_or_default();
+            let message = format!("{name}, which is older, limits {target}");
+            condition("Accepted", false, "RateLimitReasonAlreadyExists", message)
+        }
+        None => condition("Accepted", true, "Accepted", String::new()),
+    }
+}
+
+/// Gives conditions their times, and the generation that was looked at.
+fn dated(
+    conditions: &mut [RouteCondition],
+    object: &Object,
+    before: Option<&PolicyStatus>,
+    now: WallTime,
+) {
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    for condition in conditions {
+        date(condition, object.meta().generation, before, now);
+    }
+}
+
+/// A condition keeps its time as long as it says the same.
+fn date(
+    condition: &mut RouteCondition,
+    generation: Option<i64>,
+    before: &[RouteCondition],
+    now: WallTime,
+) {
+    condition.observed_generation = generation;
+    let before = before.iter().find(|known| known.type_ == condition.type_);
+    condition.last_transition_time = match before {
+        Some(known) if known.status == condition.status => known.last_transition_time.clone(),
+        _ => timestamp(now),
+    };
 }
 
 /// What an object's status says, times apart.
 pub(super) fn says_the_same(one: &Object, other: &Object) -> bool {
     let timeless = |object: &Object| {
-        let mut status = object.route_status().cloned().unwrap_or_default();
-        let conditions = status.parents.iter_mut().flat_map(|parent| &mut parent.conditions);
+        let mut route = object.route_status().cloned().unwrap_or_default();
+        let mut policy = object.policy_status().cloned().unwrap_or_default();
+        let of_route = route.parents.iter_mut().flat_map(|parent| &mut parent.conditions);
+        let conditions = of_route.chain(&mut policy.conditions);
         conditions.for_each(|condition| condition.last_transition_time.clear());
-        status
+        (route, policy)
     };
     timeless(one) == timeless(other)
 }
@@ -47,7 +122,8 @@ pub(super) fn says_the_same(one: &Object, other: &Object) -> bool {
 pub(super) fn conditions(object: &Object) -> impl Iterator<Item = &RouteCondition> {
     let parents = object.route_status().into_iter().flat_map(|status| &status.parents);
     let own = parents.filter(|parent| parent.controller_name == CONTROLLER_NAME);
-    own.flat_map(|parent| &parent.conditions)
+    let of_policy = object.policy_status().into_iter().flat_map(|status| &status.conditions);
+    own.flat_map(|parent| &parent.conditions).chain(of_policy)
 }
 
 fn of_route(
@@ -71,17 +147,9 @@ fn of_route(
         if target.kind != Kind::Server {
             conditions.push(resolved(&remarks));
         }
+        let before = before.map_or(&[][..], |status| &status.conditions);
         for condition in &mut conditions {
-            condition.observed_generation = route.meta.generation;
-            let before = before.and_then(|status| {
-                status.conditions.iter().find(|known| known.type_ == condition.type_)
-            });
-            condition.last_transition_time = match before {
-                Some(known) if known.status == condition.status => {
-                    known.last_transition_time.clone()
-                }
-                _ => timestamp(now),
-            };
+            date(condition, route.meta.generation, before, now);
         }
         parents.push(RouteParentStatus {
             parent_ref: parent.clone(),
@@ -103,6 +171,12 @@ fn accepted(
     let of_parent = remarks.iter().find(|remark| remark.about == About::Parent(index));
     if let Some(remark) = of_parent {
         return refused("NoMatchingParent", message(&remark.fault));
+    }
+    if let Some(Object::EgressNetwork(network)) = view.find(target)
+        && !egress::is_accepted(view.mesh, network)
+    {
+        let message = "EgressNetwork parent has not been accepted".to_string();
+        return refused("NoMatchingParent", message);
     }
     if is_headless(view, target) {
         return refused("NoMatchingParent", "parent service must have a ClusterIP".to_string());

@@ -312,7 +312,7 @@ pub struct GrpcRetryConditions {
 }
 
 /// Circuit breaking of endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FailureAccrual {
     /// When an endpoint is taken out; `None` never.
     pub trip: Option<Trip>,
@@ -321,7 +321,7 @@ pub struct FailureAccrual {
 }
 
 /// When an endpoint is taken out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trip {
     /// After failures in a row.
     Consecutive {
@@ -346,7 +346,7 @@ pub enum Trip {
 }
 
 /// Growing waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backoff {
     /// First.
     pub min: Duration,

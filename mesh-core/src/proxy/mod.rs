@@ -322,6 +322,7 @@ impl Parts<'_> {
             http1_idle_max: config.http1_idle_max,
             changed: Default::default(),
             health: Default::default(),
+            accrual: None,
         };
         let access_log = self
             .config
@@ -339,6 +340,7 @@ impl Parts<'_> {
             ),
             own_listeners: own.clone(),
             telemetry: self.telemetry.clone(),
+            limits: Default::default(),
             access_log,
             config: config.clone(),
             in_flight: Default::default(),

@@ -69,6 +69,11 @@ impl<O: Observer> Awaiting<O> {
         Self { observer: Some(observer), clock: clock.clone() }
     }
 
+    /// The observer, to be told of what happens before.
+    pub fn get_mut(&mut self) -> &mut O {
+        self.observer.as_mut().expect("taken only by `done`, by value")
+    }
+
     /// The observer, whose body has come, or will not.
     pub fn done(mut self) -> O {
         self.observer.take().expect("taken only here, by value")

@@ -55,6 +55,9 @@ pub enum Refusal {
     /// A route forbids it.
     #[error("route is forbidden")]
     Forbidden,
+    /// The client, or all of them, sent more than the port takes.
+    #[error("rate limit exceeded")]
+    RateLimited,
     /// No authorization allows it.
     #[error("client not authorized")]
     Unauthorized,
@@ -94,6 +97,7 @@ impl Refusal {
             | Self::Broken(_)
             | Self::Reset(_)
             | Self::IdentityRequired(_) => StatusCode::BAD_GATEWAY,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Forbidden | Self::Unauthorized => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -105,6 +109,7 @@ impl Refusal {
     pub fn grpc_code(&self) -> u16 {
         match self {
             Self::RequestTimeout | Self::ConnectTimeout => 4,
+            Self::RateLimited => 8,
             Self::NoRoute => 5,
             Self::Forbidden | Self::Unauthorized => 7,
             Self::BadRequest(_) | Self::InvalidPolicy => 13,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::model::client_policy::{
-    self, ClientPolicy, ClientProtocol, Distribution, RouteBackend, Rule,
+    self, ClientPolicy, ClientProtocol, Distribution, FailureAccrual, RouteBackend, Rule,
 };
 use crate::model::metadata::Metadata;
 use crate::proxy::backend::{Backend, Backends};
@@ -16,6 +16,7 @@ use crate::telemetry::labels::{RouteBackendLabels, RouteLabels};
 use crate::telemetry::metrics::{RouteBackendMetrics, RouteMetrics, RouteProtocol};
 use crate::telemetry::{BalancerProtocol, Telemetry};
 use crate::traffic::filter::Filter;
+use crate::traffic::retry::{Attempts, Conditions};
 use crate::traffic::{distribute, select};
 use crate::wire::http::Request;
 
@@ -44,6 +45,8 @@ pub struct Plan {
     pub backend: Arc<Backend>,
     /// How long it may take.
     pub timeout: Option<Duration>,
+    /// When it is sent again.
+    pub attempts: Option<Attempts>,
     /// Where it is counted.
     pub handles: RouteHandles,
 }
@@ -55,7 +58,8 @@ impl Routes {
         let mut live = Vec::new();
         for_each_backend(&known.policy, &mut |backend| {
             if !live.iter().any(|(have, _)| Arc::ptr_eq(have, backend)) {
-                let found = backends.find(parent, backend, BalancerProtocol::Http);
+                let accrual = accrual_of(&known.policy);
+                let found = backends.find(parent, backend, BalancerProtocol::Http, accrual);
                 live.push((backend.clone(), found));
             }
         });
@@ -96,7 +100,7 @@ impl Routes {
         self.follow(from, &selected.route.metadata, selected.rule, RouteProtocol::Http)
     }
 
-    fn follow<M, F: Filter, C>(
+    fn follow<M, F: Filter, C: Conditions>(
         &self,
         (entropy, telemetry): (&dyn Entropy, &Telemetry),
         route: &Metadata,
@@ -117,7 +121,8 @@ impl Routes {
             .filter(|timeout| !timeout.is_zero())
             .min();
         let handles = self.handles(telemetry, route, &chosen.backend.metadata, protocol);
-        Ok(Plan { backend, timeout, handles })
+        let attempts = rule.retry.as_ref().map(Attempts::new);
+        Ok(Plan { backend, timeout, attempts, handles })
     }
 
     fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {
@@ -147,6 +152,17 @@ impl Routes {
         };
         known.push((route.clone(), backend.clone(), handles.clone()));
         handles
+    }
+}
+
+/// When endpoints that fail are taken out; the same for every protocol of a policy.
+fn accrual_of(policy: &ClientPolicy) -> Option<&FailureAccrual> {
+    match &policy.protocol {
+        ClientProtocol::Detect { http1: routes, .. }
+        | ClientProtocol::Http1(routes)
+        | ClientProtocol::Http2(routes) => routes.breaker.as_ref(),
+        ClientProtocol::Grpc(routes) => routes.breaker.as_ref(),
+        ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => None,
     }
 }
 

@@ -3,30 +3,22 @@
 
 use crate::model::client_policy::{ClientPolicy, ClientProtocol, Distribution, RouteBackend, Rule};
 use crate::model::profile::Profile;
-use crate::model::server_policy::{RateLimit, ServerPolicy, ServerProtocol, ServerRoute};
+use crate::model::server_policy::{ServerPolicy, ServerProtocol, ServerRoute};
 use crate::telemetry::Telemetry;
 use crate::traffic::filter::{self, Filter};
 
 /// Of a client's policy.
 pub fn report_client(policy: &ClientPolicy, telemetry: &Telemetry) {
-    let breaker = |present: bool| {
-        if present {
-            telemetry.record_unenforced("FailureAccrual");
-        }
-    };
     match &policy.protocol {
         ClientProtocol::Detect { http1, http2, .. } => {
             for routes in [http1, http2] {
-                breaker(routes.breaker.is_some());
                 routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
             }
         }
         ClientProtocol::Http1(routes) | ClientProtocol::Http2(routes) => {
-            breaker(routes.breaker.is_some());
             routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Grpc(routes) => {
-            breaker(routes.breaker.is_some());
             routes.routes.iter().flat_map(|r| &r.rules).for_each(|r| rule(r, telemetry));
         }
         ClientProtocol::Opaque(_) | ClientProtocol::Tls(_) => {}
@@ -46,12 +38,8 @@ pub fn report_profile(profile: &Profile, telemetry: &Telemetry) {
 /// Of a server's policy.
 pub fn report_server(policy: &ServerPolicy, telemetry: &Telemetry) {
     match &policy.protocol {
-        ServerProtocol::Detect { routes, rate_limit, .. } => {
-            limits(rate_limit.as_ref(), telemetry);
-            filters_of(routes, telemetry);
-        }
+        ServerProtocol::Detect { routes, .. } => filters_of(routes, telemetry),
         ServerProtocol::Http1(http) | ServerProtocol::Http2(http) => {
-            limits(http.rate_limit.as_ref(), telemetry);
             filters_of(&http.routes, telemetry);
         }
         ServerProtocol::Grpc(routes) => filters_of(routes, telemetry),
@@ -60,9 +48,6 @@ pub fn report_server(policy: &ServerPolicy, telemetry: &Telemetry) {
 }
 
 fn rule<M, F: Filter, C>(rule: &Rule<M, F, C>, telemetry: &Telemetry) {
-    if rule.retry.is_some() {
-        telemetry.record_unenforced("Retry");
-    }
     if rule.timeouts.response.is_some() {
         telemetry.record_unenforced("ResponseTimeout");
     }
@@ -91,11 +76,5 @@ fn filters_of<M, F: Filter>(routes: &[ServerRoute<M, F>], telemetry: &Telemetry)
 fn filters<F: Filter>(list: &[F], telemetry: &Telemetry) {
     if let Ok(ignored) = filter::apply(list) {
         ignored.iter().for_each(|kind| telemetry.record_unenforced(kind.name()));
-    }
-}
-
-fn limits(limit: Option<&RateLimit>, telemetry: &Telemetry) {
-    if limit.is_some() {
-        telemetry.record_unenforced("LocalRateLimit");
     }
 }

@@ -10,10 +10,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::check_route::{check_profile, check_route};
 use super::external::{ExternalWorkloadSpec, ExternalWorkloadTls};
 use super::policy::{
-    AuthorizationPolicySpec, DefaultPolicy, MeshTLSAuthenticationSpec, NamespacedTargetRef,
-    NetworkSpec, ServerSpec,
+    AuthorizationPolicySpec, DefaultPolicy, HTTPLocalRateLimitPolicySpec,
+    MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec, ServerSpec,
 };
 use super::ports::PortSet;
+use super::traffic;
 use super::workload::WorkloadSpec;
 use super::{EndpointSlice, Kind, Object, Service};
 
@@ -50,6 +51,12 @@ pub fn check(object: &Object) -> Vec<Fault> {
         Object::MeshTLSAuthentication(mesh) => check_mesh_tls(&mesh.spec, &mut faults),
         Object::NetworkAuthentication(network) => {
             for (index, network) in network.spec.networks.iter().enumerate() {
+                check_network(index, network, &mut faults);
+            }
+        }
+        Object::HTTPLocalRateLimitPolicy(policy) => check_rate_limit(&policy.spec, &mut faults),
+        Object::EgressNetwork(network) => {
+            for (index, network) in network.spec.networks.iter().flatten().enumerate() {
                 check_network(index, network, &mut faults);
             }
         }
@@ -127,7 +134,11 @@ fn check_meta(kind: Kind, meta: &ObjectMeta, faults: &mut Faults) {
                 "list ports, ranges and names of ports: 25,8080-8090,db",
             ),
             DEFAULT_INBOUND_POLICY => check_policy(&field, value, faults),
-            _ => {}
+            name => {
+                if let Some(remedy) = traffic::fault(name, value) {
+                    faults.require(false, &field, value, remedy);
+                }
+            }
         }
     }
 }
@@ -388,6 +399,37 @@ fn check_mesh_tls(spec: &MeshTLSAuthenticationSpec, faults: &mut Faults) {
             &reference.kind,
             "refer to a ServiceAccount or a Namespace",
         );
+    }
+}
+
+fn check_rate_limit(spec: &HTTPLocalRateLimitPolicySpec, faults: &mut Faults) {
+    let target = &spec.target_ref;
+    let good = target.group.as_deref() == Some("policy.linkerd.io") && target.kind == "Server";
+    let remedy = "refer to a Server of policy.linkerd.io";
+    faults.require(good, "spec.targetRef.kind", &target.kind, remedy);
+    let overrides = spec.overrides.as_deref().unwrap_or_default();
+    if spec.total.is_none() && spec.identity.is_none() && overrides.is_empty() {
+        faults.add("spec", "limits nothing", "give total, identity or overrides");
+    }
+    let limits = [("spec.total", &spec.total), ("spec.identity", &spec.identity)];
+    let limits = limits.into_iter().filter_map(|(field, limit)| {
+        limit.as_ref().map(|limit| (field.to_string(), limit.requests_per_second))
+    });
+    let named = overrides.iter().enumerate();
+    let named = named.map(|(index, each)| {
+        (format!("spec.overrides[{index}]"), each.requests_per_second)
+    });
+    for (field, limit) in limits.chain(named) {
+        let field = format!("{field}.requestsPerSecond");
+        faults.require(limit > 0, &field, &limit.to_string(), "use a number above 0");
+    }
+    for (index, each) in overrides.iter().enumerate() {
+        for (client, reference) in each.client_refs.iter().enumerate() {
+            let group = reference.group.as_deref().unwrap_or_default();
+            let good = matches!(group, "" | "core") && reference.kind == "ServiceAccount";
+            let field = format!("spec.overrides[{index}].clientRefs[{client}].kind");
+            faults.require(good, &field, &reference.kind, "refer to a ServiceAccount");
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::core::CustomResourceExt;
 
 use super::{
-    AuthorizationPolicy, ExternalWorkload, Kind, MeshTLSAuthentication, NetworkAuthentication,
-    PolicyHTTPRoute, Server, ServiceProfile, Workload,
+    AuthorizationPolicy, EgressNetwork, ExternalWorkload, HTTPLocalRateLimitPolicy, Kind,
+    MeshTLSAuthentication, NetworkAuthentication, PolicyHTTPRoute, Server, ServiceProfile, Workload,
 };
 
 /// Every definition, as YAML, by its name: `servers.policy.linkerd.io`.
@@ -26,6 +26,8 @@ pub fn definitions() -> Result<Vec<(String, String)>, serde_yaml_ng::Error> {
         AuthorizationPolicy::crd(),
         MeshTLSAuthentication::crd(),
         NetworkAuthentication::crd(),
+        HTTPLocalRateLimitPolicy::crd(),
+        EgressNetwork::crd(),
         Workload::crd(),
     ]
     .into_iter()

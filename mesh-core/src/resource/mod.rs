@@ -15,6 +15,7 @@ pub mod ports;
 pub mod profile;
 pub mod remark;
 pub mod route;
+pub mod traffic;
 pub mod workload;
 pub mod yaml;
 
@@ -27,11 +28,15 @@ use kube::core::Resource;
 pub use external::ExternalWorkload;
 pub use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
-pub use policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server};
+pub use policy::{
+    AuthorizationPolicy, EgressNetwork, HTTPLocalRateLimitPolicy, MeshTLSAuthentication,
+    NetworkAuthentication, Server,
+};
 pub use profile::ServiceProfile;
 pub use route::{GRPCRoute, HTTPRoute, PolicyHTTPRoute};
 pub use workload::Workload;
 
+use policy::PolicyStatus;
 use route::{Route, RouteCondition, RouteSpec, RouteStatus};
 
 /// Names an object: kind, namespace (empty for those that have none) and name.
@@ -105,7 +110,8 @@ impl Kind {
 
     /// Whether the mesh writes the status of objects of this kind.
     pub fn has_status(self) -> bool {
-        matches!(self, Self::PolicyHTTPRoute | Self::HTTPRoute | Self::GRPCRoute)
+        let routes = matches!(self, Self::PolicyHTTPRoute | Self::HTTPRoute | Self::GRPCRoute);
+        routes || matches!(self, Self::HTTPLocalRateLimitPolicy | Self::EgressNetwork)
     }
 
     /// Whether objects of this kind live in a namespace.
@@ -233,6 +239,10 @@ objects! {
     ServiceProfile,
     /// An instance of a workload outside of the cluster.
     ExternalWorkload,
+    /// How many requests a Server takes.
+    HTTPLocalRateLimitPolicy,
+    /// Networks outside of the cluster, and whether workloads may reach them.
+    EgressNetwork,
 }
 
 impl Object {
@@ -247,6 +257,12 @@ impl Object {
                 Arc::make_mut(to).status.clone_from(&from.status);
             }
             (Self::GRPCRoute(to), Self::GRPCRoute(from)) => {
+                Arc::make_mut(to).status.clone_from(&from.status);
+            }
+            (Self::HTTPLocalRateLimitPolicy(to), Self::HTTPLocalRateLimitPolicy(from)) => {
+                Arc::make_mut(to).status.clone_from(&from.status);
+            }
+            (Self::EgressNetwork(to), Self::EgressNetwork(from)) => {
                 Arc::make_mut(to).status.clone_from(&from.status);
             }
             _ => return false,
@@ -267,7 +283,26 @@ impl Object {
     /// What its status says, whoever wrote it.
     pub fn conditions(&self) -> impl Iterator<Item = &RouteCondition> {
         let parents = self.route_status().into_iter().flat_map(|status| &status.parents);
-        parents.flat_map(|parent| &parent.conditions)
+        let own = self.policy_status().into_iter().flat_map(|status| &status.conditions);
+        parents.flat_map(|parent| &parent.conditions).chain(own)
+    }
+
+    /// The status of a policy that has one of its own.
+    pub fn policy_status(&self) -> Option<&PolicyStatus> {
+        match self {
+            Self::HTTPLocalRateLimitPolicy(policy) => policy.status.as_ref(),
+            Self::EgressNetwork(network) => network.status.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Gives a policy a status. Other objects stay as they are.
+    pub fn set_policy_status(&mut self, status: PolicyStatus) {
+        match self {
+            Self::HTTPLocalRateLimitPolicy(policy) => Arc::make_mut(policy).status = Some(status),
+            Self::EgressNetwork(network) => Arc::make_mut(network).status = Some(status),
+            _ => {}
+        }
     }
 
     /// Gives a route a status. Other objects stay as they are.

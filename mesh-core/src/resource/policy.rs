@@ -9,6 +9,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::route::RouteCondition;
+
 /// A port of the selected pods.
 #[derive(Clone, Debug, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
 #[kube(
@@ -119,6 +121,88 @@ pub struct MeshTLSAuthenticationSpec {
     pub identities: Option<Vec<String>>,
     /// ServiceAccounts, or Namespaces for all in them.
     pub identity_refs: Option<Vec<NamespacedTargetRef>>,
+}
+
+/// Limits the requests of a Server.
+#[derive(Clone, Debug, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "policy.linkerd.io",
+    version = "v1alpha1",
+    kind = "HTTPLocalRateLimitPolicy",
+    plural = "httplocalratelimitpolicies",
+    status = "PolicyStatus",
+    namespaced,
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HTTPLocalRateLimitPolicySpec {
+    /// A Server.
+    pub target_ref: LocalTargetRef,
+    /// Of all clients together.
+    pub total: Option<RateLimitSpec>,
+    /// Of each identity; clients without one share one.
+    pub identity: Option<RateLimitSpec>,
+    /// Of named clients, instead of `identity`.
+    pub overrides: Option<Vec<RateLimitOverrideSpec>>,
+}
+
+/// A limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RateLimitSpec {
+    /// Requests a second.
+    pub requests_per_second: u32,
+}
+
+/// Another limit for named clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RateLimitOverrideSpec {
+    /// Requests a second.
+    pub requests_per_second: u32,
+    /// ServiceAccounts.
+    pub client_refs: Vec<NamespacedTargetRef>,
+}
+
+/// Networks outside of the cluster, and whether workloads may reach them.
+#[derive(Clone, Debug, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "policy.linkerd.io",
+    version = "v1alpha1",
+    kind = "EgressNetwork",
+    status = "PolicyStatus",
+    namespaced,
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressNetworkSpec {
+    /// Which; everything outside of the cluster where nothing is said.
+    pub networks: Option<Vec<NetworkSpec>>,
+    /// What becomes of traffic that no route is for.
+    pub traffic_policy: TrafficPolicy,
+}
+
+/// What becomes of traffic that no route is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TrafficPolicy {
+    /// It goes where it was going.
+    #[default]
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// What became of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// Conditions: `Accepted`.
+    #[serde(default)]
+    pub conditions: Vec<RouteCondition>,
+    /// What a rate limit is of.
+    pub target_ref: Option<LocalTargetRef>,
 }
 
 /// Networks.

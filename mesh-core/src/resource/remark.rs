@@ -124,12 +124,21 @@ fn of_backend<'a>(
         let fault = Fault { field: format!("{field}{part}"), fault, remedy: FAILS };
         Some(Remark { about: About::Backend(reason), fault })
     };
-    let Some(name) = backend.service(route.namespace()) else {
+    let Some(name) = backend.target(route.namespace()) else {
         let kind = backend.kind.as_deref().unwrap_or_default();
         return remark(Reason::InvalidKind, ".kind", format!("{kind:?} cannot be a backend"));
     };
-    let Some(Object::Service(service)) = find(&name) else {
+    let Some(found) = find(&name) else {
         return remark(Reason::BackendNotFound, ".name", format!("there is no {name}"));
+    };
+    let Object::Service(service) = found else {
+        // A network is no place to send to: only what goes there anyway may go on.
+        let mut parents = route.parent_refs().iter();
+        if parents.any(|parent| parent.target(route.namespace()).as_ref() == Some(&name)) {
+            return None;
+        }
+        let fault = format!("{name} is no parent of this route");
+        return remark(Reason::InvalidKind, ".kind", fault);
     };
     let Some(number) = backend.port else {
         return remark(Reason::BackendNotFound, "", "has no port".to_string());

@@ -448,12 +448,13 @@ impl<'a> Route<'a> {
 }
 
 impl ParentRef {
-    /// The Service or Server that a route in `namespace` means; none where it is neither.
+    /// The Service, Server or EgressNetwork that a route in `namespace` means; none where it is another kind.
     pub fn target(&self, namespace: &str) -> Option<ObjectRef> {
         let group = self.group.as_deref().unwrap_or(GATEWAY_GROUP);
         let kind = match (group, self.kind.as_deref().unwrap_or("Gateway")) {
             ("" | "core", "Service") => Kind::Service,
             (POLICY_GROUP, "Server") => Kind::Server,
+            (POLICY_GROUP, "EgressNetwork") => Kind::EgressNetwork,
             _ => return None,
         };
         let namespace = self.namespace.as_deref().unwrap_or(namespace).to_string();
@@ -462,12 +463,17 @@ impl ParentRef {
 }
 
 impl RouteBackendRef {
-    /// The Service that a route in `namespace` means; none where it is another kind.
-    pub fn service(&self, namespace: &str) -> Option<ObjectRef> {
+    /// The Service or EgressNetwork that a route in `namespace` means; none where it is another kind.
+    pub fn target(&self, namespace: &str) -> Option<ObjectRef> {
         let group = self.group.as_deref().unwrap_or_default();
         let kind = self.kind.as_deref().unwrap_or("Service");
         let is_service = matches!(group, "" | "core") && kind == "Service";
         let namespace = self.namespace.as_deref().unwrap_or(namespace).to_string();
+        let is_network = group == POLICY_GROUP && kind == "EgressNetwork";
+        if is_network {
+            let kind = Kind::EgressNetwork;
+            return Some(ObjectRef { kind, namespace, name: self.name.clone() });
+        }
         is_service.then(|| ObjectRef { kind: Kind::Service, namespace, name: self.name.clone() })
     }
 }

@@ -14,6 +14,8 @@ use crate::model::server_policy::{ServerGrpcFilter, ServerHttpFilter};
 
 /// gRPC's INTERNAL.
 const GRPC_INTERNAL: u16 = 13;
+/// gRPC's PERMISSION_DENIED.
+const GRPC_PERMISSION_DENIED: u16 = 7;
 
 /// A filter refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,18 +171,22 @@ impl Filter for ServerGrpcFilter {
 }
 
 /// A control plane fails the requests of a rule that it cannot compile by this filter: such a rule is
-/// invalid. Other injected failures are not enforced yet.
+/// invalid; and those that it does not allow. Other injected failures are not enforced yet.
 fn http_failure(failure: &HttpFailure) -> Effect<'_> {
-    match failure.status == StatusCode::INTERNAL_SERVER_ERROR && is_all(failure.share) {
-        true => Effect::Refuse(Refused::Invalid(&failure.message)),
-        false => Effect::Ignored(FilterKind::FailureInjector),
+    match failure.status {
+        _ if !is_all(failure.share) => Effect::Ignored(FilterKind::FailureInjector),
+        StatusCode::INTERNAL_SERVER_ERROR => Effect::Refuse(Refused::Invalid(&failure.message)),
+        StatusCode::FORBIDDEN => Effect::Refuse(Refused::Forbidden),
+        _ => Effect::Ignored(FilterKind::FailureInjector),
     }
 }
 
 fn grpc_failure(failure: &GrpcFailure) -> Effect<'_> {
-    match failure.code == GRPC_INTERNAL && is_all(failure.share) {
-        true => Effect::Refuse(Refused::Invalid(&failure.message)),
-        false => Effect::Ignored(FilterKind::FailureInjector),
+    match failure.code {
+        _ if !is_all(failure.share) => Effect::Ignored(FilterKind::FailureInjector),
+        GRPC_INTERNAL => Effect::Refuse(Refused::Invalid(&failure.message)),
+        GRPC_PERMISSION_DENIED => Effect::Refuse(Refused::Forbidden),
+        _ => Effect::Ignored(FilterKind::FailureInjector),
     }
 }
 
@@ -227,6 +233,8 @@ mod tests {
         assert_eq!(apply(&all), Err(Refused::Invalid("no such backend")));
         assert!(apply(&failure(StatusCode::INTERNAL_SERVER_ERROR, 1)).is_ok());
         assert!(apply(&failure(StatusCode::NOT_FOUND, 2)).is_ok());
+        assert_eq!(apply(&failure(StatusCode::FORBIDDEN, 2)), Err(Refused::Forbidden));
+        assert!(apply(&failure(StatusCode::FORBIDDEN, 1)).is_ok());
         let message = "no such backend".to_string();
         let share = Share { numerator: 0, denominator: 0 };
         let grpc = [GrpcFilter::Failure(GrpcFailure { code: GRPC_INTERNAL, message, share })];

@@ -5,9 +5,12 @@
 pub mod authorize;
 pub mod backoff;
 pub mod balance;
+pub mod breaker;
 pub mod classify;
 pub mod detect;
 pub mod distribute;
 pub mod filter;
+pub mod rate_limit;
+pub mod retry;
 pub mod select;
 pub mod timeout;

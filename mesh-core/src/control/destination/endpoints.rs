@@ -274,6 +274,7 @@ pub fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr)
             .then(|| instance.inbound_port())
             .flatten()
             .and_then(NonZeroU16::new),
+        http2: tls.is_some().then(|| view.mesh.http2_client.clone()).flatten(),
         tls,
         resource: Some(Metadata::new_resource(ResourceRef {
             group: match instance {

@@ -50,12 +50,14 @@ pub enum Fact {
     Address(IpAddr),
     /// The instances of a service.
     Backends(ServiceRef),
-    /// Servers, authorizations and authentications of a namespace.
+    /// Servers, authorizations, authentications and rate limits of a namespace.
     Policies(String),
-    /// The routes of a Service or Server.
+    /// The routes of a Service, Server or EgressNetwork.
     Routes(ObjectRef),
     /// The external workloads of a namespace.
     ExternalWorkloads(String),
+    /// Every EgressNetwork.
+    EgressNetworks,
 }
 
 impl Index {
@@ -258,9 +260,13 @@ fn facts(name: &ObjectRef, object: &Object) -> Vec<Fact> {
     if matches!(object, Object::ExternalWorkload(_)) {
         facts.push(Fact::ExternalWorkloads(name.namespace.clone()));
     }
+    if matches!(object, Object::EgressNetwork(_)) {
+        facts.push(Fact::EgressNetworks);
+    }
     if matches!(
         object,
         Object::Server(_)
+            | Object::HTTPLocalRateLimitPolicy(_)
             | Object::AuthorizationPolicy(_)
             | Object::MeshTLSAuthentication(_)
             | Object::NetworkAuthentication(_)

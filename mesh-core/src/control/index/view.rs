@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::control::config::MeshConfig;
 use crate::resource::route::Route;
 use crate::resource::{
-    AuthorizationPolicy, EndpointSlice, ExternalWorkload, Kind, MeshTLSAuthentication, Namespace,
-    NetworkAuthentication, Object, ObjectRef, Server, Service, ServiceProfile, Workload,
+    AuthorizationPolicy, EgressNetwork, EndpointSlice, ExternalWorkload, HTTPLocalRateLimitPolicy,
+    Kind, MeshTLSAuthentication, Namespace, NetworkAuthentication, Object, ObjectRef, Server, Service, ServiceProfile, Workload,
 };
 
 use super::{Fact, Index, Instance, ServiceRef};
@@ -111,7 +111,32 @@ impl<'a> View<'a> {
             .filter_map(|object| cast!(object, AuthorizationPolicy))
     }
 
-    /// The routes that name a Service or Server as their parent.
+    /// The rate limits of a namespace, in order of name.
+    pub fn rate_limits(
+        &self,
+        namespace: &str,
+    ) -> impl Iterator<Item = &'a HTTPLocalRateLimitPolicy> {
+        self.note(Fact::Policies(namespace.to_string()));
+        let kind = Kind::HTTPLocalRateLimitPolicy;
+        let first = ObjectRef { kind, namespace: namespace.to_string(), name: String::new() };
+        let objects = self.index.objects.range(first.clone()..);
+        let is_of = move |name: &ObjectRef| {
+            name.kind == first.kind && name.namespace == first.namespace
+        };
+        objects
+            .take_while(move |(name, _)| is_of(name))
+            .map(|(_, object)| object)
+            .filter_map(|object| cast!(object, HTTPLocalRateLimitPolicy))
+    }
+
+    /// Every EgressNetwork, by namespace and name.
+    pub fn egress_networks(&self) -> impl Iterator<Item = &'a EgressNetwork> {
+        self.note(Fact::EgressNetworks);
+        let objects = self.index.objects_of(Kind::EgressNetwork, None);
+        objects.filter_map(|(_, object)| cast!(object, EgressNetwork))
+    }
+
+    /// The routes that name a Service, Server or EgressNetwork as their parent.
     pub fn routes(&self, parent: &ObjectRef) -> impl Iterator<Item = Route<'a>> {
         self.note(Fact::Routes(parent.clone()));
         let names = self.index.by_parent.get(parent).into_iter().flatten();

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::control::index::View;
@@ -16,20 +15,17 @@ use crate::model::client_policy::{
 };
 use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::route::grpc::GrpcMatch;
-use crate::model::route::http::{HttpMatch, Timeouts};
+use crate::model::route::http::HttpMatch;
 use crate::resource::route::{
-    GrpcRouteRule, HttpRouteRule, Route, RouteBackendRef, RouteFilter, RouteSpec,
+    GrpcRouteRule, HttpRouteRule, ParentRef, Route, RouteBackendRef, RouteFilter, RouteSpec,
 };
-use crate::resource::{ObjectRef, Service, duration};
+use crate::resource::{Kind, ObjectRef, duration};
 
-use super::client::{LOAD, QUEUE, is_external, tcp_port};
+use super::annotation::{self, LOAD};
+use super::client::{QUEUE, is_external, tcp_port};
 use super::route::{self, AnyFilter};
 
-/// Annotations of Services and routes: time limits.
-const TIMEOUTS: [&str; 3] =
-    ["timeout.linkerd.io/request", "timeout.linkerd.io/response", "timeout.linkerd.io/idle"];
-
-/// The routes of a service's port.
+/// The routes of one of a parent's ports.
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) http: Vec<HttpRoute>,
@@ -39,25 +35,26 @@ pub(super) struct Routes {
 /// What every rule is compiled with.
 struct Scope<'a, 'v> {
     view: &'a View<'v>,
-    service: &'a Service,
+    parent: &'a ObjectRef,
+    meta: &'a ObjectMeta,
     /// Where rules without backends lead.
     default_backend: &'a Arc<Backend>,
 }
 
-/// The routes of `service`'s `port` for clients in `namespace`.
-pub(super) fn of_service(
+/// The routes of `parent`, whose metadata is `meta`, for clients in `namespace`. `is_port`: of
+/// references to the port that is meant.
+pub(super) fn of_parent(
     view: &View<'_>,
     namespace: &str,
-    parent: &ObjectRef,
-    service: &Service,
-    port: &ServicePort,
+    (parent, meta): (&ObjectRef, &ObjectMeta),
+    is_port: impl Fn(&ParentRef) -> bool,
     default_backend: &Arc<Backend>,
 ) -> Routes {
-    let mut attached = route::attached(view, parent, Some(port));
+    let mut attached = route::attached(view, parent, is_port);
     let is_consumers = |route: &Route<'_>| route.namespace() == namespace;
     let in_force = if attached.iter().any(is_consumers) { namespace } else { &parent.namespace };
     attached.retain(|route| route.namespace() == in_force);
-    let scope = Scope { view, service, default_backend };
+    let scope = Scope { view, parent, meta, default_backend };
     let mut routes = Routes::default();
     for attached in attached {
         match attached.spec {
@@ -82,15 +79,6 @@ pub(super) fn of_service(
     routes
 }
 
-/// The time limits that a Service's or route's annotations give.
-pub(super) fn annotated_timeouts(meta: &ObjectMeta) -> Timeouts {
-    let [request, response, idle] = TIMEOUTS.map(|name| {
-        let text = meta.annotations.as_ref()?.get(name)?;
-        duration::parse(text).filter(|time| !time.is_zero())
-    });
-    Timeouts { response, request, idle }
-}
-
 type HttpRule = Rule<HttpMatch, HttpFilter, HttpRetryConditions>;
 type GrpcRule = Rule<GrpcMatch, GrpcFilter, GrpcRetryConditions>;
 
@@ -103,7 +91,7 @@ impl Scope<'_, '_> {
             text.as_deref().and_then(duration::parse).filter(|time| !time.is_zero())
         };
         let own = rule.timeouts.as_ref();
-        let mut timeouts = self.timeouts(route);
+        let mut timeouts = annotation::timeouts(Some(route.meta), self.meta);
         // What the rule itself says is nearest, `0s` for none.
         if let Some(request) = own.filter(|own| own.request.is_some()) {
             timeouts.request = limit(&request.request);
@@ -123,7 +111,7 @@ impl Scope<'_, '_> {
             filters,
             backends,
             timeouts,
-            retry: None,
+            retry: annotation::http_retry(Some(route.meta), self.meta),
             allow_l5d_request_headers: false,
         })
     }
@@ -145,20 +133,10 @@ impl Scope<'_, '_> {
             matches,
             filters,
             backends,
-            timeouts: self.timeouts(route),
-            retry: None,
+            timeouts: annotation::timeouts(Some(route.meta), self.meta),
+            retry: annotation::grpc_retry(Some(route.meta), self.meta),
             allow_l5d_request_headers: false,
         })
-    }
-
-    /// A route's annotations, or its service's where it has none.
-    fn timeouts(&self, route: &Route<'_>) -> Timeouts {
-        let has_own = route.meta.annotations.iter().flatten();
-        let mut has_own = has_own.map(|(name, _)| name.as_str());
-        match has_own.any(|name| TIMEOUTS.contains(&name)) {
-            true => annotated_timeouts(route.meta),
-            false => annotated_timeouts(&self.service.metadata),
-        }
     }
 
     fn backends<F>(
@@ -206,10 +184,16 @@ impl Scope<'_, '_> {
         route: &Route<'_>,
         reference: &RouteBackendRef,
     ) -> Result<Arc<Backend>, String> {
-        let name = reference.service(route.namespace()).ok_or_else(|| {
+        let unsupported = || {
             let kind = reference.kind.as_deref().unwrap_or_default();
             format!("unsupported backend type {kind}")
-        })?;
+        };
+        let name = reference.target(route.namespace()).ok_or_else(unsupported)?;
+        if name.kind == Kind::EgressNetwork {
+            // What goes there goes where it was going.
+            let is_own = name == *self.parent;
+            return is_own.then(|| self.default_backend.clone()).ok_or_else(unsupported);
+        }
         let ObjectRef { namespace, name, .. } = &name;
         let service = self.view.service(namespace, name).filter(|service| !is_external(service));
         let service = service.ok_or_else(|| format!("Service not found {name}"))?;
@@ -235,7 +219,9 @@ pub(super) fn balanced(view: &View<'_>, namespace: &str, name: &str, port: u16) 
         queue: QUEUE,
         dispatcher: Dispatcher::Balance {
             path: format!("{}:{port}", view.mesh.service_name(namespace, name)),
-            load: LOAD,
+            load: view
+                .service(namespace, name)
+                .map_or(LOAD, |service| annotation::load(&service.metadata)),
         },
     })
 }

@@ -1,8 +1,11 @@
 //! Compiles policies: pure functions of the index, the mesh's configuration and a question.
 
+mod annotation;
 pub mod authorization;
 pub mod client;
 mod client_route;
+pub(super) mod egress;
+pub(super) mod rate_limit;
 mod route;
 pub mod server;
 mod server_route;
@@ -11,3 +14,5 @@ mod server_route;
 mod route_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traffic_tests;

@@ -20,7 +20,7 @@ use crate::model::route::http::{
 };
 use crate::resource::ObjectRef;
 use crate::resource::route::{
-    GrpcRouteMatch, HeaderFilter, HttpRouteMatch, PathMatchType, RedirectFilter, Route,
+    GrpcRouteMatch, HeaderFilter, HttpRouteMatch, ParentRef, PathMatchType, RedirectFilter, Route,
     RouteFilter, ValueMatch, ValueMatchType,
 };
 
@@ -28,22 +28,18 @@ use crate::resource::route::{
 const GRPC_INTERNAL: u16 = 13;
 
 /// Every request.
-const ALL: Share = Share { numerator: 1, denominator: 1 };
+pub(super) const ALL: Share = Share { numerator: 1, denominator: 1 };
 
-/// The routes of `parent`, the oldest first, then by namespace and name. `port`: of this one of its
-/// ports.
+/// The routes of `parent`, the oldest first, then by namespace and name. `is_port`: of references
+/// to the port that is meant.
 pub(super) fn attached<'a>(
     view: &View<'a>,
     parent: &ObjectRef,
-    port: Option<&ServicePort>,
+    is_port: impl Fn(&ParentRef) -> bool,
 ) -> Vec<Route<'a>> {
     let names_it = |route: &Route<'a>| {
         route.parent_refs().iter().any(|reference| {
-            let is_port = port.is_none_or(|port| {
-                reference.port.is_none_or(|number| i32::from(number) == port.port)
-                    && (reference.section_name.is_none() || reference.section_name == port.name)
-            });
-            is_port && reference.target(route.namespace()).as_ref() == Some(parent)
+            is_port(reference) && reference.target(route.namespace()).as_ref() == Some(parent)
         })
     };
     let mut routes: Vec<_> = view.routes(parent).filter(names_it).collect();
@@ -52,6 +48,12 @@ pub(super) fn attached<'a>(
         (created.is_none(), created, route.namespace(), route.name(), route.kind)
     });
     routes
+}
+
+/// Whether a reference to a Service means this port of it.
+pub(super) fn is_service_port(reference: &ParentRef, port: &ServicePort) -> bool {
+    reference.port.is_none_or(|number| i32::from(number) == port.port)
+        && (reference.section_name.is_none() || reference.section_name == port.name)
 }
 
 /// A route as an object.

@@ -16,6 +16,7 @@ use crate::resource::check::{DEFAULT_INBOUND_POLICY, REQUIRE_IDENTITY_PORTS};
 use crate::resource::policy::{DefaultPolicy, ProxyProtocol};
 
 use super::authorization;
+use super::rate_limit;
 use super::client::DETECT_TIMEOUT;
 use super::server_route::{self, Routes};
 
@@ -52,12 +53,17 @@ fn of_server(view: &View<'_>, instance: Instance<'_>, server: &Server, port: u16
     // probes need a route and an authorization of their own, as in Linkerd.
     let routes = || if http.is_empty() { http_routes(view, instance, port) } else { http };
     let grpc = || if grpc.is_empty() { vec![all_grpc()] } else { grpc };
+    let rate_limit = rate_limit::of_server(view, server);
     let protocol = match server.spec.proxy_protocol.unwrap_or_default() {
         ProxyProtocol::Unknown => {
-            ServerProtocol::Detect { timeout: DETECT_TIMEOUT, routes: routes(), rate_limit: None }
+            ServerProtocol::Detect { timeout: DETECT_TIMEOUT, routes: routes(), rate_limit }
         }
-        ProxyProtocol::Http1 => ServerProtocol::Http1(without_limit(routes())),
-        ProxyProtocol::Http2 => ServerProtocol::Http2(without_limit(routes())),
+        ProxyProtocol::Http1 => {
+            ServerProtocol::Http1(ServerHttpRoutes { routes: routes(), rate_limit })
+        }
+        ProxyProtocol::Http2 => {
+            ServerProtocol::Http2(ServerHttpRoutes { routes: routes(), rate_limit })
+        }
         ProxyProtocol::Grpc => ServerProtocol::Grpc(grpc()),
         ProxyProtocol::Opaque => ServerProtocol::Opaque,
         ProxyProtocol::Tls => ServerProtocol::Tls,
@@ -119,10 +125,6 @@ fn default_policy(view: &View<'_>, instance: Instance<'_>, port: u16) -> Default
         }
         policy => policy,
     }
-}
-
-fn without_limit(routes: Vec<ServerHttpRoute>) -> ServerHttpRoutes {
-    ServerHttpRoutes { routes, rate_limit: None }
 }
 
 /// The route of everything, and before it that of the kubelet's probes, who are not meshed.

@@ -25,7 +25,7 @@ pub(super) fn of_server(view: &View<'_>, server: &Server) -> Routes {
         name: server.metadata.name.clone().unwrap_or_default(),
     };
     let mut routes = Routes::default();
-    for attached in route::attached(view, &parent, None) {
+    for attached in route::attached(view, &parent, |_| true) {
         if attached.namespace() != parent.namespace {
             continue;
         }

@@ -270,3 +270,58 @@ async fn a_holder_that_lost_the_lease_meanwhile_writes_nothing_more() {
     runtime.sleep(Duration::from_millis(100)).await;
     assert_eq!(cluster.writes(), 0);
 }
+
+fn policy_said(kind: Kind, manifest: &str, name: &str) -> String {
+    let (index, mesh) = (testing::index(manifest), MeshConfig::default());
+    let name = ObjectRef { kind, namespace: "shop".to_string(), name: name.to_string() };
+    let status = compile(&View::new(&index, &mesh), &name, WallTime::from_unix_secs(0)).unwrap();
+    let all = conditions(&status).map(|condition| format!("{} {}", condition.status, condition.reason));
+    all.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_rate_limit_is_accepted_where_its_server_has_no_older_one() {
+    const LIMITS: &str = "
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: a, namespace: shop}
+spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: web}, total: {requestsPerSecond: 1}}
+---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: HTTPLocalRateLimitPolicy
+metadata: {name: b, namespace: shop}
+spec: {targetRef: {group: policy.linkerd.io, kind: Server, name: web}, total: {requestsPerSecond: 1}}
+---
+";
+    const SERVER: &str = "
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: web, namespace: shop}
+spec: {podSelector: {}, port: 8080}
+---
+";
+    let kind = Kind::HTTPLocalRateLimitPolicy;
+    let both = format!("{LIMITS}{SERVER}");
+    assert_eq!(policy_said(kind, LIMITS, "a"), "False NoMatchingTarget");
+    assert_eq!(policy_said(kind, &both, "a"), "True Accepted");
+    assert_eq!(policy_said(kind, &both, "b"), "False RateLimitReasonAlreadyExists");
+}
+
+#[test]
+fn an_egress_network_that_overlaps_the_cluster_is_not_accepted() {
+    let network = |networks: &str| {
+        format!(
+            "
+apiVersion: policy.linkerd.io/v1alpha1
+kind: EgressNetwork
+metadata: {{name: out, namespace: shop}}
+spec: {{trafficPolicy: Deny{networks}}}
+"
+        )
+    };
+    let said = |networks: &str| policy_said(Kind::EgressNetwork, &network(networks), "out");
+    assert_eq!(said(""), "True Accepted");
+    assert_eq!(said(", networks: [{cidr: 203.0.113.0/24}]"), "True Accepted");
+    let overlaps = "False EgressReasonNetworkOverlap";
+    assert_eq!(said(", networks: [{cidr: 10.1.0.0/16}]"), overlaps);
+}

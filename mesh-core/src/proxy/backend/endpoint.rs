@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::pool::Http1Pool;
-use crate::model::client_policy;
+use crate::model::client_policy::{self, FailureAccrual};
 use crate::model::endpoint::Endpoint as Facts;
 use crate::model::protocol::HttpVersion;
 use crate::proxy::connect::{ConnectError, Connector, Session};
@@ -21,7 +21,9 @@ use crate::proxy::orig_proto;
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
 use crate::telemetry::TransferCost;
 use crate::telemetry::metrics::{BalancerMetrics, HttpMetrics, TransportMetrics};
+use crate::time::Timestamp;
 use crate::traffic::backoff::Backoff;
+use crate::traffic::breaker::{Breaker, Outcome, Ticket};
 use crate::wire::counted::Counted;
 use crate::wire::http::client::{self, Http2ClientOptions, Http2Connection};
 use crate::wire::http::hop_by_hop::strip_hop_by_hop_but_upgrade;
@@ -43,6 +45,8 @@ pub struct Common {
     pub changed: watch::Sender<u64>,
     /// How many endpoints there are, and how many of them are down.
     pub health: Health,
+    /// When endpoints that fail are taken out.
+    pub accrual: Option<FailureAccrual>,
 }
 
 /// Counts endpoints by state.
@@ -103,6 +107,8 @@ pub struct Endpoint {
     /// The attempt to open an HTTP/2 connection that is under way.
     attempt: Mutex<Option<Attempt>>,
     http1: Arc<Http1Pool>,
+    /// Takes it out while it keeps failing, where the policy says so.
+    breaker: Option<Mutex<Breaker>>,
     /// Changes while `revival` is locked, so that what is down has a revival.
     down: AtomicBool,
     revival: Mutex<Option<TaskGuard>>,
@@ -124,6 +130,7 @@ impl Endpoint {
             http2: ArcSwapOption::empty(),
             attempt: Mutex::default(),
             http1: Arc::new(http1),
+            breaker: common.accrual.as_ref().and_then(Breaker::new).map(Mutex::new),
             down: AtomicBool::new(false),
             revival: Mutex::default(),
         })
@@ -137,6 +144,35 @@ impl Endpoint {
     /// Whether the last attempt to reach it failed.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Relaxed)
+    }
+
+    /// Whether its breaker takes a request now.
+    pub fn is_admitting(&self, now: Timestamp) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| lock(breaker).is_ready(now))
+    }
+
+    /// A request is about to be sent: what its breaker is told of with the outcome.
+    pub fn admit(&self, now: Timestamp) -> Option<Ticket> {
+        self.breaker.as_ref().map(|breaker| lock(breaker).admit(now))
+    }
+
+    /// A request ended so, or without saying anything of the endpoint.
+    pub fn ended(&self, now: Timestamp, ticket: Ticket, outcome: Option<Outcome>) {
+        let Some(breaker) = &self.breaker else { return };
+        let mut breaker = lock(breaker);
+        let was_tripped = breaker.is_tripped();
+        match outcome {
+            Some(outcome) => {
+                breaker.ended(now, ticket, outcome, self.common.runtime.entropy.next_u64());
+            }
+            None => breaker.abandoned(now, ticket),
+        }
+        let change = isize::from(breaker.is_tripped()) - isize::from(was_tripped);
+        drop(breaker);
+        if change != 0 {
+            self.common.health.change(0, change);
+            self.common.changed.send_modify(|version| *version = version.wrapping_add(1));
+        }
     }
 
     /// Sends a request over a connection fit for it, opening one where there is none.
@@ -329,7 +365,10 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.common.health.change(-1, -isize::from(self.is_down()));
+        let is_tripped =
+            self.breaker.as_ref().is_some_and(|breaker| lock(breaker).is_tripped());
+        let pending = isize::from(self.is_down()) + isize::from(is_tripped);
+        self.common.health.change(-1, -pending);
     }
 }
 

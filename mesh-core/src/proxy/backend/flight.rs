@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::endpoint::Endpoint;
 use crate::runtime::Runtime;
 use crate::telemetry::metrics::{self, Classification, HttpMetrics, StreamError};
 use crate::time::Timestamp;
 use crate::traffic::balance::InFlight;
+use crate::traffic::breaker::{Outcome, Ticket};
 use crate::traffic::classify::Class;
 
 /// A request or connection in flight. Dropped unsettled, it was canceled.
@@ -16,6 +18,8 @@ pub struct Flight {
     load: Option<InFlight>,
     /// None for connections, and where the request is not to be counted.
     http: Option<Arc<HttpMetrics>>,
+    /// The endpoint's breaker waits for the outcome.
+    ticket: Option<(Arc<Endpoint>, Ticket)>,
     /// The request was counted.
     sent: bool,
 }
@@ -27,7 +31,19 @@ impl Flight {
         load: InFlight,
         http: Option<Arc<HttpMetrics>>,
     ) -> Self {
-        Self { runtime: runtime.clone(), began, load: Some(load), http, sent: false }
+        Self { runtime: runtime.clone(), began, load: Some(load), http, ticket: None, sent: false }
+    }
+
+    /// A request that the breaker of its endpoint is told of.
+    pub(super) fn told_to(mut self, endpoint: &Arc<Endpoint>) -> Self {
+        self.ticket = endpoint.admit(self.began).map(|ticket| (endpoint.clone(), ticket));
+        self
+    }
+
+    fn tell(&mut self, outcome: Option<Outcome>) {
+        if let Some((endpoint, ticket)) = self.ticket.take() {
+            endpoint.ended(self.runtime.now(), ticket, outcome);
+        }
     }
 
     /// The endpoint failed: it could not be reached, broke off, or answered 5xx.
@@ -80,6 +96,14 @@ impl Flight {
         class: Class,
         error: Option<&'static str>,
     ) {
+        let is_limited = status == Some(http::StatusCode::TOO_MANY_REQUESTS)
+            || class.grpc_status == Some(GRPC_RESOURCE_EXHAUSTED);
+        self.tell(match (class.is_failure, error) {
+            (_, Some("CANCEL")) => None,
+            _ if is_limited => Some(Outcome::Limited),
+            (true, _) => Some(Outcome::Failure),
+            (false, _) => Some(Outcome::Success),
+        });
         match (class.is_failure, error) {
             (_, Some("CANCEL")) => self.canceled(),
             (true, _) => self.failed(),
@@ -99,8 +123,12 @@ impl Flight {
     }
 }
 
+/// gRPC's RESOURCE_EXHAUSTED.
+const GRPC_RESOURCE_EXHAUSTED: u16 = 8;
+
 impl Drop for Flight {
     fn drop(&mut self) {
+        self.tell(None);
         self.canceled();
         self.sent();
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::client_policy::{self, Dispatcher, Load, Queue};
+use crate::model::client_policy::{self, Dispatcher, FailureAccrual, Load, Queue};
 use crate::model::endpoint::{self as model, EndpointUpdate};
 use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
@@ -58,6 +58,8 @@ struct Key {
     parent: Metadata,
     backend: Arc<client_policy::Backend>,
     protocol: BalancerProtocol,
+    /// When endpoints that fail are taken out.
+    accrual: Option<FailureAccrual>,
 }
 
 impl Backends {
@@ -86,14 +88,17 @@ impl Backends {
         }
     }
 
-    /// The live backend of a model backend as one parent uses it.
+    /// The live backend of a model backend as one parent uses it. `accrual`: when its endpoints are
+    /// taken out.
     pub fn find(
         &self,
         parent: &Metadata,
         backend: &Arc<client_policy::Backend>,
         protocol: BalancerProtocol,
+        accrual: Option<&FailureAccrual>,
     ) -> Arc<Backend> {
-        let key = Key { parent: parent.clone(), backend: backend.clone(), protocol };
+        let (parent, backend) = (parent.clone(), backend.clone());
+        let key = Key { parent, backend, protocol, accrual: accrual.cloned() };
         // Destinations are bounded, and few name many backends; where they do, those beyond are
         // not shared.
         self.table.find(key.clone(), |key| self.start(key)).unwrap_or_else(|Full| self.start(&key))
@@ -119,6 +124,7 @@ impl Backends {
             http1_idle_max: self.config.http1_idle_max,
             changed,
             health: Health::new(Some(metrics.clone())),
+            accrual: key.accrual.clone(),
         });
         let standing = Standing::default();
         Arc::new_cyclic(|weak| Backend {
@@ -128,6 +134,7 @@ impl Backends {
             metrics,
             failfast_timeout,
             queue_capacity: queue.capacity as usize,
+            is_http: key.protocol == BalancerProtocol::Http,
             waiting: AtomicUsize::new(0),
             state: Mutex::new(State::of(&key.backend.dispatcher, load, self.runtime.now())),
             _discovery: match &key.backend.dispatcher {
@@ -177,6 +184,8 @@ pub struct Backend {
     metrics: Arc<BalancerMetrics>,
     failfast_timeout: Duration,
     queue_capacity: usize,
+    /// Breakers are for requests, not for connections.
+    is_http: bool,
     waiting: AtomicUsize,
     state: Mutex<State>,
     _discovery: Option<TaskGuard>,
@@ -274,11 +283,13 @@ impl Backend {
         }
     }
 
-    /// Whether a request could be sent now: it has an endpoint that is not down. What is down is
-    /// tried again without requests, so that nothing is given up for ever.
+    /// Whether a request could be sent now: it has an endpoint that is neither down nor taken out.
+    /// What is down is tried again without requests, so that nothing is given up for ever.
     pub fn is_available(&self) -> bool {
+        let now = self.common.runtime.now();
         let state = self.state();
-        !state.fails && state.endpoints.iter().any(|member| !member.state.is_down())
+        let takes = |endpoint: &Endpoint| !endpoint.is_down() && endpoint.is_admitting(now);
+        !state.fails && state.endpoints.iter().any(|member| takes(&member.state))
     }
 
     /// Sends a request to one endpoint, and where nothing of it reached that, to another.
@@ -371,7 +382,9 @@ impl Backend {
 
     fn begin(&self, picked: &Picked, http: Option<Arc<HttpMetrics>>) -> Flight {
         let now = self.common.runtime.now();
-        Flight::new(&self.common.runtime, now, picked.load.start(now), http)
+        let is_request = http.is_some();
+        let flight = Flight::new(&self.common.runtime, now, picked.load.start(now), http);
+        if is_request { flight.told_to(&picked.state) } else { flight }
     }
 
     /// Whether an endpoint is who the client requires (`l5d-require-id`).
@@ -483,21 +496,33 @@ impl Backend {
         if state.endpoints.is_empty() {
             return if state.gate_shut { Err(Refusal::FailFast) } else { Ok(None) };
         }
-        if std::mem::take(&mut state.gate_shut) {
-            mark!("failfast-left");
-            self.metrics.gate_opened(self.common.runtime.clock.wall());
-        }
         let random = self.common.runtime.entropy.next_u64();
         let untried = |member: &Member<Arc<Endpoint>>| !tried.contains(&member.endpoint.address);
-        let up = |member: &Member<Arc<Endpoint>>| !member.state.is_down() && untried(member);
+        let admits = |member: &Member<Arc<Endpoint>>| {
+            untried(member) && (!self.is_http || member.state.is_admitting(now))
+        };
+        let up = |member: &Member<Arc<Endpoint>>| !member.state.is_down() && admits(member);
         let picked = state.endpoints.pick_where(now, random, up);
-        let picked = picked.or_else(|| state.endpoints.pick_where(now, random, untried));
-        Ok(picked.cloned())
+        let picked = picked.or_else(|| state.endpoints.pick_where(now, random, admits)).cloned();
+        // As where there is none: requests wait for one that is let in again, for a while.
+        match (&picked, tried) {
+            (Some(_), _) => {
+                state.unready_since = None;
+                if std::mem::take(&mut state.gate_shut) {
+                    mark!("failfast-left");
+                    self.metrics.gate_opened(self.common.runtime.clock.wall());
+                }
+            }
+            (None, []) if state.gate_shut => return Err(Refusal::FailFast),
+            (None, []) => state.unready_since = state.unready_since.or(Some(now)),
+            (None, _) => {}
+        }
+        Ok(picked)
     }
 
     fn shut_gate(&self) {
         let mut state = self.state();
-        if !state.gate_shut && state.endpoints.is_empty() {
+        if !state.gate_shut && state.unready_since.is_some() {
             mark!("failfast-entered");
             state.gate_shut = true;
             self.metrics.gate_shut(self.common.runtime.clock.wall());

@@ -1,5 +1,6 @@
 //! Requests on the way in. `handle` is the whole way of one, top to bottom.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use super::{Inbound, Session, client};
 use crate::model::endpoint;
 use crate::model::metadata::Metadata;
 use crate::model::protocol::HttpVersion;
-use crate::model::server_policy::{Authorization, ServerPolicy, ServerProtocol};
+use crate::model::server_policy::{Authorization, RateLimit, ServerPolicy, ServerProtocol};
 use crate::proxy::backend::endpoint::{Common, Endpoint, EndpointMetrics};
 use crate::proxy::discover::inbound::PolicyWatch;
 use crate::proxy::idle::{Full, IdleTable};
@@ -29,8 +30,9 @@ use crate::telemetry::metrics::{
     self, Classification, Counter, HttpMetrics, InboundRouteMetrics, RouteProtocol, StreamEnd,
 };
 use crate::time::Timestamp;
-use crate::traffic::authorize::authorize;
+use crate::traffic::authorize::{Client, ClientTls, authorize};
 use crate::traffic::classify::{Head, is_grpc};
+use crate::traffic::rate_limit::{RateLimiter, Scope};
 use crate::traffic::select;
 use crate::wire::http::client::UNSENT;
 use crate::wire::http::{DrainWatch, Request, Response, SendError, Service, server};
@@ -150,6 +152,14 @@ impl Http {
             })?;
         let handles = self.handles(allowed);
         handles.allowed.increment();
+        if let Some(limit) = rate_limit(&policy) {
+            let (port, client) = (self.0.target.port(), client(*peer, tls));
+            inbound.limits.admit(port, limit, client, inbound.runtime.now()).map_err(|scope| {
+                mark!("request-rate-limited");
+                tracing::info!(client = %peer, target = %self.0.target, ?scope, "rate limited");
+                Refusal::RateLimited
+            })?;
+        }
         handles.endpoint.request();
         handles.route.request();
 
@@ -362,6 +372,46 @@ fn client_id(tls: &ServerTlsLabel) -> Option<HeaderValue> {
 
 /// Routes and authorizations that one connection keeps metrics at hand for.
 const HANDLES_MAX: usize = 16;
+
+/// The limit on requests of a port.
+fn rate_limit(policy: &ServerPolicy) -> Option<&RateLimit> {
+    match &policy.protocol {
+        ServerProtocol::Detect { rate_limit, .. } => rate_limit.as_ref(),
+        ServerProtocol::Http1(http) | ServerProtocol::Http2(http) => http.rate_limit.as_ref(),
+        ServerProtocol::Grpc(_) | ServerProtocol::Opaque | ServerProtocol::Tls => None,
+    }
+}
+
+/// How much of the limits of each port is used.
+#[derive(Default)]
+pub struct Limits(Mutex<BTreeMap<u16, RateLimiter>>);
+
+impl Limits {
+    /// Ports that have a limit, at once; more than a workload has.
+    const PORTS_MAX: usize = 1_024;
+
+    fn admit(
+        &self,
+        port: u16,
+        limit: &RateLimit,
+        client: Client<'_>,
+        now: Timestamp,
+    ) -> Result<(), Scope> {
+        let identity = match client.tls {
+            ClientTls::Identity(identity) => Some(identity),
+            ClientTls::None | ClientTls::NoIdentity => None,
+        };
+        let mut limiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if limiters.len() >= Self::PORTS_MAX && !limiters.contains_key(&port) {
+            limiters.pop_first();
+        }
+        let limiter = limiters.entry(port).or_insert_with(|| RateLimiter::new(limit));
+        if !limiter.is_of(limit) {
+            *limiter = RateLimiter::new(limit);
+        }
+        limiter.admit(now, identity)
+    }
+}
 
 fn default_route() -> Metadata {
     Metadata::new_default("default")

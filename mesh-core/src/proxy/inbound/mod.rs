@@ -7,7 +7,7 @@ mod direct;
 mod http;
 mod opaque;
 
-pub use http::Applications;
+pub use http::{Applications, Limits};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Inbound {
     pub telemetry: Arc<Telemetry>,
     /// Requests in flight.
     pub in_flight: AtomicUsize,
+    /// How much of the limits on requests is used.
+    pub limits: Limits,
     /// Connections to the application.
     pub applications: Applications,
     /// Where it listens itself.

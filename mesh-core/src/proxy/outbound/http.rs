@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{self, HeaderName, HeaderValue};
 
+use super::retry::{Sending, Sent};
 use super::{Accepted, Outbound};
 use crate::model::protocol::HttpVersion;
 use crate::model::target::Target;
@@ -16,11 +17,11 @@ use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal};
 use crate::proxy::routes::{Plan, RouteHandles, Routes, speaks_http};
-use crate::runtime::BoxFuture;
+use crate::runtime::{BoxFuture, Runtime};
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels};
 use crate::telemetry::metrics::{RouteProtocol, StreamEnd, StreamError};
 use crate::time::Timestamp;
-use crate::traffic::classify::{Head, is_grpc};
+use crate::traffic::classify::{Class, Head, is_grpc};
 use crate::wire::drain::{self, DrainSignal};
 use crate::wire::http::{DrainWatch, Request, Response, Service, server};
 
@@ -129,7 +130,7 @@ impl Http {
         let admitted = Admitted::new(outbound).ok_or(Refusal::LoadShed)?;
         let began = outbound.runtime.now();
         let routes = self.routes().ok_or(Refusal::FailFast)?;
-        let plan = routes.plan(&*outbound.runtime.entropy, &outbound.telemetry, &request)?;
+        let mut plan = self.plan(&routes, &request)?;
         let timeout = plan.timeout.filter(|_| !planted!("deadline-forgotten"));
         let deadline = timeout.map(|timeout| began + timeout);
         let required = take_required_identity(&mut request);
@@ -140,8 +141,16 @@ impl Http {
             .map(|body| observe::count_frames(body, move |bytes| frames.request_frame(bytes)));
         let clock = &outbound.runtime.clock;
         let record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
-        let record = Awaiting::new(record, clock);
-        let sent = plan.backend.send(request, required.as_deref(), deadline).await;
+        let mut record = Awaiting::new(record, clock);
+        let sent = match plan.attempts.take_if(|_| may_retry(&request)) {
+            None => plan.backend.send(request, required.as_deref(), deadline).await,
+            Some(attempts) => {
+                let required = required.as_deref();
+                let sending = Sending { http: self, routes: &routes, required, deadline };
+                // On the heap: most routes retry nothing.
+                Box::pin(sending.retried(request, plan, attempts, &mut record)).await
+            }
+        };
         let mut record = record.done();
         let (mut response, flight) = match sent {
             Ok(sent) => sent,
@@ -153,6 +162,17 @@ impl Http {
         self.obey(&mut response);
         record.answered(&response, flight);
         Ok(response.map(|body| observe::observe(body, clock, deadline, record)))
+    }
+
+    /// The outside.
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.0.outbound.runtime
+    }
+
+    /// What is decided for a request, or for another attempt at it.
+    pub(super) fn plan(&self, routes: &Routes, request: &Request) -> Result<Plan, Refusal> {
+        let outbound = &self.0.outbound;
+        routes.plan(&*outbound.runtime.entropy, &outbound.telemetry, request)
     }
 
     /// Takes off what the endpoint's proxy says to this one, and closes where it says so.
@@ -223,10 +243,17 @@ impl Drop for Admitted {
     }
 }
 
+/// Whether a request can be sent again at all: one that becomes a tunnel cannot.
+fn may_retry(request: &Request) -> bool {
+    *request.method() != http::Method::CONNECT && !request.headers().contains_key(header::UPGRADE)
+}
+
 /// Counts one request: on its route, its backend and its endpoint.
-struct Record {
+pub(super) struct Record {
     handles: RouteHandles,
     began: Timestamp,
+    /// When the last attempt began.
+    attempt: Timestamp,
     grpc: bool,
     status: Option<http::StatusCode>,
     head: Option<Head>,
@@ -240,12 +267,38 @@ impl Record {
         Self {
             handles: plan.handles.clone(),
             began,
+            attempt: began,
             grpc,
             status: None,
             head: None,
             flight: None,
             _admitted: admitted,
         }
+    }
+
+    /// An attempt is over that another follows.
+    pub(super) fn attempt_ended(&mut self, sent: Sent, at: Timestamp) {
+        let (status, class, error) = match sent {
+            Ok((response, flight)) => {
+                let head = Head::of(self.grpc, &[], response.status(), response.headers());
+                let class = Class { is_failure: true, ..head.end(None) };
+                flight.ended(at, Some(response.status()), class, None);
+                (Some(response.status().as_u16()), class, None)
+            }
+            Err(refusal) => (None, Class::BROKEN, Some(refusal.stream_error())),
+        };
+        let status = match self.handles.protocol {
+            RouteProtocol::Http => status,
+            RouteProtocol::Grpc => class.grpc_status,
+        };
+        self.handles.attempts.ended(StreamEnd { status, error }, at.since(self.attempt));
+    }
+
+    /// Another attempt begins.
+    pub(super) fn attempt_began(&mut self, plan: &Plan, at: Timestamp) {
+        plan.handles.attempts.request();
+        self.handles.attempts = plan.handles.attempts.clone();
+        self.attempt = at;
     }
 
     fn answered(&mut self, response: &Response, mut flight: Flight) {
@@ -286,7 +339,7 @@ impl Observer for Record {
         if planted!("responses-counted-twice") {
             self.handles.requests.ended(ended, latency);
         }
-        self.handles.attempts.ended(ended, latency);
+        self.handles.attempts.ended(ended, end.at.since(self.attempt));
         if let Some(flight) = self.flight {
             let error = end.error.map(StreamError::as_str);
             flight.ended(end.at, self.status, class, error);

@@ -6,6 +6,7 @@
 mod http;
 mod http_proxy;
 mod opaque;
+mod retry;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -99,7 +99,7 @@ async fn dial_rule(
     rule: &ConnectionRule,
     protocol: BalancerProtocol,
 ) -> Result<Server, Refusal> {
-    let live = |backend: &_| outbound.backends.find(parent, backend, protocol);
+    let live = |backend: &_| outbound.backends.find(parent, backend, protocol, None);
     permit(&rule.filters)?;
     let random = outbound.runtime.entropy.next_u64();
     let chosen = distribute::choose(&rule.backends, random, |backend| live(backend).is_available())

@@ -11,4 +11,5 @@ mod net;
 mod opaque;
 mod policies;
 mod policy;
+mod resilience;
 mod world;

@@ -151,6 +151,9 @@ pub struct RouteMetrics {
     duration: Histogram,
     statuses: Statuses,
     frames: Histogram,
+    retries: Counter,
+    retry_successes: Counter,
+    retry_limits: Counter,
 }
 
 impl RouteMetrics {
@@ -167,7 +170,25 @@ impl RouteMetrics {
             duration: Histogram::new(&SECONDS_COARSE),
             statuses: Statuses::new(protocol),
             frames: Histogram::new(&FRAME_BYTES),
+            retries: Counter::default(),
+            retry_successes: Counter::default(),
+            retry_limits: Counter::default(),
         }
+    }
+
+    /// A request is sent again.
+    pub fn retried(&self) {
+        self.retries.increment();
+    }
+
+    /// A request that was sent again was answered well.
+    pub fn retry_succeeded(&self) {
+        self.retry_successes.increment();
+    }
+
+    /// A request would be sent again, had it not been as often as it may.
+    pub fn retry_limit_exceeded(&self) {
+        self.retry_limits.increment();
     }
 
     /// A request is over, `duration` after it began.
@@ -187,7 +208,12 @@ impl MetricSet for RouteMetrics {
         match family {
             0 => lines.histogram("", &self.duration),
             1 => self.statuses.write(lines),
-            _ => lines.histogram("", &self.frames),
+            2 => lines.histogram("", &self.frames),
+            // Of routes that retry alone.
+            _ if self.retries.value() + self.retry_limits.value() == 0 => {}
+            3 => lines.counter("", self.retries.value()),
+            4 => lines.counter("", self.retry_successes.value()),
+            _ => lines.counter("", self.retry_limits.value()),
         }
     }
 }
@@ -340,6 +366,9 @@ static FRAME_BYTES: Buckets = Buckets {
     unit: Unit::Bytes,
 };
 
+const RETRY_HELP: &str = "Retry requests emitted";
+const RETRY_SUCCESS_HELP: &str = "Successful responses to retry requests";
+const RETRY_LIMIT_HELP: &str = "Retryable requests not sent due to retry limits";
 const REQUESTS_HELP: &str = "The total number of requests dispatched";
 const REQUEST_DURATION_HELP: &str =
     "The time between request initialization and response completion";
@@ -369,6 +398,9 @@ macro_rules! route_families {
                 REQUEST_FRAMES_HELP,
             )
             .with_unit("bytes"),
+            Family::open(Kind::Counter, concat!($prefix, "_retry_requests"), RETRY_HELP),
+            Family::open(Kind::Counter, concat!($prefix, "_retry_successes"), RETRY_SUCCESS_HELP),
+            Family::open(Kind::Counter, concat!($prefix, "_retry_limit_exceeded"), RETRY_LIMIT_HELP),
         ]
     };
 }
@@ -431,8 +463,8 @@ macro_rules! inbound_families {
     };
 }
 
-pub(crate) static OUTBOUND_HTTP_ROUTE: [Family; 3] = route_families!("outbound_http_route");
-pub(crate) static OUTBOUND_GRPC_ROUTE: [Family; 3] = route_families!("outbound_grpc_route");
+pub(crate) static OUTBOUND_HTTP_ROUTE: [Family; 6] = route_families!("outbound_http_route");
+pub(crate) static OUTBOUND_GRPC_ROUTE: [Family; 6] = route_families!("outbound_grpc_route");
 pub(crate) static OUTBOUND_HTTP_BACKEND: [Family; 4] =
     backend_families!("outbound_http_route_backend");
 pub(crate) static OUTBOUND_GRPC_BACKEND: [Family; 4] =

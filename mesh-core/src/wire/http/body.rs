@@ -105,16 +105,72 @@ impl Body {
 
     /// Splits off what can bring this body back where it is small, or nobody has read from it.
     pub(super) fn lend(self) -> (Self, Loan) {
+        self.lend_up_to(loan::KEPT_BYTES_MAX)
+    }
+
+    /// Splits off what can bring this body back whole, where no more than `bytes_max` of it was read
+    /// until then.
+    pub fn lend_whole(self, bytes_max: usize) -> (Self, Replay) {
+        let (body, loan) = self.lend_up_to(bytes_max);
+        (body, Replay(loan))
+    }
+
+    /// The next frame; none at its end.
+    pub async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, Error>> {
+        self.frame().await
+    }
+
+    /// This body as it was before a frame of it was read.
+    pub fn after(self, frame: Result<Frame<Bytes>, Error>) -> Self {
+        Self::wrap(After { frame: Some(frame), rest: self })
+    }
+
+    fn lend_up_to(self, bytes_max: usize) -> (Self, Loan) {
         let informational = self.informational;
         let whole = |kind| Self { kind, informational };
         match self.kind {
             Kind::Empty => (Self::empty(), Loan::Copy(whole(Kind::Empty))),
             Kind::Full(data) => (Self::full(data.clone()), Loan::Copy(whole(Kind::Full(data)))),
             kind => {
-                let (borrowed, lender) = loan::lend(whole(kind));
+                let (borrowed, lender) = loan::lend(whole(kind), bytes_max);
                 (Self::of(Kind::Lent(borrowed)), Loan::Shared(lender))
             }
         }
+    }
+}
+
+/// What brings a body back that was lent whole.
+pub struct Replay(Loan);
+
+impl Replay {
+    /// The body as it was; `None` where too much of it has been read.
+    pub fn call_in(self) -> Option<Body> {
+        self.0.call_in()
+    }
+}
+
+/// A body and a frame before it.
+struct After {
+    frame: Option<Result<Frame<Bytes>, Error>>,
+    rest: Body,
+}
+
+impl http_body::Body for After {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.frame.take() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frame.is_none() && self.rest.is_end_stream()
     }
 }
 

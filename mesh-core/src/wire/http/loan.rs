@@ -15,10 +15,11 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Body, Error};
 
-/// Data kept of one lent body at most; one that was read beyond it does not come back.
+/// Data kept of one lent body, unless more is asked for; one that was read beyond it does not come
+/// back.
 pub const KEPT_BYTES_MAX: usize = 16 * 1024;
 
-/// Pieces kept at most: each may hold on to the buffer that it was read into.
+/// Pieces kept for so many bytes at most: each may hold on to the buffer that it was read into.
 const KEPT_PIECES_MAX: usize = 16;
 
 /// What brings a lent body back.
@@ -40,12 +41,13 @@ impl Loan {
 }
 
 /// Lends a body: the borrower's half, and the lender's.
-pub(super) fn lend(body: Body) -> (Borrowed, Lender) {
+pub(super) fn lend(body: Body, bytes_max: usize) -> (Borrowed, Lender) {
     let slot = Arc::new(Mutex::new(Slot {
         rest: Some(body),
         first: Bytes::new(),
         more: Vec::new(),
         kept_bytes: 0,
+        bytes_max,
         wanted: true,
         reader: None,
     }));
@@ -59,6 +61,7 @@ struct Slot {
     first: Bytes,
     more: Vec<Bytes>,
     kept_bytes: usize,
+    bytes_max: usize,
     /// It may still be called in.
     wanted: bool,
     /// Who waits for more of it.
@@ -69,7 +72,8 @@ impl Slot {
     /// Keeps what was read; false where that is more than is kept.
     fn keep(&mut self, data: &Bytes) -> bool {
         self.kept_bytes += data.len();
-        if self.kept_bytes > KEPT_BYTES_MAX || self.more.len() + 1 >= KEPT_PIECES_MAX {
+        let pieces_max = KEPT_PIECES_MAX * self.bytes_max.div_ceil(KEPT_BYTES_MAX).max(1);
+        if self.kept_bytes > self.bytes_max || self.more.len() + 1 >= pieces_max {
             return false;
         }
         if self.first.is_empty() {
