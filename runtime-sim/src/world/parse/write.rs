@@ -52,6 +52,8 @@ fn manifest(object: &Object) -> Yaml {
         Object::GRPCRoute(object) => to_value(&**object),
         Object::ServiceProfile(object) => to_value(&**object),
         Object::ExternalWorkload(object) => to_value(&**object),
+        Object::HTTPLocalRateLimitPolicy(object) => to_value(&**object),
+        Object::EgressNetwork(object) => to_value(&**object),
     };
     if let Yaml::Mapping(map) = &mut value {
         let version = object.kind().api_version();
