@@ -416,9 +416,8 @@ fn check_rate_limit(spec: &HTTPLocalRateLimitPolicySpec, faults: &mut Faults) {
         limit.as_ref().map(|limit| (field.to_string(), limit.requests_per_second))
     });
     let named = overrides.iter().enumerate();
-    let named = named.map(|(index, each)| {
-        (format!("spec.overrides[{index}]"), each.requests_per_second)
-    });
+    let named =
+        named.map(|(index, each)| (format!("spec.overrides[{index}]"), each.requests_per_second));
     for (field, limit) in limits.chain(named) {
         let field = format!("{field}.requestsPerSecond");
         faults.require(limit > 0, &field, &limit.to_string(), "use a number above 0");

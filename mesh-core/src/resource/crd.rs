@@ -6,7 +6,8 @@ use kube::core::CustomResourceExt;
 
 use super::{
     AuthorizationPolicy, EgressNetwork, ExternalWorkload, HTTPLocalRateLimitPolicy, Kind,
-    MeshTLSAuthentication, NetworkAuthentication, PolicyHTTPRoute, Server, ServiceProfile, Workload,
+    MeshTLSAuthentication, NetworkAuthentication, PolicyHTTPRoute, Server, ServiceProfile,
+    Workload,
 };
 
 /// Every definition, as YAML, by its name: `servers.policy.linkerd.io`.

@@ -199,7 +199,9 @@ pub fn fault(name: &str, value: &str) -> Option<&'static str> {
     const DURATION: &str = "use a duration such as 300ms, 10s or 1m";
     let (good, remedy) = match name {
         name if TIMEOUTS.contains(&name) => (duration(value).is_some(), DURATION),
-        RETRY_TIMEOUT | LOAD_PENALTY | LOAD_MAX_RETRY_AFTER => (duration(value).is_some(), DURATION),
+        RETRY_TIMEOUT | LOAD_PENALTY | LOAD_MAX_RETRY_AFTER => {
+            (duration(value).is_some(), DURATION)
+        }
         RETRY_LIMIT => (value.trim().parse::<u16>().is_ok(), "use a number from 0 to 65535"),
         RETRY_HTTP => {
             let remedy = "list statuses: 5xx, gateway-error, 503, 500-504";
@@ -238,7 +240,9 @@ pub fn fault(name: &str, value: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn accrual_of(annotations: &[(&'static str, &'static str)]) -> Result<Option<Accrual>, &'static str> {
+    fn accrual_of(
+        annotations: &[(&'static str, &'static str)],
+    ) -> Result<Option<Accrual>, &'static str> {
         accrual(|name| annotations.iter().find(|(known, _)| *known == name).map(|(_, text)| *text))
     }
 

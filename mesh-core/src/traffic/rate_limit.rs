@@ -142,7 +142,10 @@ mod tests {
         let mut admitted = |millis| limiter.admit(at(millis), None).is_ok();
         assert_eq!([0, 0, 0, 0, 0].map(&mut admitted), [true, true, true, true, false]);
         assert_eq!([249, 250, 251, 500].map(&mut admitted), [false, true, false, true]);
-        assert_eq!([5_000, 5_000, 5_000, 5_000, 5_000].map(admitted), [true, true, true, true, false]);
+        assert_eq!(
+            [5_000, 5_000, 5_000, 5_000, 5_000].map(admitted),
+            [true, true, true, true, false]
+        );
     }
 
     #[test]

@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn grpc_is_retried_by_its_own_status() {
-        let conditions = GrpcRetryConditions { unavailable: true, internal: true, ..Default::default() };
+        let conditions =
+            GrpcRetryConditions { unavailable: true, internal: true, ..Default::default() };
         let on = conditions.on();
         let codes = [0, 1, 4, 8, 13, 14].map(|code| on.holds(status(200), Some(code)));
         assert_eq!(codes, [false, false, false, false, true, true]);

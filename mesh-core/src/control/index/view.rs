@@ -9,7 +9,8 @@ use crate::control::config::MeshConfig;
 use crate::resource::route::Route;
 use crate::resource::{
     AuthorizationPolicy, EgressNetwork, EndpointSlice, ExternalWorkload, HTTPLocalRateLimitPolicy,
-    Kind, MeshTLSAuthentication, Namespace, NetworkAuthentication, Object, ObjectRef, Server, Service, ServiceProfile, Workload,
+    Kind, MeshTLSAuthentication, Namespace, NetworkAuthentication, Object, ObjectRef, Server,
+    Service, ServiceProfile, Workload,
 };
 
 use super::{Fact, Index, Instance, ServiceRef};
@@ -120,9 +121,8 @@ impl<'a> View<'a> {
         let kind = Kind::HTTPLocalRateLimitPolicy;
         let first = ObjectRef { kind, namespace: namespace.to_string(), name: String::new() };
         let objects = self.index.objects.range(first.clone()..);
-        let is_of = move |name: &ObjectRef| {
-            name.kind == first.kind && name.namespace == first.namespace
-        };
+        let is_of =
+            move |name: &ObjectRef| name.kind == first.kind && name.namespace == first.namespace;
         objects
             .take_while(move |(name, _)| is_of(name))
             .map(|(_, object)| object)

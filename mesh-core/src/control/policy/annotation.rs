@@ -94,10 +94,9 @@ pub(super) fn breaker(parent: &ObjectMeta) -> Option<FailureAccrual> {
         respect_retry_after: accrual.honors_retry_after,
     };
     let trip = match &accrual.success_rate {
-        None => Trip::Consecutive {
-            max_failures: accrual.max_failures,
-            backoff: backoff(&accrual),
-        },
+        None => {
+            Trip::Consecutive { max_failures: accrual.max_failures, backoff: backoff(&accrual) }
+        }
         Some(rate) => Trip::Unified {
             success_rate_threshold: Ratio::from_f64(rate.threshold).unwrap_or_default(),
             decay: rate.window,

@@ -159,9 +159,7 @@ fn of_network(
         namespace: network.metadata.namespace.clone().unwrap_or_default(),
         name: network.metadata.name.clone().unwrap_or_default(),
     };
-    let is_port = |reference: &ParentRef| {
-        reference.port.is_none_or(|port| port == address.port())
-    };
+    let is_port = |reference: &ParentRef| reference.port.is_none_or(|port| port == address.port());
     let of = (&own, &network.metadata);
     let mut routes = client_route::of_parent(view, client_namespace, of, is_port, &backend);
     let allows = network.spec.traffic_policy == TrafficPolicy::Allow;

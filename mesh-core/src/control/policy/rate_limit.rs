@@ -25,9 +25,8 @@ pub(in crate::control) fn in_force<'a>(
     namespace: &str,
     server: &str,
 ) -> Option<&'a HTTPLocalRateLimitPolicy> {
-    let of_server = view.rate_limits(namespace).filter(|policy| {
-        is_of(&policy.spec.target_ref, server)
-    });
+    let of_server =
+        view.rate_limits(namespace).filter(|policy| is_of(&policy.spec.target_ref, server));
     of_server.min_by_key(|policy| {
         let created = policy.metadata.creation_timestamp.as_ref().map(|at| at.0);
         (created.is_none(), created)

@@ -16,8 +16,8 @@ use crate::resource::check::{DEFAULT_INBOUND_POLICY, REQUIRE_IDENTITY_PORTS};
 use crate::resource::policy::{DefaultPolicy, ProxyProtocol};
 
 use super::authorization;
-use super::rate_limit;
 use super::client::DETECT_TIMEOUT;
+use super::rate_limit;
 use super::server_route::{self, Routes};
 
 /// The policy of `port` of an instance.

@@ -275,7 +275,8 @@ fn policy_said(kind: Kind, manifest: &str, name: &str) -> String {
     let (index, mesh) = (testing::index(manifest), MeshConfig::default());
     let name = ObjectRef { kind, namespace: "shop".to_string(), name: name.to_string() };
     let status = compile(&View::new(&index, &mesh), &name, WallTime::from_unix_secs(0)).unwrap();
-    let all = conditions(&status).map(|condition| format!("{} {}", condition.status, condition.reason));
+    let all =
+        conditions(&status).map(|condition| format!("{} {}", condition.status, condition.reason));
     all.collect::<Vec<_>>().join(", ")
 }
 

@@ -365,8 +365,7 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        let is_tripped =
-            self.breaker.as_ref().is_some_and(|breaker| lock(breaker).is_tripped());
+        let is_tripped = self.breaker.as_ref().is_some_and(|breaker| lock(breaker).is_tripped());
         let pending = isize::from(self.is_down()) + isize::from(is_tripped);
         self.common.health.change(-1, -pending);
     }

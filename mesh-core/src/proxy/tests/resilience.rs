@@ -156,7 +156,8 @@ async fn a_call_of_grpc_is_retried_by_the_status_in_its_trailers() {
         retry: retry(2, unavailable),
         allow_l5d_request_headers: false,
     };
-    let route = GrpcRoute { metadata: Metadata::new_default("calls"), hosts: vec![], rules: vec![rule] };
+    let route =
+        GrpcRoute { metadata: Metadata::new_default("calls"), hosts: vec![], rules: vec![rule] };
     let protocol = ClientProtocol::Grpc(GrpcRoutes { routes: vec![route], breaker: None });
     let policy = ClientPolicy { parent: Metadata::new_default("web"), protocol };
     mesh.world.control.set_client_policy(SERVICE, policy);

@@ -400,7 +400,11 @@ macro_rules! route_families {
             .with_unit("bytes"),
             Family::open(Kind::Counter, concat!($prefix, "_retry_requests"), RETRY_HELP),
             Family::open(Kind::Counter, concat!($prefix, "_retry_successes"), RETRY_SUCCESS_HELP),
-            Family::open(Kind::Counter, concat!($prefix, "_retry_limit_exceeded"), RETRY_LIMIT_HELP),
+            Family::open(
+                Kind::Counter,
+                concat!($prefix, "_retry_limit_exceeded"),
+                RETRY_LIMIT_HELP,
+            ),
         ]
     };
 }
