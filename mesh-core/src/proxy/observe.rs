@@ -13,7 +13,7 @@ use crate::runtime::clock::BoxSleep;
 use crate::telemetry::metrics::StreamError;
 use crate::time::Timestamp;
 use crate::traffic::classify::{Class, Head, grpc_status};
-use crate::wire::http::{Body, Error, Reset};
+use crate::wire::http::{Body, Error, Reset, error};
 
 /// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,10 @@ impl<O: Observer> http_body::Body for Observed<O> {
             }
             Poll::Ready(Some(Err(error))) => {
                 this.tell(None, Some(stream_error(&error)));
-                Poll::Ready(Some(Err(error)))
+                Poll::Ready(Some(Err(match error {
+                    Error::Timeout(_) => Error::reset(Reset::CANCEL),
+                    error => error,
+                })))
             }
             Poll::Ready(None) => {
                 this.tell(None, None);
@@ -226,6 +229,8 @@ pub fn stream_error(error: &Error) -> StreamError {
         Error::GoAway { .. } => StreamError::GoAway,
         Error::Io(_) | Error::Closed | Error::Unreachable => StreamError::Io,
         Error::Canceled => StreamError::Cancel,
+        Error::Timeout(error::RESPONSE) => StreamError::ResponseStreamTimeout,
+        Error::Timeout(error::IDLE) => StreamError::IdleTimeout,
         Error::Timeout(_) => StreamError::RequestTimeout,
         Error::Invalid(_) | Error::TooLarge(_) => StreamError::Unknown,
     }

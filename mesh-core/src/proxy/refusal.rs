@@ -28,6 +28,12 @@ pub enum Refusal {
     /// The route's time for the request ran out.
     #[error("request timed out")]
     RequestTimeout,
+    /// The route's time for the response ran out.
+    #[error("response timed out")]
+    ResponseTimeout,
+    /// Nothing passed either way for the route's time.
+    #[error("idle for too long")]
+    IdleTimeout,
     /// No connection in time.
     #[error("connect timed out")]
     ConnectTimeout,
@@ -89,9 +95,11 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::LoadShed => StatusCode::SERVICE_UNAVAILABLE,
-            Self::FailFast | Self::RequestTimeout | Self::ConnectTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::FailFast
+            | Self::RequestTimeout
+            | Self::ResponseTimeout
+            | Self::IdleTimeout
+            | Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Connect(_)
             | Self::Unreachable(_)
             | Self::Broken(_)
@@ -108,7 +116,10 @@ impl Refusal {
     /// The gRPC status code.
     pub fn grpc_code(&self) -> u16 {
         match self {
-            Self::RequestTimeout | Self::ConnectTimeout => 4,
+            Self::RequestTimeout
+            | Self::ResponseTimeout
+            | Self::IdleTimeout
+            | Self::ConnectTimeout => 4,
             Self::RateLimited => 8,
             Self::NoRoute => 5,
             Self::Forbidden | Self::Unauthorized => 7,
@@ -128,7 +139,9 @@ impl Refusal {
         match self {
             Self::LoadShed => OutboundError::LoadShed,
             Self::FailFast => OutboundError::FailFast,
-            Self::RequestTimeout => OutboundError::ResponseTimeout,
+            Self::RequestTimeout | Self::ResponseTimeout | Self::IdleTimeout => {
+                OutboundError::ResponseTimeout
+            }
             Self::IdentityRequired(_) => OutboundError::IdentityRequired,
             Self::Connect(_) | Self::Unreachable(_) | Self::ConnectTimeout | Self::Broken(_) => {
                 OutboundError::Io
@@ -155,6 +168,8 @@ impl Refusal {
             Self::LoadShed => StreamError::LoadShed,
             Self::FailFast => StreamError::FailFast,
             Self::RequestTimeout => StreamError::RequestTimeout,
+            Self::ResponseTimeout => StreamError::ResponseHeadersTimeout,
+            Self::IdleTimeout => StreamError::IdleTimeout,
             Self::Connect(_) | Self::Unreachable(_) | Self::ConnectTimeout | Self::Broken(_) => {
                 StreamError::Io
             }

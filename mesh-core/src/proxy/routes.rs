@@ -8,6 +8,7 @@ use crate::model::client_policy::{
     self, ClientPolicy, ClientProtocol, Distribution, FailureAccrual, RouteBackend, Rule,
 };
 use crate::model::metadata::Metadata;
+use crate::model::route::http::Timeouts;
 use crate::proxy::backend::{Backend, Backends};
 use crate::proxy::discover::outbound::Known;
 use crate::proxy::refusal::{Refusal, permit};
@@ -45,6 +46,8 @@ pub struct Plan {
     pub backend: Arc<Backend>,
     /// How long it may take.
     pub timeout: Option<Duration>,
+    /// Its other limits.
+    pub timeouts: Timeouts,
     /// When it is sent again.
     pub attempts: Option<Attempts>,
     /// Where it is counted.
@@ -122,7 +125,7 @@ impl Routes {
             .min();
         let handles = self.handles(telemetry, route, &chosen.backend.metadata, protocol);
         let attempts = rule.retry.as_ref().map(Attempts::new);
-        Ok(Plan { backend, timeout, attempts, handles })
+        Ok(Plan { backend, timeout, timeouts: rule.timeouts, attempts, handles })
     }
 
     fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {

@@ -48,12 +48,6 @@ pub fn report_server(policy: &ServerPolicy, telemetry: &Telemetry) {
 }
 
 fn rule<M, F: Filter, C>(rule: &Rule<M, F, C>, telemetry: &Telemetry) {
-    if rule.timeouts.response.is_some() {
-        telemetry.record_unenforced("ResponseTimeout");
-    }
-    if rule.timeouts.idle.is_some() {
-        telemetry.record_unenforced("IdleTimeout");
-    }
     if rule.allow_l5d_request_headers {
         telemetry.record_unenforced("L5dRequestHeaders");
     }

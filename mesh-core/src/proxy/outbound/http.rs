@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{self, HeaderName, HeaderValue};
 
+use super::limits::Limits;
 use super::retry::{Sending, Sent};
 use super::{Accepted, Outbound};
 use crate::model::protocol::HttpVersion;
@@ -142,13 +143,16 @@ impl Http {
         let clock = &outbound.runtime.clock;
         let record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
         let mut record = Awaiting::new(record, clock);
-        let sent = match plan.attempts.take_if(|_| may_retry(&request)) {
-            None => plan.backend.send(request, required.as_deref(), deadline).await,
-            Some(attempts) => {
+        let limits = Limits::new(&plan.timeouts, clock);
+        let attempts = plan.attempts.take_if(|_| may_retry(&request));
+        let sent = match (attempts, &limits) {
+            (None, None) => plan.backend.send(request, required.as_deref(), deadline).await,
+            (attempts, limits) => {
                 let required = required.as_deref();
                 let sending = Sending { http: self, routes: &routes, required, deadline };
-                // On the heap: most routes retry nothing.
-                Box::pin(sending.retried(request, plan, attempts, &mut record)).await
+                // On the heap: most routes retry nothing, and have no such limits.
+                let sent = sending.limited(request, plan, attempts, limits.as_ref(), &mut record);
+                Box::pin(sent).await
             }
         };
         let mut record = record.done();
@@ -161,6 +165,9 @@ impl Http {
         };
         self.obey(&mut response);
         record.answered(&response, flight);
+        if let Some(limits) = limits {
+            response = response.map(|body| limits.response(body));
+        }
         Ok(response.map(|body| observe::observe(body, clock, deadline, record)))
     }
 

@@ -5,6 +5,7 @@
 
 mod http;
 mod http_proxy;
+mod limits;
 mod opaque;
 mod retry;
 

@@ -2,6 +2,7 @@
 //! kept of it.
 
 use super::http::{Http, Record};
+use super::limits::Limits;
 use crate::proxy::backend::flight::Flight;
 use crate::proxy::observe::Awaiting;
 use crate::proxy::refusal::Refusal;
@@ -24,8 +25,33 @@ pub(super) struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// Sends a request within limits, once or until a response is good enough.
+    pub(super) async fn limited(
+        &self,
+        request: Request,
+        plan: Plan,
+        attempts: Option<Attempts>,
+        limits: Option<&Limits>,
+        record: &mut Awaiting<Record>,
+    ) -> Sent {
+        let request = match limits {
+            Some(limits) => request.map(|body| limits.request(body)),
+            None => request,
+        };
+        let sending = async {
+            match attempts {
+                Some(attempts) => self.retried(request, plan, attempts, record).await,
+                None => plan.backend.send(request, self.required, self.deadline).await,
+            }
+        };
+        match limits {
+            Some(limits) => limits.head(sending).await.unwrap_or_else(Err),
+            None => sending.await,
+        }
+    }
+
     /// Sends a request until a response is good enough, or there have been enough attempts.
-    pub(super) async fn retried(
+    async fn retried(
         &self,
         request: Request,
         mut plan: Plan,

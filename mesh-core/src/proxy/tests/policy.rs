@@ -163,7 +163,7 @@ async fn parts_that_are_not_enforced_are_counted_by_policy_not_by_connection() {
     let mesh = Pair::new().await;
     let _app = mesh.world.app(APP, |_| ok("hello")).await;
     let mut unenforced = rule(balance(PATH));
-    unenforced.timeouts.idle = Some(std::time::Duration::from_secs(1));
+    unenforced.allow_l5d_request_headers = true;
     let mut policy = detect(http_routes(unenforced), balance(PATH));
     let ClientProtocol::Detect { http2, .. } = &mut policy.protocol else { unreachable!() };
     *http2 = HttpRoutes::default();
@@ -171,7 +171,7 @@ async fn parts_that_are_not_enforced_are_counted_by_policy_not_by_connection() {
     for _ in 0..5 {
         assert_eq!(mesh.get("/").await.status(), 200);
     }
-    assert_eq!(mesh.world.metric(&mesh.client, &["IdleTimeout"]).await, 1.0);
+    assert_eq!(mesh.world.metric(&mesh.client, &["L5dRequestHeaders"]).await, 1.0);
 }
 
 #[tokio::test(start_paused = true)]

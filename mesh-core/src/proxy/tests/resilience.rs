@@ -189,6 +189,69 @@ async fn a_call_of_grpc_is_retried_by_the_status_in_its_trailers() {
     assert_eq!(app.count(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_response_that_is_late_and_one_that_stalls_are_given_up() {
+    let mesh = Pair::new().await;
+    let app = mesh.world.app(APP, |request: Request| async move {
+        let path = request.uri().path().to_string();
+        if path == "/late" {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        let (sender, receiver) = tokio::sync::mpsc::channel::<&'static str>(1);
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                let _ = sender.send("x").await;
+            }
+            if path == "/stalls" {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        });
+        Response::new(Body::wrap(Slow(receiver)))
+    });
+    let _app = app.await;
+    let timed = async |response: Option<u64>, idle: Option<u64>| {
+        let mut timed = rule(balance(PATH));
+        timed.timeouts.response = response.map(Duration::from_millis);
+        timed.timeouts.idle = idle.map(Duration::from_millis);
+        let policy = detect(http_routes(timed), balance(PATH));
+        mesh.world.control.set_client_policy(SERVICE, policy);
+        mesh.world.sleep(1).await;
+    };
+    timed(Some(1_000), None).await;
+    let late = mesh.get("/late").await;
+    assert_eq!((late.status().as_u16(), late.headers()["l5d-proxy-error"].to_str().unwrap()), (504, "response timed out"));
+    assert!(mesh.get("/").await.into_body().read_to_end(99).await.is_err(), "two seconds long");
+    timed(Some(3_000), None).await;
+    assert_eq!(text(mesh.get("/").await).await, "xxxxx");
+    timed(None, Some(1_000)).await;
+    assert_eq!(mesh.get("/late").await.status(), 504);
+    assert_eq!(text(mesh.get("/").await).await, "xxxxx", "it moves");
+    assert!(mesh.get("/stalls").await.into_body().read_to_end(99).await.is_err());
+    let counted = async |error: &str| {
+        let of = ["outbound_http_route_request_statuses_total", error];
+        mesh.world.metric(&mesh.client, &of).await
+    };
+    assert_eq!(counted("RESPONSE_HEADERS_TIMEOUT").await, 1.0);
+    assert_eq!(counted("RESPONSE_STREAM_TIMEOUT").await, 1.0);
+    assert_eq!(counted("IDLE_TIMEOUT").await, 2.0);
+}
+
+/// Pieces as they come.
+struct Slow(tokio::sync::mpsc::Receiver<&'static str>);
+
+impl http_body::Body for Slow {
+    type Data = bytes::Bytes;
+    type Error = crate::wire::http::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<bytes::Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))))
+    }
+}
+
 fn breaking(max_failures: u32) -> ClientPolicy {
     let backoff = Backoff {
         min: Duration::from_secs(1),

@@ -8,6 +8,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+/// What [`Error::Timeout`] is of where a response is late.
+pub const RESPONSE: &str = "response";
+/// What [`Error::Timeout`] is of where nothing passes.
+pub const IDLE: &str = "idle";
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
