@@ -220,7 +220,10 @@ async fn a_response_that_is_late_and_one_that_stalls_are_given_up() {
     };
     timed(Some(1_000), None).await;
     let late = mesh.get("/late").await;
-    assert_eq!((late.status().as_u16(), late.headers()["l5d-proxy-error"].to_str().unwrap()), (504, "response timed out"));
+    assert_eq!(
+        (late.status().as_u16(), late.headers()["l5d-proxy-error"].to_str().unwrap()),
+        (504, "response timed out")
+    );
     assert!(mesh.get("/").await.into_body().read_to_end(99).await.is_err(), "two seconds long");
     timed(Some(3_000), None).await;
     assert_eq!(text(mesh.get("/").await).await, "xxxxx");
