@@ -27,7 +27,7 @@ pub fn measure() -> io::Result<Vec<(String, f64)>> {
         .args([
             "weft,floor,envoy,direct",
             "--only",
-            "cpu,max,tcp",
+            "cpu,max,tcp,start",
             "--rounds",
             ROUNDS,
             "--secs",
@@ -76,6 +76,10 @@ fn figures(summary: &Value) -> Option<Vec<(String, f64)>> {
     to_envoy("saturated_time_ratio_to_envoy", throughput.map(|ratio| 1.0 / ratio));
     let added = at("HTTP/1, 4000 rps x 100", "added_p99").as_f64();
     to_envoy("added_p99_ratio_to_envoy", added);
+    for (side, role) in SIDES {
+        let ready = summary["start to ready"]["weft"]["to_envoy"]["ready_ms"][side].as_f64();
+        to_envoy(&format!("start_to_ready_ratio_to_envoy_{role}"), ready);
+    }
     for (cell, way) in [("opaque TCP, download", "download"), ("opaque TCP, upload", "upload")] {
         // What the pair costs: how the work is shared between two ends of a TLS connection is the
         // cipher's matter.

@@ -20,7 +20,8 @@ static ALLOCATOR: Counting = Counting;
 const USAGE: &str = "\
 usage: budget [-o json] [--strict] [--only PART,…] [--sites outbound|inbound]
   counts        allocations, heap and futures of both proxies in this process
-  processes     memory, size and start of weft-proxy, built beside this program
+  processes     memory and size of weft-proxy, built beside this program
+  start         milliseconds until it is ready: of a quiet machine
   instructions  instructions per request, under valgrind where there is one
   peers         CPU beside the floor and Envoy, as ratios, in network namespaces, where root
   --sites       print where a request allocates, and nothing else";
@@ -74,7 +75,7 @@ fn arguments() -> Option<Arguments> {
             "--strict" => arguments.strict = true,
             "-o" => arguments.json = given.next()? == "json",
             "--only" => {
-                const PARTS: [&str; 4] = ["counts", "processes", "instructions", "peers"];
+                const PARTS: [&str; 5] = ["counts", "processes", "start", "instructions", "peers"];
                 let only = given.next()?;
                 if !only.split(',').all(|part| PARTS.contains(&part)) {
                     return None;
@@ -109,6 +110,9 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
     }
     if wanted("processes") {
         processes(&mut figures)?;
+    }
+    if wanted("start") {
+        start(&mut figures)?;
     }
     if wanted("instructions") {
         instructions(&mut figures)?;
@@ -267,9 +271,6 @@ fn processes(figures: &mut Figures) -> io::Result<()> {
     let hosts = Hosts::new(1);
     let _server = Server::start(hosts)?;
     start_control(hosts, directory.path())?;
-    for ((_, role), ready) in ROLES.into_iter().zip(quickest(&program, hosts, directory.path())?) {
-        figures.push((format!("start_to_ready_ms_{role}"), ready.as_secs_f64() * 1e3));
-    }
     let proxies = Proxies::start(&program, hosts, directory.path())?;
     let mut tell = |what: &str, rss: [u64; 2]| {
         for ((_, role), kb) in ROLES.into_iter().zip(rss) {
@@ -290,19 +291,26 @@ fn processes(figures: &mut Figures) -> io::Result<()> {
 }
 
 /// The shortest time to be ready of each proxy.
-fn quickest(
-    program: &std::path::Path,
-    hosts: Hosts,
-    directory: &std::path::Path,
-) -> io::Result<[Duration; 2]> {
+fn start(figures: &mut Figures) -> io::Result<()> {
+    let program = processes::beside("weft-proxy")?;
+    if !program.exists() {
+        eprintln!("skipped: start, as {} was not built", program.display());
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let hosts = Hosts::new(2);
+    start_control(hosts, directory.path())?;
     let mut quickest = [Duration::MAX; 2];
     for _ in 0..STARTS {
-        let taken = Proxies::start(program, hosts, directory)?.ready_after;
+        let taken = Proxies::start(&program, hosts, directory.path())?.ready_after;
         for (quickest, taken) in quickest.iter_mut().zip(taken) {
             *quickest = taken.min(*quickest);
         }
     }
-    Ok(quickest)
+    for ((_, role), ready) in ROLES.into_iter().zip(quickest) {
+        figures.push((format!("start_to_ready_ms_{role}"), ready.as_secs_f64() * 1e3));
+    }
+    Ok(())
 }
 
 /// Instructions per request, from two runs of different lengths: what is the same in both (start,

@@ -30,7 +30,7 @@ pub(super) fn judge(spec: &Spec, watch: &Watch, end: Timestamp) -> Judgement {
         Some((name, bytes)) => {
             format!("{} proxies, most of all {name} with {bytes} B", peaks.len())
         }
-        None => "no heap was counted".to_owned(),
+        None => "no proxy that is to be judged by it".to_owned(),
     };
     let over = peaks.first().filter(|(_, bytes)| **bytes > HEAP_BYTES_MAX);
     let first = over
