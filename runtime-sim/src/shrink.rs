@@ -102,6 +102,7 @@ pub fn shrink(
     search.expectations();
     search.faults();
     search.workloads();
+    search.manifests();
     search.apps();
     search.replicas();
     search.times();
@@ -179,6 +180,14 @@ impl Search<'_> {
         minimise(all, |few| {
             let what = format!("{} workloads", few.len());
             self.with(&what, |scenario| scenario.spec.workloads = few.to_vec())
+        });
+    }
+
+    fn manifests(&mut self) {
+        let all = self.best.manifests.clone();
+        minimise(all, |few| {
+            let what = format!("{} manifests", few.len());
+            self.with(&what, |scenario| scenario.manifests = few.to_vec())
         });
     }
 

@@ -130,7 +130,7 @@ fn rows_of(action: &Action, rows: &[Row]) -> Vec<usize> {
     for target in action.targets() {
         found.extend(match target {
             Target::Pod(name) => find(&|row| row == name),
-            Target::Deployment(name) => deployment(name),
+            Target::Deployment(name) | Target::PodOf(name, _) => deployment(name),
             Target::Controller(_) => find(&|row| row.starts_with("controller")),
             Target::All | Target::Node(_) | Target::Zone(_) => Vec::new(),
         });

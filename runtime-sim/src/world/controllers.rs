@@ -131,7 +131,7 @@ impl<S: Simulator> World<S> {
             Target::Controller(Some(number)) => *index == *number as usize,
             Target::Node(node) => controller.node.as_ref() == Some(node),
             Target::Zone(zone) => controller.zone.as_ref() == Some(zone),
-            Target::Pod(_) | Target::Deployment(_) => false,
+            Target::Pod(_) | Target::Deployment(_) | Target::PodOf(..) => false,
         };
         let meant = self.controllers.iter().enumerate().filter(meant);
         meant.map(|(index, _)| index).collect()

@@ -11,8 +11,8 @@ use crate::random::Random;
 
 use super::parse::Scenario;
 use super::scenario::{
-    Action, Bandwidth, Component, CrashKind, DnsKind, Fault, FaultClass, OutageKind, RandomFaults,
-    Seeds, Span, Target,
+    Action, Bandwidth, Component, CrashKind, DnsKind, Fault, FaultClass, OutageKind, Process,
+    RandomFaults, Seeds, Span, Target,
 };
 
 /// The shortest that a fault lasts.
@@ -40,6 +40,7 @@ struct Draw {
     pods: Vec<Target>,
     deployments: Vec<(String, u32)>,
     controller_is_spared: bool,
+    controllers: u32,
     /// Until when something is being done to a target that two faults would quarrel about.
     busy: BTreeMap<String, Duration>,
 }
@@ -55,12 +56,15 @@ impl Draw {
             }
             let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let replicas = u32::try_from(replicas).unwrap_or(0);
-            let all = (0..replicas).map(|index| Target::Pod(format!("{name}-{index}")));
-            let open: Vec<_> = all.filter(|pod| !is_spared(pod.clone())).collect();
+            let is_open = |index: &u32| !is_spared(Target::Pod(format!("{name}-{index}")));
+            let open: Vec<_> = (0..replicas).filter(is_open).collect();
             if open.len() == replicas as usize && replicas > 0 {
+                // By number, not by name: other pods will have taken the place of the first.
+                pods.extend(open.into_iter().map(|index| Target::PodOf(name.clone(), index)));
                 deployments.push((name, replicas));
+            } else {
+                pods.extend(open.iter().map(|index| Target::Pod(format!("{name}-{index}"))));
             }
-            pods.extend(open);
         }
         let controllers = random.protect.iter();
         let controller_is_spared =
@@ -70,6 +74,7 @@ impl Draw {
             pods,
             deployments,
             controller_is_spared,
+            controllers: scenario.spec.topology.controllers.max(1),
             busy: BTreeMap::new(),
         }
     }
@@ -105,11 +110,16 @@ impl Draw {
     /// A fault of a class; none where there is nobody left to do it to.
     fn action(&mut self, class: FaultClass, at: Duration, until: Duration) -> Option<Action> {
         Some(match class {
-            FaultClass::Crash => Action::Crash {
-                target: self.idle_pod(at, until)?,
-                how: self.one_of(&[CrashKind::Process, CrashKind::Power, CrashKind::Hang]),
-                process: None,
-            },
+            FaultClass::Crash => {
+                let target = self.idle_pod(at, until)?;
+                let how = self.one_of(&[CrashKind::Process, CrashKind::Power, CrashKind::Hang]);
+                // A host loses its power as a whole.
+                let process = match how {
+                    CrashKind::Power => None,
+                    _ => self.one_of(&[None, Some(Process::App), Some(Process::Proxy)]),
+                };
+                Action::Crash { target, how, process }
+            }
             FaultClass::ControllerCrash => Action::Crash {
                 target: self.idle_controller(at, until)?,
                 how: self.one_of(&[CrashKind::Process, CrashKind::Power]),
@@ -179,12 +189,16 @@ impl Draw {
                 let how = self.one_of(&[OutageKind::Refuse, OutageKind::Silence]);
                 Action::Outage { component, how }
             }
-            FaultClass::Watch => match self.random.below(3) {
+            FaultClass::Watch => match self.random.below(4) {
                 0 => {
                     self.take("watches".to_owned(), at, until)?;
                     Action::WatchLag { by: self.span(Duration::from_secs(10)) }
                 }
                 1 => Action::WatchDisconnect {},
+                2 => {
+                    self.take("lists".to_owned(), at, until)?;
+                    Action::StaleList { by: self.span(Duration::from_secs(10)) }
+                }
                 _ => Action::Relist {},
             },
             _ => {
@@ -236,8 +250,12 @@ impl Draw {
         if self.controller_is_spared {
             return None;
         }
+        let target = match self.controllers {
+            1 => None,
+            several => self.random.below(several as usize + 1).checked_sub(1),
+        };
         self.take("controller".to_owned(), at, until)?;
-        Some(Target::Controller(None))
+        Some(Target::Controller(target.and_then(|number| u32::try_from(number).ok())))
     }
 
     fn deployment(&mut self) -> Option<(String, u32)> {

@@ -143,14 +143,36 @@ impl<S: Simulator> World<S> {
         let meant = |name: &Arc<str>, pod: &super::Pod| match target {
             Target::All => true,
             Target::Pod(wanted) => **name == **wanted,
-            Target::Deployment(wanted) => pod.plan.deployment == *wanted,
+            Target::Deployment(wanted) | Target::PodOf(wanted, _) => {
+                pod.plan.deployment == *wanted
+            }
             Target::Node(node) => pod.plan.node == *node,
             Target::Zone(zone) => pod.plan.zone.as_ref() == Some(zone),
             Target::Controller(_) => false,
         };
         let living = self.pods.iter().filter(|(_, pod)| !pod.gone);
         let pods = living.filter(|(name, pod)| meant(name, pod));
-        pods.map(|(name, _)| name.clone()).collect()
+        let mut pods: Vec<_> = pods.map(|(name, _)| name.clone()).collect();
+        if let Target::PodOf(_, number) = target {
+            // Names tell who is older: the shorter number is the smaller.
+            pods.sort_by_key(|name| (name.len(), name.clone()));
+            let chosen = (*number as usize).checked_rem(pods.len());
+            pods = chosen.map(|chosen| vec![pods.swap_remove(chosen)]).unwrap_or_default();
+        }
+        pods
+    }
+
+    /// A fault with the pods that it meets now in the place of those that it numbers, for its end to
+    /// be theirs. Nothing where there is no such pod: it passes over.
+    pub(super) fn meet(&self, action: &Action) -> Option<Action> {
+        let mut met = action.clone();
+        for target in met.targets_mut() {
+            if let Target::PodOf(..) = target {
+                let pod = self.pods_of(target).into_iter().next()?;
+                *target = Target::Pod(pod.to_string());
+            }
+        }
+        Some(met)
     }
 
     /// The hosts that a target means.

@@ -157,6 +157,9 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
     set("INBOUND_IPS", pod.ip.to_string());
     set("INBOUND_PORTS", pod.port.to_string());
     set("ADMIN_LISTEN_ADDR", "0.0.0.0:4191".to_owned());
+    if let Some(policy) = pod.default_inbound_policy() {
+        set("INBOUND_DEFAULT_POLICY", policy.to_owned());
+    }
     // As the chart has them.
     for side in ["INBOUND_ACCEPT", "OUTBOUND_CONNECT"] {
         set(&format!("{side}_KEEPALIVE"), "10s".to_owned());

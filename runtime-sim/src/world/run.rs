@@ -23,7 +23,7 @@ use super::oracle::watch::{IDLE, Watch};
 use super::oracle::{self, Evidence, Judgement, Observed, judge_all};
 use super::parse::{self, Scenario};
 use super::record::{Answer, Entries, Request};
-use super::scenario::{Action, Expectation};
+use super::scenario::{Action, Expectation, Span};
 use super::{Simulator, World, marks};
 
 /// After the workloads' end, the longest that requests may still take.
@@ -235,8 +235,9 @@ fn run_here(
 
 /// Something the scenario does at a moment.
 enum Step<'a> {
-    Begin(&'a Action),
-    End(&'a Action),
+    /// A fault begins, and ends so much later.
+    Begin(&'a Action, Option<Span>),
+    End(Action),
 }
 
 fn play<S: Simulator>(
@@ -254,21 +255,28 @@ fn play<S: Simulator>(
     for fault in &spec.faults {
         for at in fault.beginnings(spec.duration) {
             let at = Timestamp::ZERO + at;
-            steps.insert((at, steps.len()), Step::Begin(&fault.action));
-            if let Some(lasts) = fault.lasts {
-                steps.insert((at + lasts.0, steps.len()), Step::End(&fault.action));
-            }
+            // Every other number is its end's, which keeps its place among those of one moment.
+            steps.insert((at, steps.len() * 2), Step::Begin(&fault.action, fault.lasts));
         }
     }
     let end = Timestamp::ZERO + spec.duration.0;
-    while let Some(((at, _), step)) = steps.pop_first() {
+    while let Some(((at, number), step)) = steps.pop_first() {
         if at > end {
             break;
         }
         troubles.extend(world.run_until(at, &mut watch).err());
         let done = match step {
-            Step::Begin(action) => world.begin(action),
-            Step::End(action) => world.end(action),
+            Step::Begin(action, lasts) => match world.meet(action) {
+                Some(action) => {
+                    let begun = world.begin(&action);
+                    if let Some(lasts) = lasts {
+                        steps.insert((at + lasts.0, number + 1), Step::End(action));
+                    }
+                    begun
+                }
+                None => Ok(()),
+            },
+            Step::End(action) => world.end(&action),
         };
         troubles.extend(done.err());
     }

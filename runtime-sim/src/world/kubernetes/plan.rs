@@ -150,6 +150,11 @@ fn is_injected(
 }
 
 impl PodPlan {
+    /// What its proxy does before it knows a policy, where its annotations say so.
+    pub(in crate::world) fn default_inbound_policy(&self) -> Option<&str> {
+        self.annotations.get("config.linkerd.io/default-inbound-policy").map(String::as_str)
+    }
+
     /// The pod as the cluster shows it.
     pub(in crate::world) fn object(&self, condition: Condition) -> Object {
         let mut labels = self.labels.clone();

@@ -117,6 +117,19 @@ pub(super) fn denied(evidence: &Evidence<'_>, workload: &str, window: Window) ->
     }
 }
 
+pub(super) fn not_executed(evidence: &Evidence<'_>, workload: &str, window: Window) -> Finding {
+    let total = evidence.of(workload, window).count();
+    let executed = evidence.of(workload, window).filter(|(_, request)| request.executions > 0);
+    let first = executed.clone().next().map(|(number, request)| {
+        let what = format!("was executed; its sender saw {}", cause(request));
+        Offence::at(request.began, what).of_request(number)
+    });
+    match total {
+        0 => Finding::new(false, "no requests"),
+        _ => Finding::of(format!("{} of {total} executed", executed.count()), first),
+    }
+}
+
 /// Judges by what servers were told. Only HTTP has a place to tell it.
 pub(super) fn identity(evidence: &Evidence<'_>, workload: &str, written: Option<&str>) -> Finding {
     use Protocol::{Grpc, H2, Http1, Websocket};

@@ -312,6 +312,9 @@ fn find(expectation: &Expectation, evidence: &Evidence<'_>) -> Finding {
             accounts::retry_budget(evidence, workload, *at_most, per.0, *free)
         }
         Expectation::Denied { workload, window } => accounts::denied(evidence, workload, *window),
+        Expectation::NotExecuted { workload, window } => {
+            accounts::not_executed(evidence, workload, *window)
+        }
         Expectation::Identity { workload, client } => {
             accounts::identity(evidence, workload, client.as_deref())
         }

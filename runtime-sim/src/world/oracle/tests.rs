@@ -167,6 +167,7 @@ fn nothing_is_shown_by_no_requests() {
         Expectation::SuccessRate { workload: workload.clone(), at_least: 0.0, window },
         Expectation::Failures { workload: workload.clone(), at_most: 9, window },
         Expectation::Denied { workload: workload.clone(), window },
+        Expectation::NotExecuted { workload: workload.clone(), window },
         Expectation::Live { workload: workload.clone(), last: span(5_000) },
         Expectation::InFlight { workload: workload.clone(), at_most: 9, window },
         Expectation::Identity { workload: workload.clone(), client: None },
@@ -337,6 +338,18 @@ fn one_request_that_gets_through_is_not_denied() {
     // Refused, but only after it had been executed.
     request(&record, 100, "web-0", Ok(Answer::status(403)));
     assert_bad(&denied, &record, 100);
+}
+
+#[test]
+fn a_request_that_is_executed_although_nobody_hears_of_it_is_seen() {
+    let not_executed =
+        Expectation::NotExecuted { workload: workload(), window: Window::default() };
+    let record = Record::default();
+    let number = record.begin(&w(), &"client-0".into(), at(7));
+    record.end(number, at(1_007), failed(FailureClass::TimedOut));
+    assert_good(&not_executed, &record);
+    request(&record, 2_000, "web-0", failed(FailureClass::Reset));
+    assert_bad(&not_executed, &record, 2_000);
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl Flaws<'_> {
     }
 
     fn check_sides(&mut self, a: &Target, b: &Target, path: Path) {
-        if a == b && matches!(a, Target::Pod(_)) {
+        if a == b && matches!(a, Target::Pod(_) | Target::PodOf(..)) {
             let fault = format!("`{a}` has no link to itself");
             self.refuse(path, fault, "name two targets, or leave out `b`");
         }

@@ -99,7 +99,9 @@ impl Names {
         match target {
             Target::All | Target::Controller(None) => Ok(()),
             Target::Pod(name) => self.check_pod(name),
-            Target::Deployment(name) => self.among(&self.deployments, "Deployment", name),
+            Target::Deployment(name) | Target::PodOf(name, _) => {
+                self.among(&self.deployments, "Deployment", name)
+            }
             Target::Node(name) => self.among(&self.nodes, "node", name),
             Target::Zone(name) => self.among(&self.zones, "zone", name),
             Target::Controller(Some(number)) => match self.controllers {

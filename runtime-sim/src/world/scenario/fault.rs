@@ -443,6 +443,43 @@ impl Action {
             | Self::ZoneLoss { .. } => Vec::new(),
         }
     }
+
+    /// As `targets`, to be changed.
+    pub fn targets_mut(&mut self) -> Vec<&mut Target> {
+        match self {
+            Self::Crash { target, .. }
+            | Self::Restart { target }
+            | Self::Pause { target }
+            | Self::Slow { target, .. }
+            | Self::Errors { target, .. }
+            | Self::StopReading { target }
+            | Self::ClockSkew { target, .. }
+            | Self::ClockDrift { target, .. }
+            | Self::Dns { target, .. }
+            | Self::UpgradeProxy { target } => vec![target],
+            Self::Partition { a, b, .. }
+            | Self::Latency { a, b, .. }
+            | Self::Loss { a, b, .. }
+            | Self::Bandwidth { a, b, .. }
+            | Self::Reset { a, b } => vec![a, b],
+            Self::Outage { .. }
+            | Self::WatchLag { .. }
+            | Self::WatchDisconnect {}
+            | Self::Relist {}
+            | Self::StaleList { .. }
+            | Self::WriteConflicts { .. }
+            | Self::ApiOutage {}
+            | Self::LeaseLoss {}
+            | Self::RotateIssuer {}
+            | Self::RotateTrustAnchor { .. }
+            | Self::Rollout { .. }
+            | Self::Scale { .. }
+            | Self::Apply { .. }
+            | Self::Delete { .. }
+            | Self::NodeLoss { .. }
+            | Self::ZoneLoss { .. } => Vec::new(),
+        }
+    }
 }
 
 impl Component {

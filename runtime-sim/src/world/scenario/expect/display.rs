@@ -97,6 +97,7 @@ impl fmt::Display for Expectation {
             }
             Self::Identity { .. } => f.write_str("the server sees the sender's own identity"),
             Self::Denied { window, .. } => write!(f, "every request is denied{window}"),
+            Self::NotExecuted { window, .. } => write!(f, "no request is executed{window}"),
             Self::RetryBudget { at_most, per, .. } => {
                 write!(f, "at most {at_most} more executions than requests in any {per}")
             }

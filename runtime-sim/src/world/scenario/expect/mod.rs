@@ -162,6 +162,16 @@ pub enum Expectation {
         #[serde(default)]
         window: Window,
     },
+    /// No request that began in the window was executed, whatever became of it: of those that are
+    /// denied, also where a fault keeps the refusal from them.
+    NotExecuted {
+        /// Which workload.
+        #[schemars(extend("format" = "workload"))]
+        workload: String,
+        /// When.
+        #[serde(default)]
+        window: Window,
+    },
     /// In every stretch of time, executions were at most this part above the requests.
     RetryBudget {
         /// Which workload.
@@ -372,6 +382,7 @@ impl Expectation {
             Self::Bounded { .. } => "bounded",
             Self::Identity { .. } => "identity",
             Self::Denied { .. } => "denied",
+            Self::NotExecuted { .. } => "not_executed",
             Self::RetryBudget { .. } => "retry_budget",
             Self::MetricsAgree { .. } => "metrics_agree",
             Self::Eventually { .. } => "eventually",
@@ -395,6 +406,7 @@ impl Expectation {
             | Self::Latency { workload, .. }
             | Self::Identity { workload, .. }
             | Self::Denied { workload, .. }
+            | Self::NotExecuted { workload, .. }
             | Self::RetryBudget { workload, .. }
             | Self::Live { workload, .. }
             | Self::InFlight { workload, .. } => Some(workload),
