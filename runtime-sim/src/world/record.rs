@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mesh_core::runtime::BoxIo;
 use mesh_core::time::Timestamp;
+use mesh_core::wire::counted::Counted;
 
 use crate::lock;
 
@@ -31,7 +34,69 @@ pub struct Entries {
     pub plaintext: BTreeMap<(Arc<str>, Arc<str>), Sighting>,
     /// Whether pods were among their services' ready endpoints, since when.
     pub presence: BTreeMap<Arc<str>, Vec<(Timestamp, bool)>>,
+    /// What the programs of pods had of connections, by pod.
+    pub traffic: BTreeMap<Arc<str>, Traffic>,
     under_way: usize,
+}
+
+/// A program's connections and their bytes, as it saw them. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// Those that it opened.
+    pub opened: Tally,
+    /// Those that it accepted.
+    pub accepted: Tally,
+}
+
+/// Connections and their bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// How many.
+    pub connections: Arc<AtomicU64>,
+    /// Bytes that were read from them.
+    pub read_bytes: Arc<AtomicU64>,
+    /// Bytes that were written to them.
+    pub written_bytes: Arc<AtomicU64>,
+}
+
+impl Tally {
+    /// Counts a connection, and from now on its bytes.
+    pub fn count(&self, io: BoxIo) -> BoxIo {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Box::new(Counted::new(io, self.read_bytes.clone(), self.written_bytes.clone()))
+    }
+}
+
+/// The messages of one request in one direction as their receiver sees them: each must be the one
+/// after the last.
+#[derive(Debug)]
+pub struct Sequence {
+    record: Record,
+    /// Whose messages they are; nothing is known of one that carried no number.
+    number: Option<u64>,
+    receiver: Arc<str>,
+    next: u64,
+}
+
+impl Sequence {
+    /// Before the first message.
+    pub fn new(record: &Record, number: Option<u64>, receiver: &Arc<str>) -> Self {
+        Self { record: record.clone(), number, receiver: receiver.clone(), next: 0 }
+    }
+
+    /// A message comes. It says which request it is of, and which one of its direction.
+    pub fn take(&mut self, now: Timestamp, said: Option<(u64, u64)>) {
+        let Some(number) = self.number else { return };
+        if said != Some((number, self.next)) {
+            let got = said.map_or("something else".to_owned(), |(of, index)| match of == number {
+                true => format!("message {index}"),
+                false => format!("message {index} of request {of}"),
+            });
+            let what = format!("{} got {got} in place of message {}", self.receiver, self.next);
+            self.record.tear(number, now, what);
+        }
+        self.next += 1;
+    }
 }
 
 /// The marker in the clear.
@@ -62,6 +127,10 @@ pub struct Request {
     pub messages_sent: u64,
     /// Messages of a stream that came.
     pub messages_received: u64,
+    /// Messages of it that reached the pod that executed it last.
+    pub messages_delivered: u64,
+    /// Messages that this pod sent.
+    pub messages_answered: u64,
     /// The first message that was lost, doubled or overtaken, at either end.
     pub torn: Option<(Timestamp, String)>,
     /// How often it reached a pod.
@@ -220,6 +289,8 @@ impl Record {
             first_byte: None,
             messages_sent: 0,
             messages_received: 0,
+            messages_delivered: 0,
+            messages_answered: 0,
             torn: None,
             executions: 0,
             end: None,
@@ -269,8 +340,23 @@ impl Record {
         let mut entries = lock(&self.0);
         if let Some(request) = execution.number.and_then(|number| entries.request_mut(number)) {
             request.executions += 1;
+            (request.messages_delivered, request.messages_answered) = (0, 0);
         }
         entries.executions.push(execution);
+    }
+
+    /// Messages of a request's stream reached a pod, or were sent by it.
+    pub fn conversed(&self, number: Option<u64>, delivered: u64, answered: u64) {
+        let mut entries = lock(&self.0);
+        if let Some(request) = number.and_then(|number| entries.request_mut(number)) {
+            request.messages_delivered += delivered;
+            request.messages_answered += answered;
+        }
+    }
+
+    /// What a pod's program has of connections.
+    pub fn traffic(&self, pod: &Arc<str>) -> Traffic {
+        lock(&self.0).traffic.entry(pod.clone()).or_default().clone()
     }
 
     /// A message of a stream came that is not the one after the last: it was lost, doubled or
@@ -328,6 +414,19 @@ mod tests {
         record.end(2, NOW, Ok(Answer::status(200)));
         record.end(9, NOW, Ok(Answer::status(200)));
         assert_eq!((record.under_way(), record.entries().stray_ends), (1, 2));
+    }
+
+    #[test]
+    fn a_message_lost_doubled_overtaken_or_of_another_request_tears_a_stream() {
+        for said in [Some((1, 2)), Some((1, 0)), Some((2, 1)), None] {
+            let record = Record::default();
+            let number = record.begin(&"w".into(), &"client-0".into(), NOW);
+            let mut sequence = Sequence::new(&record, Some(number), &"web-0".into());
+            sequence.take(NOW, Some((1, 0)));
+            assert_eq!(record.entries().requests[0].torn, None);
+            sequence.take(NOW, said);
+            assert!(record.entries().requests[0].torn.is_some(), "{said:?}");
+        }
     }
 
     #[test]

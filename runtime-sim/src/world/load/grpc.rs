@@ -12,7 +12,7 @@ use crate::world::record::{Answer, Failure, FailureClass};
 use crate::world::scenario::Streaming;
 use crate::world::speech::body::{channel, filled};
 use crate::world::speech::grpc::{self, Messages, SERVICE};
-use crate::world::speech::{INTERVAL_MICROS, MARKER, MESSAGES, RESPONSE_BYTES};
+use crate::world::speech::{self, INTERVAL_MICROS, MESSAGES, RESPONSE_BYTES};
 
 impl Load {
     pub(super) async fn grpc(&self, number: u64) -> Outcome {
@@ -30,11 +30,14 @@ impl Load {
             return Ok(Answer { status, grpc_status });
         }
         let mut incoming = Messages::new(response.into_body());
-        let mut received = 0;
+        let (mut received, mut sequence) = (0, self.sequence(number));
         loop {
             let next = incoming.next().await;
             match next.map_err(|error| failure::of_http(&error, true))? {
-                Some(_) => received += 1,
+                Some(message) => {
+                    sequence.take(self.0.runtime.now(), speech::said(&message));
+                    received += 1;
+                }
                 None => break,
             }
             self.note(number, |request| request.messages_received += 1);
@@ -90,7 +93,7 @@ impl Load {
                     load.pause().await;
                 }
                 let bytes = load.draw(load.0.plan.request.body);
-                let message = filled(&format!("{MARKER} {number}"), bytes);
+                let message = filled(&speech::message(number, sent), bytes);
                 if frames.send(Ok(Frame::data(grpc::frame(&message)))).await.is_err() {
                     return;
                 }

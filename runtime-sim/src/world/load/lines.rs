@@ -7,8 +7,8 @@ use mesh_core::wire::tls;
 
 use super::{Load, Outcome, failure};
 use crate::world::record::{Answer, Failure, FailureClass};
-use crate::world::speech::MARKER;
 use crate::world::speech::body::filled;
+use crate::world::speech::{self, MARKER};
 
 impl Load {
     pub(super) async fn lines(&self, number: u64, greeted: bool) -> Outcome {
@@ -48,13 +48,15 @@ impl Load {
             }
             let bytes = self.draw(self.0.plan.request.body);
             let fill = filled("\n", bytes.saturating_sub(MARKER.len() as u64));
-            let line = format!("{MARKER} {number} {}", String::from_utf8_lossy(&fill));
+            let message = speech::message(number, sent);
+            let line = format!("{message} {}", String::from_utf8_lossy(&fill));
             let broke = |error: std::io::Error| failure::of_io(&error, begun);
             write.write_all(line.as_bytes()).await.map_err(broke)?;
             write.flush().await.map_err(broke)?;
             self.note(number, |request| request.messages_sent += 1);
             let answer = self.line(number, &mut lines, &mut begun).await?;
-            if !answer.ends_with(&line) {
+            // The server's name is before the line, and nothing else.
+            if !answer.ends_with(&line) || answer.matches(MARKER).count() != 1 {
                 return Err(failure::wrong(format!("answered with {} bytes", answer.len())));
             }
             self.note(number, |request| request.messages_received += 1);

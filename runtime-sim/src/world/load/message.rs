@@ -11,7 +11,9 @@ use crate::world::programs::send_body;
 use crate::world::record::Answer;
 use crate::world::scenario::{Connections, Framing};
 use crate::world::speech::body::{PIECE_BYTES, filled, read};
-use crate::world::speech::{BODY_BYTES, MARKER, NUMBER, RESPONSE_BYTES, RESPONSE_FRAMING};
+use crate::world::speech::{
+    self, BODY_BYTES, MARKER, NUMBER, RESPONSE_BYTES, RESPONSE_FRAMING,
+};
 
 /// What an answer must have to be whole.
 pub(super) struct Expected {
@@ -84,13 +86,16 @@ impl Load {
     ) -> Outcome {
         self.answered(number);
         let status = response.status().as_u16();
-        let received = read(response.into_body(), MARKER.len()).await;
+        let end = speech::answer(Some(number));
+        let received = read(response.into_body(), end.len()).await;
         let received = received.map_err(|(_, error)| failure::of_http(&error, true))?;
-        let whole = received.tail == MARKER.as_bytes() && received.bytes >= expected.response_bytes;
+        let whole = received.tail == end.as_bytes() && received.bytes >= expected.response_bytes;
         match whole || status != 200 || !expected.has_body {
             true => Ok(Answer::status(status)),
             false => {
-                Err(failure::wrong(format!("an answer of {} bytes is not whole", received.bytes)))
+                let (bytes, tail) = (received.bytes, String::from_utf8_lossy(&received.tail));
+                let what = format!("an answer of {bytes} bytes ends with {tail:?}, not {end:?}");
+                Err(failure::wrong(what))
             }
         }
     }

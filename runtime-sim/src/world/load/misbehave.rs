@@ -12,7 +12,7 @@ use super::{Load, Outcome, UnderWay, failure};
 use crate::lock;
 use crate::world::record::{Answer, Failure};
 use crate::world::scenario::Misbehaviour;
-use crate::world::speech::{MARKER, NUMBER, RESPONSE_BYTES};
+use crate::world::speech::{self, MARKER, NUMBER, RESPONSE_BYTES};
 
 /// Bytes of answers that are looked at.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -142,6 +142,10 @@ impl Load {
         loop {
             if let Some((status, length)) = whole_answer(input)? {
                 self.answered(number);
+                let end = speech::answer(Some(number));
+                if status == 200 && !input[..length].ends_with(end.as_bytes()) {
+                    return Err(failure::wrong(format!("the answer does not end with {end:?}")));
+                }
                 input.drain(..length);
                 return Ok(Answer::status(status));
             }

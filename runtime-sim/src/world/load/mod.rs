@@ -28,7 +28,7 @@ use mesh_core::wire::http::client::Http2Connection;
 use mesh_core::wire::http::h1;
 use mesh_core::wire::tls::Credentials;
 
-use super::record::{Answer, Failure, FailureClass, Record, Request};
+use super::record::{Answer, Failure, FailureClass, Record, Request, Sequence};
 use super::scenario::{Arrivals, Protocol, Size, Workload};
 use super::speech;
 use crate::lock;
@@ -231,7 +231,7 @@ impl Load {
         let at = SocketAddr::new(addresses[0], port);
         let connecting = net.connect(at, TcpOptions::default());
         let opened = connecting.await.map_err(|error| failure::of_connect(&error))?;
-        Ok((connection, opened.io))
+        Ok((connection, self.0.record.traffic(&self.0.sender).opened.count(opened.io)))
     }
 
     fn note(&self, number: u64, change: impl FnOnce(&mut Request)) {
@@ -244,6 +244,11 @@ impl Load {
         self.note(number, |request| {
             request.first_byte.get_or_insert(now);
         });
+    }
+
+    /// The messages of a request's answer, as they come.
+    fn sequence(&self, number: u64) -> Sequence {
+        Sequence::new(&self.0.record, Some(number), &self.0.sender)
     }
 
     fn draw(&self, size: Size) -> u64 {

@@ -9,7 +9,7 @@ use super::message::CHECKED;
 use super::{Load, Outcome, failure};
 use crate::lock;
 use crate::world::record::{Answer, Failure};
-use crate::world::speech::MARKER;
+use crate::world::speech;
 use crate::world::speech::body::filled;
 use crate::world::speech::websocket::{self, Frame, Opcode};
 
@@ -50,7 +50,7 @@ impl Load {
             }
             self.exchange_frames(&mut io, Opcode::Ping, Opcode::Pong, b"alive").await?;
             let bytes = self.draw(self.0.plan.request.body);
-            let text = filled(&format!("{MARKER} {number} {sent}"), bytes);
+            let text = filled(&speech::message(number, sent), bytes);
             self.note(number, |request| request.messages_sent += 1);
             self.exchange_frames(&mut io, Opcode::Text, Opcode::Text, &text).await?;
             self.note(number, |request| request.messages_received += 1);

@@ -6,14 +6,14 @@ use mesh_core::time::Timestamp;
 
 use super::figures::cause;
 use super::{Evidence, Finding, Offence};
-use crate::world::record::{Answer, Request};
+use crate::world::record::{Answer, FailureClass, Request};
 use crate::world::scenario::{Protocol, Window, Workload};
 
 /// How long after its timeout a request may end: the caller's own work takes no virtual time.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(1);
 
 pub(super) fn conserved(evidence: &Evidence<'_>, workload: &str, most: u64) -> Finding {
-    let (mut open, mut often, mut never, mut torn) = (0, 0, 0, 0);
+    let (mut open, mut often, mut never, mut torn, mut mixed) = (0, 0, 0, 0, 0);
     let mut first: Option<Offence> = None;
     for (number, request) in evidence.all_of(workload) {
         let executions = u64::from(request.executions);
@@ -37,14 +37,33 @@ pub(super) fn conserved(evidence: &Evidence<'_>, workload: &str, most: u64) -> F
         }
         if let Some((at, what)) = &request.torn {
             wrong(&mut torn, *at, what.clone());
+        } else if let Some(what) = lost_messages(request) {
+            wrong(&mut torn, ended, what);
+        }
+        // What came is not what its server sent, or is another request's.
+        if request.failure() == Some(FailureClass::Wrong) {
+            wrong(&mut mixed, ended, cause(request));
         }
     }
     let stray = evidence.entries.stray_ends;
     let found = format!(
         "{open} without an end, {often} executed too often, {never} successes never executed, \
-         {torn} torn streams, {stray} ends of nothing"
+         {torn} torn streams, {mixed} wrong answers, {stray} ends of nothing"
     );
-    Finding { holds: open + often + never + torn + stray == 0, found, first }
+    Finding { holds: open + often + never + torn + mixed + stray == 0, found, first }
+}
+
+/// Where a request succeeded that was executed once, both sides saw the same messages.
+fn lost_messages(request: &Request) -> Option<String> {
+    if !request.succeeded() || request.attempts > 1 || request.executions != 1 {
+        return None;
+    }
+    let ways = [
+        ("of its own", request.messages_sent, request.messages_delivered),
+        ("of the answer", request.messages_answered, request.messages_received),
+    ];
+    let lost = ways.into_iter().find(|(_, sent, came)| sent != came);
+    lost.map(|(whose, sent, came)| format!("{sent} messages {whose} were sent, and {came} came"))
 }
 
 /// A proxy answers these itself.

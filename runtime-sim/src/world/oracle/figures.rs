@@ -1,7 +1,10 @@
 //! Figures of a workload: how many, how well, how fast, how spread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use mesh_core::time::Timestamp;
 
 use super::{Evidence, Finding, Offence};
 use crate::world::record::{Answer, Execution, Request};
@@ -104,7 +107,9 @@ pub(super) fn even_load(
     within: f64,
     window: Window,
 ) -> Finding {
-    let pods = evidence.pods.iter().filter(|(_, facts)| facts.deployment == deployment);
+    let pods = evidence.pods.iter().filter(|(pod, facts)| {
+        facts.deployment == deployment && was_there(evidence, pod, window)
+    });
     let mut shares: BTreeMap<&str, u64> = pods.map(|(pod, _)| (&**pod, 0)).collect();
     for execution in executions(evidence, workload, window) {
         if let Some(count) = shares.get_mut(&*execution.pod) {
@@ -141,6 +146,18 @@ pub(super) fn latency(
         let took = request.latency().unwrap_or_default();
         Some(Offence::at(request.began, format!("took {took:?}")).of_request(number))
     })
+}
+
+/// Whether a pod was among the ready endpoints from the beginning of a window to its end: others
+/// have no fair part. One of which nothing is recorded was.
+fn was_there(evidence: &Evidence<'_>, pod: &Arc<str>, window: Window) -> bool {
+    let Some(history) = evidence.entries.presence.get(pod) else { return true };
+    let from = Timestamp::ZERO + window.from.map_or(Duration::ZERO, |from| from.0);
+    let to = window.to.map_or(evidence.end, |to| Timestamp::ZERO + to.0);
+    // What a world begins with is ready before anything is sent.
+    let begun = history.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+    let mut within = history[begun..].iter().take_while(|(at, _)| *at < to);
+    within.all(|(at, present)| *present && (*at <= from || window.from.is_none()))
 }
 
 /// The smallest of sorted times that so many of them do not exceed.

@@ -145,6 +145,31 @@ fn a_stream_that_loses_a_message_is_not_conserved() {
 }
 
 #[test]
+fn a_stream_that_succeeds_and_lacks_a_message_at_either_end_is_not_conserved() {
+    for (delivered, answered) in [(3, 3), (2, 3), (3, 4)] {
+        let record = Record::default();
+        let number = record.begin(&w(), &"client-0".into(), at(100));
+        execute(&record, at(101), "web-0", number);
+        record.note(number, |r| (r.messages_sent, r.messages_received) = (3, 3));
+        record.conversed(Some(number), delivered, answered);
+        record.end(number, at(105), Ok(Answer::status(200)));
+        match (delivered, answered) {
+            (3, 3) => assert_good(&conserved(), &record),
+            _ => assert_bad(&conserved(), &record, 105),
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_what_its_server_sent_is_not_conserved() {
+    let record = good();
+    request(&record, 11_000, "web-0", failed(FailureClass::BrokenOff));
+    assert_good(&conserved(), &record);
+    request(&record, 12_000, "web-0", failed(FailureClass::Wrong));
+    assert_bad(&conserved(), &record, 12_005);
+}
+
+#[test]
 fn what_the_client_sent_twice_may_be_executed_twice() {
     let record = good();
     let number = record.begin(&w(), &"client-0".into(), at(11_000));
@@ -258,6 +283,32 @@ fn a_pod_of_the_deployment_that_gets_nothing_is_uneven() {
         window: Window::default(),
     };
     assert!(!judged(&even, &record).holds);
+}
+
+#[test]
+fn a_pod_that_was_gone_or_came_later_has_no_fair_part() {
+    let record = Record::default();
+    for index in 0..100 {
+        request(&record, index * 10, "web-0", Ok(Answer::status(200)));
+    }
+    let even = Expectation::EvenLoad {
+        workload: workload(),
+        deployment: "web".to_owned(),
+        within: 0.1,
+        window: Window { from: Some(span(500)), to: Some(span(1_000)) },
+    };
+    let present = |pod: &str, changes: &[(u64, bool)]| {
+        for (millis, present) in changes {
+            record.set_present(&pod.into(), *present, at(*millis));
+        }
+    };
+    present("web-0", &[(0, true)]);
+    present("web-1", &[(0, true)]);
+    assert!(!judged(&even, &record).holds, "it was there, and got nothing");
+    present("web-1", &[(400, false)]);
+    assert_good(&even, &record);
+    present("web-1", &[(700, true)]);
+    assert_good(&even, &record);
 }
 
 #[test]

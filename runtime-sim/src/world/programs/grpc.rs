@@ -15,11 +15,16 @@ use super::behaviour::{Ending, Fate};
 use super::http::reset;
 use super::speech::body::{Frames, channel, filled};
 use super::speech::grpc::{self, Messages, SERVICE};
-use super::speech::{INTERVAL_MICROS, MARKER, MESSAGES, RESPONSE_BYTES, number};
+use super::speech::{self, INTERVAL_MICROS, MESSAGES, NUMBER, RESPONSE_BYTES, number};
+use crate::world::record::Sequence;
+
+/// The messages of a request, which must come in order.
+type Incoming = (Messages, Sequence);
 
 /// A call that is served.
 struct Call {
     server: Server,
+    number: Option<u64>,
     fate: Fate,
     messages: u64,
     interval: Duration,
@@ -40,10 +45,12 @@ pub(super) async fn answer(server: Server, request: Request) -> Response {
         messages: number(headers, MESSAGES).unwrap_or(1),
         interval: Duration::from_micros(number(headers, INTERVAL_MICROS).unwrap_or(0)),
         response_bytes: number(headers, RESPONSE_BYTES).unwrap_or(0),
+        number: number(headers, NUMBER),
         server,
         fate,
     };
-    let mut incoming = Messages::new(request.into_body());
+    let sequence = call.server.sequence(call.number);
+    let mut incoming = (Messages::new(request.into_body()), sequence);
     let runtime = call.server.runtime.clone();
     runtime.sleep(fate.latency).await;
     match fate.ending {
@@ -81,47 +88,61 @@ fn refused(status: u16) -> Response {
 }
 
 impl Call {
-    async fn unary(&self, incoming: &mut Messages, frames: &Frames) -> Option<u16> {
-        if incoming.next().await.ok()?.is_none() {
+    /// The next message, which must be the one after the last.
+    async fn next(&self, incoming: &mut Incoming) -> Option<Option<Bytes>> {
+        let (messages, sequence) = incoming;
+        let message = messages.next().await.ok()?;
+        if let Some(message) = &message {
+            sequence.take(self.server.runtime.now(), speech::said(message));
+            self.server.record.conversed(self.number, 1, 0);
+        }
+        Some(message)
+    }
+
+    async fn unary(&self, incoming: &mut Incoming, frames: &Frames) -> Option<u16> {
+        if self.next(incoming).await?.is_none() {
             return Some(3);
         }
-        self.send(frames, self.message()).await?;
+        self.send(frames, self.message(0)).await?;
         Some(0)
     }
 
-    async fn server(&self, incoming: &mut Messages, frames: &Frames) -> Option<u16> {
-        incoming.next().await.ok()?;
+    async fn server(&self, incoming: &mut Incoming, frames: &Frames) -> Option<u16> {
+        self.next(incoming).await?;
         for sent in 0..self.messages {
             if sent > 0 && !self.interval.is_zero() {
                 self.server.runtime.sleep(self.interval).await;
             }
-            self.send(frames, self.message()).await?;
+            self.send(frames, self.message(sent)).await?;
         }
         Some(0)
     }
 
-    async fn client(&self, incoming: &mut Messages, frames: &Frames) -> Option<u16> {
-        while incoming.next().await.ok()?.is_some() {}
-        self.send(frames, self.message()).await?;
+    async fn client(&self, incoming: &mut Incoming, frames: &Frames) -> Option<u16> {
+        while self.next(incoming).await?.is_some() {}
+        self.send(frames, self.message(0)).await?;
         Some(0)
     }
 
-    async fn bidirectional(&self, incoming: &mut Messages, frames: &Frames) -> Option<u16> {
-        while let Some(message) = incoming.next().await.ok()? {
+    async fn bidirectional(&self, incoming: &mut Incoming, frames: &Frames) -> Option<u16> {
+        while let Some(message) = self.next(incoming).await? {
             let text = String::from_utf8_lossy(&message);
             self.send(frames, filled(&text, self.response_bytes)).await?;
         }
         Some(0)
     }
 
-    fn message(&self) -> Bytes {
-        filled(&format!("{} {MARKER}", self.server.pod), self.response_bytes)
+    fn message(&self, index: u64) -> Bytes {
+        let text = speech::message(self.number.unwrap_or_default(), index);
+        filled(&format!("{} {text}", self.server.pod), self.response_bytes)
     }
 
     async fn send(&self, frames: &Frames, message: Bytes) -> Option<()> {
         if !self.fate.body_pause.is_zero() {
             self.server.runtime.sleep(self.fate.body_pause).await;
         }
+        // Counted before it goes: who gets it may be done with the call at once.
+        self.server.record.conversed(self.number, 0, 1);
         frames.send(Ok(Frame::data(grpc::frame(&message)))).await.ok()
     }
 }

@@ -17,7 +17,7 @@ use mesh_core::wire::rewind::rewind;
 use super::behaviour::{Ending, Fate};
 use super::speech::body::{PIECE_BYTES, channel, filled, read};
 use super::speech::{
-    BODY_BYTES, MARKER, NUMBER, RESPONSE_BYTES, RESPONSE_FRAMING, grpc as framing, number,
+    self, BODY_BYTES, NUMBER, RESPONSE_BYTES, RESPONSE_FRAMING, grpc as framing, number,
 };
 use super::{Server, grpc, websocket};
 
@@ -73,6 +73,7 @@ async fn answer(server: Server, request: Request, requests: u32) -> Response {
     let seat = server.behaviour.seat().await;
     let fate = server.behaviour.next();
     let asked = Asked::of(&request);
+    let text = speech::answer(number(request.headers(), NUMBER));
     let version = request.version();
     let body = request.into_body();
     if fate.stops_reading {
@@ -91,7 +92,7 @@ async fn answer(server: Server, request: Request, requests: u32) -> Response {
         Ending::Reset => return reset(),
         Ending::Silence => return std::future::pending().await,
     };
-    let text = format!("{} {MARKER}", server.pod);
+    let text = format!("{} {text}", server.pod);
     let body = match status {
         200 => asked.body(&server.runtime, &text, &fate),
         _ => Body::from(text),

@@ -23,12 +23,18 @@ pub(super) async fn serve(server: &Server, io: BoxIo, greets: bool) -> io::Resul
     }
     let mut lines = BufReader::new(read.take(MESSAGE_BYTES_MAX as u64));
     let mut line = String::new();
-    let mut answered = 0;
+    let (mut answered, mut number) = (0, None);
+    let mut sequence = server.sequence(None);
     while lines.read_line(&mut line).await? > 0 {
+        let mut words = line.split_whitespace().skip(1).map(|word| word.parse().ok());
+        let said = words.next().flatten().zip(words.next().flatten());
         if answered == 0 {
-            let number = line.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+            number = said.map(|(number, _)| number);
             server.executed(number, None);
+            sequence = server.sequence(number);
         }
+        sequence.take(server.runtime.now(), said);
+        server.record.conversed(number, 1, 0);
         let seat = server.behaviour.seat().await;
         let fate = server.behaviour.next();
         server.runtime.sleep(fate.latency).await;
@@ -41,6 +47,7 @@ pub(super) async fn serve(server: &Server, io: BoxIo, greets: bool) -> io::Resul
         drop(seat);
         write.write_all(format!("{} {line}", server.pod).as_bytes()).await?;
         write.flush().await?;
+        server.record.conversed(number, 0, 1);
         answered += 1;
         if fate.close_after.is_some_and(|most| answered >= most) {
             break;

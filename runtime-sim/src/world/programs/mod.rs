@@ -16,7 +16,7 @@ use mesh_core::runtime::{Connection, Runtime};
 use mesh_core::wire::http::DrainWatch;
 use mesh_core::wire::tls;
 
-use super::record::{Execution, Record};
+use super::record::{Execution, Record, Sequence};
 use super::speech;
 
 pub(super) use behaviour::{Behaviour, Conduct};
@@ -103,7 +103,8 @@ impl Server {
                 biased;
                 () = self.drain.draining() => return,
                 accepted = listener.accept() => {
-                    let Ok(connection) = accepted else { continue };
+                    let Ok(mut connection) = accepted else { continue };
+                    connection.io = self.record.traffic(&self.pod).accepted.count(connection.io);
                     let (server, credentials) = (self.clone(), credentials.clone());
                     self.runtime.spawn("app connection", async move {
                         server.serve(program, connection, credentials).await;
@@ -146,6 +147,11 @@ impl Server {
         if self.behaviour.conduct().graceful {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The messages of a request, as they come.
+    fn sequence(&self, number: Option<u64>) -> Sequence {
+        Sequence::new(&self.record, number, &self.pod)
     }
 
     /// A request has come.

@@ -13,6 +13,7 @@ use super::Server;
 use super::behaviour::Ending;
 use super::http::reset;
 use super::speech::websocket::{self, Opcode};
+use super::speech::{self, NUMBER};
 
 /// Bytes that may wait between the connection and the program.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -32,6 +33,7 @@ pub(super) async fn answer(server: Server, request: Request) -> Response {
         Ending::Reset => return reset(),
         Ending::Silence => return std::future::pending().await,
     }
+    let number = speech::number(request.headers(), NUMBER);
     let key = request.headers().get("sec-websocket-key").and_then(|key| key.to_str().ok());
     let accept = HeaderValue::try_from(websocket::accept(key.unwrap_or_default()));
     let (near, far) = tokio::io::duplex(BUFFER_BYTES);
@@ -47,22 +49,26 @@ pub(super) async fn answer(server: Server, request: Request) -> Response {
             biased;
             () = server.killed() => {}
             // A broken connection is its client's to report.
-            _ = serve(&server, near) => {}
+            _ = serve(&server, near, number) => {}
         }
     });
     response
 }
 
-async fn serve(server: &Server, mut io: DuplexStream) -> io::Result<()> {
+async fn serve(server: &Server, mut io: DuplexStream, number: Option<u64>) -> io::Result<()> {
     if server.behaviour.conduct().stops_reading {
         return std::future::pending().await;
     }
+    let mut sequence = server.sequence(number);
     while let Some(frame) = websocket::read(&mut io).await? {
         match frame.opcode {
             Opcode::Text => {
+                sequence.take(server.runtime.now(), speech::said(&frame.payload));
+                server.record.conversed(number, 1, 0);
                 let fate = server.behaviour.next();
                 server.runtime.sleep(fate.latency).await;
                 websocket::write(&mut io, Opcode::Text, &frame.payload, None).await?;
+                server.record.conversed(number, 0, 1);
             }
             Opcode::Ping => websocket::write(&mut io, Opcode::Pong, &frame.payload, None).await?,
             Opcode::Pong => {}

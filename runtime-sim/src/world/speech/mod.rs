@@ -26,7 +26,43 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a request's or response's body.
 pub(super) const BODY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// What every message says of itself: of which request it is, and which one of its direction, the
+/// first being 0.
+pub(super) fn message(number: u64, index: u64) -> String {
+    format!("{MARKER} {number} {index}")
+}
+
+/// What a text that ends with a message's own words says.
+pub(super) fn said(text: &[u8]) -> Option<(u64, u64)> {
+    // The words are short: what is before them need not be looked at.
+    let tail = &text[text.len().saturating_sub(80)..];
+    let tail = String::from_utf8_lossy(tail);
+    let mut words = tail.split_ascii_whitespace().rev();
+    let (index, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next()?.ends_with(MARKER).then_some((number, index))
+}
+
+/// What the body of an answer ends with.
+pub(super) fn answer(number: Option<u64>) -> String {
+    number.map_or_else(|| MARKER.to_owned(), |number| format!("{MARKER} {number}"))
+}
+
 /// A number that a field carries.
 pub(super) fn number(headers: &http::HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_which_it_is_however_it_is_filled_up() {
+        assert_eq!(said(message(7, 3).as_bytes()), Some((7, 3)));
+        assert_eq!(said(&body::filled(&message(7, 3), 4_000)), Some((7, 3)));
+        assert_eq!(said(format!("web-0 {}", message(12, 0)).as_bytes()), Some((12, 0)));
+        for other in ["", "7 3", "..... 7 3", "weft-plaintext-marker 7", "weft-plaintext-marker x 3"] {
+            assert_eq!(said(other.as_bytes()), None, "{other}");
+        }
+    }
 }
