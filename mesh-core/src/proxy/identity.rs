@@ -137,6 +137,9 @@ pub async fn renew(
                 telemetry.control.certificate_refreshed(now, expires);
                 tracing::info!(identity = %config.local.identity, %expires, "certified");
                 runtime.sleep(until_renewal(&config, now, expires)).await;
+                if planted!("certificate-not-renewed") {
+                    std::future::pending::<()>().await;
+                }
                 mark!("certificate-due");
             }
             Err(error) => {

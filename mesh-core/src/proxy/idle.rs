@@ -93,6 +93,11 @@ impl<K: Ord + Clone + Send + 'static, V: Send + Sync + 'static> IdleTable<K, V> 
         Ok(value)
     }
 
+    /// All of them, which does not count as use.
+    pub fn values(&self) -> Vec<Arc<V>> {
+        self.entries().all.values().map(|entry| entry.value.clone()).collect()
+    }
+
     fn sweep(&self, irreplaceable: &impl Fn(&V) -> bool) {
         let now = self.runtime.now();
         let mut dropped = Vec::new();

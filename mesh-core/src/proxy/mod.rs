@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -67,10 +67,33 @@ pub struct Process {
     pub shutdown: Arc<Notify>,
     /// Where what the proxy counts is found once it runs, by who runs it in a process of their own.
     pub telemetry: TelemetrySlot,
+    /// Where the endpoints that the proxy knows are found once it serves.
+    pub endpoints: EndpointsSlot,
 }
 
 /// A place that is filled once.
 pub type TelemetrySlot = Arc<OnceLock<Arc<Telemetry>>>;
+
+/// A place that is filled once.
+pub type EndpointsSlot = Arc<OnceLock<KnownEndpoints>>;
+
+/// The endpoints that a proxy knows. It does not keep the proxy.
+#[derive(Clone)]
+pub struct KnownEndpoints(Weak<outbound::Outbound>);
+
+impl KnownEndpoints {
+    /// The services that it balances over now (`host:port`), once for each way in which they are used,
+    /// and the endpoints of each: whether they are up. None once the proxy has ended.
+    pub fn all(&self) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
+        Some(self.0.upgrade()?.backends.known())
+    }
+}
+
+impl fmt::Debug for KnownEndpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownEndpoints")
+    }
+}
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,6 +183,7 @@ pub async fn run(
 
 /// Lets what is in flight finish, for as long as the grace period lasts.
 async fn finish(runtime: &Runtime, signal: &DrainSignal, grace: Duration) {
+    let grace = if planted!("drain-not-awaited") { Duration::ZERO } else { grace };
     tracing::info!(?grace, "draining");
     signal.start();
     match runtime.timeout(grace, signal.drained()).await {
@@ -245,6 +269,8 @@ impl Parts<'_> {
         let within = Arc::new(OwnListeners::new(within, own_ips));
         if let Some(config) = &self.config.outbound {
             let shared = self.outbound(config, clients.clone(), &out);
+            // As of the telemetry.
+            let _ = self.process.endpoints.set(KnownEndpoints(Arc::downgrade(&shared)));
             for (listener, how) in outbound {
                 let shared = shared.clone();
                 let serve = move |connection, drain| {

@@ -25,6 +25,9 @@ impl Backoff {
     pub fn failed(&mut self, random: u64) -> Duration {
         let wait = delay(&self.policy, self.failures, random);
         self.failures = self.failures.saturating_add(1);
+        if planted!("backoff-absent") {
+            return Duration::from_millis(1);
+        }
         if wait >= self.policy.max {
             mark!("backoff-at-maximum");
         }
@@ -51,7 +54,10 @@ pub fn delay(policy: &client_policy::Backoff, failures: u32, random: u64) -> Dur
         2u32.checked_pow(failures).and_then(|factor| policy.min.checked_mul(factor)).unwrap_or(max);
     let base = doubled.min(max);
     // 53 bits are as many as a float holds exactly.
-    let share = (random >> 11) as f64 / (1u64 << 53) as f64;
+    let share = match planted!("jitter-absent") {
+        true => 0.0,
+        false => (random >> 11) as f64 / (1u64 << 53) as f64,
+    };
     let jitter = base.as_secs_f64() * policy.jitter.as_f64() * share;
     let jitter = Duration::try_from_secs_f64(jitter).unwrap_or(max);
     base.saturating_add(jitter).min(max)

@@ -40,9 +40,7 @@ impl Draw {
         };
         let server = json!({"podSelector": {"matchLabels": {"app": program}}, "port": 8080});
         let authentication = format!("{program}-clients");
-        let refs = |kind: &str, name: &str| {
-            json!({"group": "policy.linkerd.io", "kind": kind, "name": name})
-        };
+        let refs = |kind: &str, name: &str| json!({"group": "policy.linkerd.io", "kind": kind, "name": name});
         let policy = json!({
             "targetRef": refs("Server", program),
             "requiredAuthenticationRefs": [refs("MeshTLSAuthentication", &authentication)],
@@ -54,7 +52,8 @@ impl Draw {
             named("MeshTLSAuthentication", "v1alpha1", &authentication, clients),
         ]);
         // What starts while the control plane is away would let everybody in otherwise.
-        plan.apps[program]["annotations"] = json!({"config.linkerd.io/default-inbound-policy": "deny"});
+        plan.apps[program]["annotations"] =
+            json!({"config.linkerd.io/default-inbound-policy": "deny"});
         if self.chance(2) {
             return;
         }
@@ -66,6 +65,8 @@ impl Draw {
             "to": format!("{program}.default.svc.cluster.local:80"),
             "protocol": protocol,
             "arrivals": {"constant": {"rate": (1 + self.below(8)) as f64}},
+            // Who says nothing may yet begin TLS: it is refused when detection has waited for it.
+            "timeout": "15s",
         }));
         plan.strangers.push(name);
     }
@@ -75,7 +76,10 @@ impl Draw {
         let mut backends = vec![json!({"name": "http", "port": 80, "weight": 9})];
         // It would have to admit its clients as the first does.
         if plan.objects.is_empty() && self.chance(2) {
-            plan.apps["canary"] = self.server("http");
+            let mut canary = self.server("http");
+            // Its servers see who their client is as the others do.
+            canary["meshed"] = plan.apps["http"]["meshed"].clone();
+            plan.apps["canary"] = canary;
             backends.push(json!({"name": "canary", "port": 80, "weight": 1 + self.below(9)}));
         }
         let mut rule = json!({"backendRefs": backends});

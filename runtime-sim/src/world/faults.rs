@@ -143,9 +143,7 @@ impl<S: Simulator> World<S> {
         let meant = |name: &Arc<str>, pod: &super::Pod| match target {
             Target::All => true,
             Target::Pod(wanted) => **name == **wanted,
-            Target::Deployment(wanted) | Target::PodOf(wanted, _) => {
-                pod.plan.deployment == *wanted
-            }
+            Target::Deployment(wanted) | Target::PodOf(wanted, _) => pod.plan.deployment == *wanted,
             Target::Node(node) => pod.plan.node == *node,
             Target::Zone(zone) => pod.plan.zone.as_ref() == Some(zone),
             Target::Controller(_) => false,

@@ -218,10 +218,7 @@ impl<S: Simulator> World<S> {
             Target::All => vec![Place::Anywhere],
             Target::Node(node) => vec![Place::Node(node.clone())],
             Target::Zone(zone) => vec![Place::Zone(zone.clone())],
-            Target::Pod(_)
-            | Target::Deployment(_)
-            | Target::PodOf(..)
-            | Target::Controller(_) => {
+            Target::Pod(_) | Target::Deployment(_) | Target::PodOf(..) | Target::Controller(_) => {
                 self.hosts(target).into_iter().map(Place::Host).collect()
             }
         }

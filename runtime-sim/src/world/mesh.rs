@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use mesh_core::control::metrics::ControlMetrics;
 use mesh_core::control::token::AUDIENCE;
 use mesh_core::control::{ControlConfig, Controller, state};
-use mesh_core::proxy::{self, Process, TelemetrySlot, config::Config};
+use mesh_core::proxy::{self, EndpointsSlot, Process, TelemetrySlot, config::Config};
 use mesh_core::runtime::Runtime;
 use mesh_core::wire::http::DrainWatch;
 
 use crate::cluster::ApiServer;
 use crate::files::MemoryFiles;
+use crate::lock;
 
 use super::kubernetes::{CONTROL_NAMESPACE, PodPlan};
 use super::oracle::PodFacts;
@@ -46,6 +47,12 @@ pub(super) fn component_name(component: Component) -> String {
     };
     format!("{service}.{CONTROL_NAMESPACE}.svc.cluster.local")
 }
+
+/// Where what a proxy counts and what endpoints it knows are found once it has them.
+pub(super) type Seen = (TelemetrySlot, EndpointsSlot);
+
+/// Pods whose proxies have finished: their processes end, as the program does.
+pub(super) type Ended = Arc<Mutex<Vec<Arc<str>>>>;
 
 /// Where what a controller counts is found once it has its ports.
 pub(super) type MetricsSlot = Arc<OnceLock<Arc<ControlMetrics>>>;
@@ -108,21 +115,25 @@ pub(super) fn start_proxy(
     pod: &PodPlan,
     trust_anchors: &str,
     drain: DrainWatch,
-) -> Result<TelemetrySlot, String> {
-    let token = api.issue_token(&pod.namespace, &pod.account, AUDIENCE);
+    ended: &Ended,
+) -> Result<Seen, String> {
+    let audience = pod.token_audience().unwrap_or(AUDIENCE);
+    let token = api.issue_token(&pod.namespace, &pod.account, audience);
     files.put(TOKEN_FILE, token.as_bytes());
     let environment = environment(pod, trust_anchors);
     let config = Config::from_env(&|name| environment.get(name).cloned())
         .map_err(|errors| format!("pod {}: {errors}", pod.name))?;
     let process = Process::default();
-    let telemetry = process.telemetry.clone();
+    let seen = (process.telemetry.clone(), process.endpoints.clone());
     let inner = runtime.clone();
+    let (name, ended) = (pod.name.clone(), ended.clone());
     runtime.spawn("proxy", async move {
         if let Err(error) = proxy::run(inner, config, process, drain).await {
             panic!("the proxy cannot start: {error}");
         }
+        lock(&ended).push(name);
     });
-    Ok(telemetry)
+    Ok(seen)
 }
 
 fn identity(account: &str, namespace: &str) -> String {

@@ -23,6 +23,7 @@ pub mod record;
 pub mod run;
 pub mod scenario;
 mod scene;
+mod services;
 mod simulator;
 mod speech;
 
@@ -32,12 +33,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::proxy::TelemetrySlot;
+use mesh_core::proxy::{EndpointsSlot, TelemetrySlot};
 use mesh_core::runtime::Runtime;
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
+use crate::link::Unsupported;
 use crate::topology::ClockSpec;
+use crate::trace::Capture;
 
 use controllers::Controller;
 use kubernetes::{Kubernetes, PodPlan};
@@ -84,6 +87,8 @@ struct World<S> {
     clocks: BTreeMap<usize, ClockSpec>,
     lifetimes: scenario::Lifetimes,
     has_silent_host: bool,
+    /// Pods whose proxies have finished.
+    ended: mesh::Ended,
     /// APIs of the control plane that are away.
     outages: BTreeMap<Component, OutageKind>,
 }
@@ -102,6 +107,8 @@ struct Pod {
     made_late: bool,
     /// What its proxies counted, those that were ended too.
     telemetry: Vec<TelemetrySlot>,
+    /// What endpoints the last of them knows.
+    endpoints: EndpointsSlot,
     /// It ran once.
     gone: bool,
 }
@@ -147,6 +154,7 @@ impl<S: Simulator> World<S> {
             clocks: BTreeMap::new(),
             lifetimes: scenario.spec.lifetimes,
             has_silent_host: false,
+            ended: mesh::Ended::default(),
             outages: BTreeMap::new(),
         };
         world.settle()?;
@@ -170,6 +178,12 @@ impl<S: Simulator> World<S> {
         let (names, record) = (self.names.clone(), self.record.clone());
         let tap = oracle::plaintext::watch(programs::MARKER, names, record);
         self.simulator.set_tap(tap);
+    }
+
+    /// Records who tries to open connections; every packet is shown to `next` as well.
+    fn watch_attempts(&self, next: Option<Capture>) -> Result<(), Unsupported> {
+        let (names, record) = (self.names.clone(), self.record.clone());
+        self.simulator.set_capture(oracle::attempts::watch(names, record, next))
     }
 
     /// What oracles know of the pods.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use mesh_core::proxy::EndpointsSlot;
 use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
@@ -51,11 +52,24 @@ impl<S: Simulator> World<S> {
             self.settle()?;
             let next = [self.kubernetes.next(), self.next_look()].into_iter().flatten().min();
             let next = next.filter(|at| *at <= until);
-            self.simulator.run_while(next.unwrap_or(until), &mut || true);
-            if next.is_none() {
+            let ended = self.ended.clone();
+            self.simulator.run_while(next.unwrap_or(until), &mut || lock(&ended).is_empty());
+            if !self.end_proxies() && next.is_none() {
                 return self.settle();
             }
         }
+    }
+
+    /// Ends the processes of proxies that have finished: what they left open closes. Tells whether
+    /// there were any.
+    fn end_proxies(&mut self) -> bool {
+        let ended = std::mem::take(&mut *lock(&self.ended));
+        for name in &ended {
+            if let Some(host) = self.host(name) {
+                self.simulator.crash(host, Some("proxy"), Crash::Process);
+            }
+        }
+        !ended.is_empty()
     }
 
     /// Does what the cluster's controllers have to do by now.
@@ -157,6 +171,7 @@ impl<S: Simulator> World<S> {
             drains: None,
             present: false,
             telemetry: Vec::new(),
+            endpoints: EndpointsSlot::default(),
             gone: false,
             plan,
         };
@@ -185,8 +200,11 @@ impl<S: Simulator> World<S> {
         let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
         let files = self.simulator.files(pod.host);
         let (api, plan) = (&self.api, &pod.plan);
-        let telemetry = mesh::start_proxy(&proxy, files, api, plan, &self.trust_anchors, watch)?;
+        let (anchors, ended) = (&self.trust_anchors, &self.ended);
+        let (telemetry, endpoints) =
+            mesh::start_proxy(&proxy, files, api, plan, anchors, watch, ended)?;
         pod.telemetry.push(telemetry);
+        pod.endpoints = endpoints;
         pod.health.proxy_started();
         if let Some(drains) = &mut pod.drains {
             drains.proxy = signal;

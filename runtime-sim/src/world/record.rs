@@ -34,9 +34,22 @@ pub struct Entries {
     pub plaintext: BTreeMap<(Arc<str>, Arc<str>), Sighting>,
     /// Whether pods were among their services' ready endpoints, since when.
     pub presence: BTreeMap<Arc<str>, Vec<(Timestamp, bool)>>,
+    /// Connections that hosts tried to open; recorded where an expectation asks for them.
+    pub attempts: Vec<Attempt>,
     /// What the programs of pods had of connections, by pod.
     pub traffic: BTreeMap<Arc<str>, Traffic>,
     under_way: usize,
+}
+
+/// A connection that a host tried to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When.
+    pub at: Timestamp,
+    /// Which host.
+    pub from: Arc<str>,
+    /// To which.
+    pub to: Arc<str>,
 }
 
 /// A program's connections and their bytes, as it saw them. Cloning shares it.
@@ -352,6 +365,11 @@ impl Record {
             request.messages_delivered += delivered;
             request.messages_answered += answered;
         }
+    }
+
+    /// A host tries to open a connection.
+    pub fn attempt(&self, attempt: Attempt) {
+        lock(&self.0).attempts.push(attempt);
     }
 
     /// What a pod's program has of connections.

@@ -221,14 +221,16 @@ fn run_here(
             if let Some(capture) = &keep.capture {
                 simulator.set_capture(capture.clone());
             }
-            play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
+            let world = World::new(scenario, seed, simulator, api)?;
+            play(scenario, seed, engine, world, &trace, keep.capture.clone())
         }
         EngineKind::Turmoil => {
             if keep.capture.is_some() {
                 return Err("the turmoil engine has no packets to show: use the engine des".into());
             }
             let simulator = Turmoil::new(seed, trace.clone(), api.clone());
-            play(scenario, seed, engine, World::new(scenario, seed, simulator, api)?, &trace)
+            let world = World::new(scenario, seed, simulator, api)?;
+            play(scenario, seed, engine, world, &trace, None)
         }
     }
 }
@@ -246,10 +248,14 @@ fn play<S: Simulator>(
     engine: EngineKind,
     mut world: World<S>,
     trace: &Trace,
+    capture: Option<Capture>,
 ) -> Result<Run, String> {
     let spec = &scenario.spec;
     let mut troubles = Vec::new();
     let mut watch = Watch::new(spec);
+    if spec.expect.iter().any(|e| matches!(e, Expectation::ConnectAttempts { .. })) {
+        world.watch_attempts(capture).map_err(|error| error.to_string())?;
+    }
     world.start_workloads(spec)?;
     let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
     for fault in &spec.faults {

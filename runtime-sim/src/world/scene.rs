@@ -1,14 +1,15 @@
 //! What oracles see of a world while it runs, beside its record.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh_core::resource::{Kind, Object};
 use mesh_core::telemetry::Telemetry;
 use mesh_core::time::Timestamp;
 
 use super::oracle::metrics::Metrics;
-use super::oracle::watch::{Held, Scene, Watch};
+use super::oracle::watch::{Expected, Held, Scene, Watch};
+use super::services::{self, Backend};
 use super::{Pod, Simulator, World, mesh};
 
 /// The API server, where metrics are looked at.
@@ -60,21 +61,25 @@ impl<S: Simulator> Scene for World<S> {
         (Arc::strong_count(telemetry) > 1).then(|| read(telemetry, self.simulator.now()))
     }
 
-    fn endpoints(&self) -> BTreeMap<(String, String), usize> {
-        let mut addresses: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-        for object in self.api.list(Kind::EndpointSlice) {
-            let Object::EndpointSlice(slice) = object else { continue };
-            let labels = slice.metadata.labels.as_ref();
-            let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-            let Some(service) = service else { continue };
-            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-            let known = addresses.entry((namespace, service.clone())).or_default();
-            let ready = slice.endpoints.iter().filter(|endpoint| {
-                endpoint.conditions.as_ref().is_none_or(|c| c.ready.unwrap_or(true))
-            });
-            known.extend(ready.flat_map(|endpoint| endpoint.addresses.iter().cloned()));
-        }
-        addresses.into_iter().map(|(service, known)| (service, known.len())).collect()
+    fn services(&self) -> BTreeMap<String, Expected> {
+        services::expected(&self.api)
+    }
+
+    fn known(&self, name: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
+        self.pods.get(name)?.endpoints.get()?.all()
+    }
+
+    fn servers(&self, host: &str) -> Option<BTreeSet<Arc<str>>> {
+        let backends = services::backends(&self.api, host)?;
+        let serves = |pod: &Pod| {
+            let facts = mesh::facts(&pod.plan);
+            backends.iter().any(|backend| match backend {
+                Backend::Selected(service) => pod.plan.is_selected(service),
+                Backend::Identity(identity) => facts.identity.as_ref() == Some(identity),
+            })
+        };
+        let pods = self.pods.iter().filter(|(_, pod)| serves(pod));
+        Some(pods.map(|(name, _)| name.clone()).collect())
     }
 
     fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {

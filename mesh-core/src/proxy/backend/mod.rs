@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod flight;
 pub mod pool;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -102,6 +103,20 @@ impl Backends {
         // Destinations are bounded, and few name many backends; where they do, those beyond are
         // not shared.
         self.table.find(key.clone(), |key| self.start(key)).unwrap_or_else(|Full| self.start(&key))
+    }
+
+    /// The services that are balanced over (`host:port`), once for each way in which they are used,
+    /// and the endpoints of each: whether they are up.
+    pub fn known(&self) -> Vec<(String, BTreeMap<SocketAddr, bool>)> {
+        let backends = self.table.values().into_iter();
+        let balanced = backends.filter_map(|backend| {
+            let authority = backend.authority.as_ref()?.to_string();
+            let state = backend.state();
+            let members = state.endpoints.iter();
+            let all = members.map(|m| (m.endpoint.address, !m.state.is_down())).collect();
+            Some((authority, all))
+        });
+        balanced.collect()
     }
 
     fn start(&self, key: &Key) -> Arc<Backend> {
@@ -450,7 +465,11 @@ impl Backend {
         mut changed: watch::Receiver<u64>,
     ) -> Result<Picked, Refusal> {
         mark!("request-waits-for-endpoint");
-        let Some(place) = Place::take(&self.waiting, self.queue_capacity) else {
+        let capacity = match planted!("queue-unbounded") {
+            true => usize::MAX,
+            false => self.queue_capacity,
+        };
+        let Some(place) = Place::take(&self.waiting, capacity) else {
             mark!("queue-full");
             return Err(Refusal::LoadShed);
         };

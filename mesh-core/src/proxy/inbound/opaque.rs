@@ -101,6 +101,7 @@ async fn carry(inbound: &Arc<Inbound>, session: Session, server: BoxIo, drain: D
             tracing::info!(client = %peer, %target, %denied, "connection ended by policy");
             inbound.telemetry.inbound.tcp_authz_terminate(&labels).increment();
         }
+        () = inbound.credentials.replaced(), if planted!("renewal-drops-connections") => {}
         copied = copy_bidirectional(io, server) => {
             if let Err(error) = copied {
                 tracing::debug!(client = %peer, %target, %error, "connection broke");

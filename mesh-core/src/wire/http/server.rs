@@ -120,7 +120,9 @@ async fn serve_http2(
     tokio::select! {
         biased;
         result = connection.as_mut() => return result.map_err(Error::from),
-        () = drain.draining() => connection.as_mut().graceful_shutdown(),
+        () = drain.draining() => if !planted!("goaway-not-sent") {
+            connection.as_mut().graceful_shutdown();
+        },
     }
     connection.await.map_err(Error::from)
 }

@@ -163,6 +163,12 @@ impl Credentials {
         let _ = self.0.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
+    /// Completes when the anchors or the certificate are replaced from now on.
+    pub async fn replaced(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.ready.subscribe().changed().await;
+    }
+
     /// Until when our certificate is valid.
     pub fn expires(&self) -> Option<WallTime> {
         self.0.current.load().expires

@@ -150,6 +150,11 @@ fn is_injected(
 }
 
 impl PodPlan {
+    /// Whom its token is for, where an annotation says that it is not for the mesh.
+    pub(in crate::world) fn token_audience(&self) -> Option<&str> {
+        self.annotations.get("simulated/token-audience").map(String::as_str)
+    }
+
     /// What its proxy does before it knows a policy, where its annotations say so.
     pub(in crate::world) fn default_inbound_policy(&self) -> Option<&str> {
         self.annotations.get("config.linkerd.io/default-inbound-policy").map(String::as_str)

@@ -11,9 +11,7 @@ use crate::world::programs::send_body;
 use crate::world::record::Answer;
 use crate::world::scenario::{Connections, Framing};
 use crate::world::speech::body::{PIECE_BYTES, filled, read};
-use crate::world::speech::{
-    self, BODY_BYTES, MARKER, NUMBER, RESPONSE_BYTES, RESPONSE_FRAMING,
-};
+use crate::world::speech::{self, BODY_BYTES, MARKER, NUMBER, RESPONSE_BYTES, RESPONSE_FRAMING};
 
 /// What an answer must have to be whole.
 pub(super) struct Expected {

@@ -149,13 +149,15 @@ pub(super) fn not_executed(evidence: &Evidence<'_>, workload: &str, window: Wind
     }
 }
 
-/// Judges by what servers were told. Only HTTP has a place to tell it.
+/// Judges by what servers were told, and by who they are: pods of the service that was asked for, or of
+/// those to which its routes lead. Only HTTP has a place to tell it.
 pub(super) fn identity(evidence: &Evidence<'_>, workload: &str, written: Option<&str>) -> Finding {
     use Protocol::{Grpc, H2, Http1, Websocket};
     let spoken = evidence.workloads.get(workload).map(|workload| workload.protocol);
     if !spoken.is_some_and(|spoken| matches!(spoken, Http1 | H2 | Grpc | Websocket)) {
         return Finding::new(false, "this protocol does not tell a server who its client is");
     }
+    let servers = evidence.watch.servers(workload);
     let (mut told, mut first) = (0, None);
     for execution in &evidence.entries.executions {
         let request = execution.number.and_then(|number| evidence.entries.request(number));
@@ -165,6 +167,16 @@ pub(super) fn identity(evidence: &Evidence<'_>, workload: &str, written: Option<
         told += 1;
         let sender = evidence.pods.get(&request.sender);
         let expected = written.or(sender.and_then(|pod| pod.identity.as_deref()));
+        if let Some(servers) = servers.filter(|servers| !servers.contains(&execution.pod))
+            && first.is_none()
+        {
+            let asked = evidence.workloads.get(workload).map_or("", |workload| &workload.to);
+            let others: Vec<_> = servers.iter().map(|pod| &**pod).take(5).collect();
+            let others = others.join(", ");
+            let what = format!("answers for {asked}, which is served by {others}");
+            let offence = Offence::at(execution.at, what).of_pod(&execution.pod);
+            first = Some(Offence { request: execution.number, ..offence });
+        }
         let seen = execution.client.as_deref();
         if seen != expected && first.is_none() {
             let [seen, expected] = [seen, expected].map(|name| name.unwrap_or("nobody"));

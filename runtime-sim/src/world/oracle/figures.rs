@@ -107,9 +107,10 @@ pub(super) fn even_load(
     within: f64,
     window: Window,
 ) -> Finding {
-    let pods = evidence.pods.iter().filter(|(pod, facts)| {
-        facts.deployment == deployment && was_there(evidence, pod, window)
-    });
+    let pods = evidence
+        .pods
+        .iter()
+        .filter(|(pod, facts)| facts.deployment == deployment && was_there(evidence, pod, window));
     let mut shares: BTreeMap<&str, u64> = pods.map(|(pod, _)| (&**pod, 0)).collect();
     for execution in executions(evidence, workload, window) {
         if let Some(count) = shares.get_mut(&*execution.pod) {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Evidence, Finding, Offence};
 use crate::world::record::Answer;
@@ -51,31 +52,6 @@ impl Metrics {
             *sums.entry(value).or_insert(0.0) += series.value;
         }
         sums
-    }
-
-    /// Endpoints of each balanced service (namespace, name): all, and those that are ready.
-    pub(super) fn balancers(&self) -> BTreeMap<(String, String), (f64, f64)> {
-        let mut balancers = BTreeMap::new();
-        for prefix in ["outbound_http_balancer", "outbound_tcp_balancer", "outbound_tls_balancer"] {
-            let service = |labels: &BTreeMap<String, String>| {
-                let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
-                (label("backend_namespace"), label("backend_name"))
-            };
-            let all = self.families.get(&format!("{prefix}_p2c_endpoints"));
-            for series in all.into_iter().flatten() {
-                balancers.insert(service(&series.labels), (series.value, 0.0));
-            }
-            let states = self.families.get(&format!("{prefix}_endpoints"));
-            for series in states.into_iter().flatten() {
-                let ready = series.labels.get("endpoint_state").is_some_and(|s| s == "ready");
-                if let Some(known) = balancers.get_mut(&service(&series.labels))
-                    && ready
-                {
-                    known.1 = series.value;
-                }
-            }
-        }
-        balancers
     }
 }
 
@@ -142,16 +118,17 @@ fn read_text(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Compares, for each meshed pod that sends or answers HTTP, what its proxy counted with what the
-/// workloads saw. Counts of all its proxies, where it was started again, are added up.
+/// Compares, for each meshed pod, what its proxy counted with what the workloads saw: of plain HTTP the
+/// answers and requests, of everything the connections and bytes between it and its program. Counts of all its proxies, where it was started again, are added up.
 pub(super) fn agree(evidence: &Evidence<'_>, tolerance: u64) -> Finding {
     let mut differences = Vec::new();
-    let (mut compared, mut compare) = (0, |pod: &str, what: String, proxy: f64, own: u64| {
-        if (proxy - own as f64).abs() > tolerance as f64 {
+    let mut compared = 0;
+    let mut compare = |pod: &str, what: String, proxy: f64, own: u64, unit: u64| {
+        if (proxy - own as f64).abs() > (tolerance * unit) as f64 {
             let what = format!("the proxy counted {proxy} {what}, the workloads {own}");
             differences.push(Offence::at(evidence.end, what).of_pod(pod));
         }
-    });
+    };
     for (pod, scrapes) in evidence.scrapes {
         let mut statuses: BTreeMap<String, f64> = BTreeMap::new();
         let mut inbound = 0.0;
@@ -168,21 +145,57 @@ pub(super) fn agree(evidence: &Evidence<'_>, tolerance: u64) -> Finding {
         for (status, own) in answers(evidence, pod) {
             compared += own;
             let proxy = statuses.get(&status.to_string()).copied().unwrap_or(0.0);
-            compare(pod, format!("answers of {status}"), proxy, own);
+            compare(pod, format!("answers of {status}"), proxy, own, 1);
         }
         let executed = executions(evidence, pod);
         if executed > 0 {
             compared += executed;
-            compare(pod, "requests to its application".to_owned(), inbound, executed);
+            compare(pod, "requests to its application".to_owned(), inbound, executed, 1);
+        }
+        for Counted { what, selector, own, unit } in traffic(evidence, pod) {
+            let selector = Selector::read(&selector).ok();
+            let sums = scrapes.iter().filter_map(|metrics| metrics.sum(selector.as_ref()?));
+            compared += u64::from(own > 0);
+            compare(pod, what.to_owned(), sums.sum(), own, unit);
         }
     }
     match compared {
-        0 => Finding::new(false, "no HTTP of a meshed pod to compare"),
+        0 => Finding::new(false, "nothing of a meshed pod to compare"),
         _ => {
             let found = format!("{compared} counted, {} figures differ", differences.len());
             Finding::of(found, differences.into_iter().next())
         }
     }
+}
+
+/// A figure of a program's connections, and where its proxy has it.
+struct Counted {
+    what: &'static str,
+    selector: String,
+    own: u64,
+    /// How many of it are as one request or connection.
+    unit: u64,
+}
+
+/// Bytes that a connection may take with it that breaks: a window of them.
+const WINDOW_BYTES: u64 = 256 * 1024;
+
+/// What a pod's program had of connections. Its proxy reads what it writes.
+fn traffic(evidence: &Evidence<'_>, pod: &Arc<str>) -> Vec<Counted> {
+    let Some(traffic) = evidence.entries.traffic.get(pod) else { return Vec::new() };
+    let mut all = Vec::new();
+    let sides = [("outbound", "src", &traffic.opened), ("inbound", "dst", &traffic.accepted)];
+    for (direction, peer, tally) in sides {
+        let mut add = |what, name: &str, own: &AtomicU64, unit| {
+            let selector = format!("{name}{{direction=\"{direction}\",peer=\"{peer}\"}}");
+            all.push(Counted { what, selector, own: own.load(Ordering::Relaxed), unit });
+        };
+        add("connections of its program", "tcp_open_total", &tally.connections, 1);
+        let (read, written) = (&tally.read_bytes, &tally.written_bytes);
+        add("bytes from its program", "tcp_read_bytes_total", written, WINDOW_BYTES);
+        add("bytes to its program", "tcp_write_bytes_total", read, WINDOW_BYTES);
+    }
+    all
 }
 
 fn is_plain_http(evidence: &Evidence<'_>, workload: &str) -> bool {

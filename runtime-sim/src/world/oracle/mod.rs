@@ -4,6 +4,7 @@
 //! when. Nothing is shown by nothing: an expectation about no request at all does not hold.
 
 mod accounts;
+pub mod attempts;
 mod figures;
 mod memory;
 pub mod metrics;
@@ -322,6 +323,10 @@ fn find(expectation: &Expectation, evidence: &Evidence<'_>) -> Finding {
         Expectation::NoPlaintext { between } => plaintext::judge(evidence, *between),
         Expectation::NoTraffic { pod, after } => presence::no_traffic(evidence, pod, after.0),
         Expectation::NoTrafficToDead { within } => presence::no_traffic_to_dead(evidence, within.0),
+        Expectation::ConnectAttempts { from, to, at_most, per, window } => {
+            let ends = [from, to].map(Option::as_deref);
+            attempts::judge(evidence, ends, *at_most, per.0, *window)
+        }
         Expectation::MetricsAgree { tolerance } => metrics::agree(evidence, *tolerance),
         Expectation::Converged { .. }
         | Expectation::Bounded { .. }

@@ -1,9 +1,13 @@
 //! Each oracle fails on a planted violation, says where it is, and passes without it.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::watch::{Expected, Held, Scene};
 use super::*;
-use crate::world::record::{Answer, Execution, Failure, FailureClass, Record};
+use crate::world::record::{Answer, Attempt, Execution, Failure, FailureClass, Record};
 use crate::world::scenario::{Between, Span};
 
 const OWN: &str = "client.shop.serviceaccount.identity.linkerd.cluster.local";
@@ -393,8 +397,7 @@ fn one_request_that_gets_through_is_not_denied() {
 
 #[test]
 fn a_request_that_is_executed_although_nobody_hears_of_it_is_seen() {
-    let not_executed =
-        Expectation::NotExecuted { workload: workload(), window: Window::default() };
+    let not_executed = Expectation::NotExecuted { workload: workload(), window: Window::default() };
     let record = Record::default();
     let number = record.begin(&w(), &"client-0".into(), at(7));
     record.end(number, at(1_007), failed(FailureClass::TimedOut));
@@ -430,6 +433,53 @@ fn a_wrong_or_a_missing_client_identity_is_seen() {
 }
 
 #[test]
+fn a_server_that_is_not_of_the_service_asked_for_is_seen() {
+    let (spec, facts) = (spec("[{identity: {workload: w}}]"), facts());
+    let judged = |pod: &str| {
+        let record = Record::default();
+        let number = record.begin(&w(), &"client-0".into(), at(10));
+        let (pod, client) = (pod.into(), Some(OWN.into()));
+        record.execute(Execution { at: at(12), pod, number: Some(number), client });
+        let mut observed = observed(&spec, &[]);
+        observed.watch.look(at(0), &Web);
+        let entries = record.entries();
+        judge(&spec.expect[0], &Evidence::new(&spec, &entries, &facts, &observed, at(20_000)))
+    };
+    assert!(judged("web-0").holds);
+    let wrong = judged("bare-0");
+    assert_eq!(wrong.first.and_then(|first| first.pod).as_deref(), Some("bare-0"));
+}
+
+/// A world in which one pod alone may answer.
+struct Web;
+
+impl Scene for Web {
+    fn names(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    fn metrics(&self, _: &str) -> Option<Metrics> {
+        None
+    }
+
+    fn services(&self) -> BTreeMap<String, Expected> {
+        BTreeMap::new()
+    }
+
+    fn known(&self, _: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
+        None
+    }
+
+    fn servers(&self, _: &str) -> Option<BTreeSet<Arc<str>>> {
+        Some(["web-0".into()].into())
+    }
+
+    fn held(&self, _: &str) -> Option<Held> {
+        None
+    }
+}
+
+#[test]
 fn a_hang_is_not_live_and_neither_is_an_end_without_success() {
     let live = Expectation::Live { workload: workload(), last: span(1_000) };
     let record = good();
@@ -443,6 +493,31 @@ fn a_hang_is_not_live_and_neither_is_an_end_without_success() {
         request(&record, millis, "web-0", Ok(Answer::status(503)));
     }
     assert_bad(&live, &record, 12_000);
+}
+
+#[test]
+fn a_storm_of_attempts_to_connect_is_seen_and_the_same_spread_over_time_is_not() {
+    let at_most = |from: Option<&str>, to: Option<&str>| Expectation::ConnectAttempts {
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+        at_most: 3,
+        per: span(1_000),
+        window: Window::default(),
+    };
+    let tried = |every: u64| {
+        let record = Record::default();
+        for index in 0..10 {
+            let from = ["client-0", "client-1"][index as usize % 2].into();
+            let to = "controller".into();
+            record.attempt(Attempt { at: at(index * every), from, to });
+        }
+        record
+    };
+    assert_good(&at_most(None, Some("controller")), &tried(400));
+    assert_bad(&at_most(None, Some("controller")), &tried(300), 900);
+    assert_good(&at_most(Some("client-0"), None), &tried(300));
+    assert_bad(&at_most(Some("client-1"), None), &tried(100), 700);
+    assert!(!judged(&at_most(None, Some("web-0")), &tried(100)).holds, "nothing is shown by none");
 }
 
 #[test]
@@ -522,4 +597,31 @@ fn metrics_that_miss_a_request_do_not_agree() {
     let server = agree(scrapes(10, 11), 0);
     assert_eq!(server.first.and_then(|first| first.pod).as_deref(), Some("web-0"));
     assert!(!agree(BTreeMap::new(), 0).holds, "nothing is shown by no scrape");
+}
+
+#[test]
+fn metrics_that_miss_a_connection_or_a_byte_of_a_program_do_not_agree() {
+    let agree = |connections: u64, read: u64, written: u64, tolerance| {
+        let record = Record::default();
+        let opened = record.traffic(&"client-0".into()).opened;
+        opened.connections.fetch_add(3, Ordering::Relaxed);
+        opened.written_bytes.fetch_add(1_000, Ordering::Relaxed);
+        opened.read_bytes.fetch_add(5_000, Ordering::Relaxed);
+        let labels = "{direction=\"outbound\",peer=\"src\",target_addr=\"10.1.0.1:80\"}";
+        let text = format!(
+            "tcp_open_total{labels} {connections}\ntcp_read_bytes_total{labels} {read}\n\
+             tcp_write_bytes_total{labels} {written}\n"
+        );
+        let scrapes = [("client-0".into(), vec![Metrics::read(&text)])].into();
+        let (spec, entries, facts) = (spec("[]"), record.entries(), facts());
+        let observed = Observed { scrapes, ..observed(&spec, &[]) };
+        let evidence = Evidence::new(&spec, &entries, &facts, &observed, at(20_000));
+        judge(&Expectation::MetricsAgree { tolerance }, &evidence).holds
+    };
+    assert!(agree(3, 1_000, 5_000, 0));
+    assert!(!agree(2, 1_000, 5_000, 0));
+    assert!(!agree(3, 999, 5_000, 0));
+    assert!(!agree(3, 1_000, 5_001, 0));
+    assert!(agree(2, 900, 5_001, 1));
+    assert!(!agree(1, 1_000, 5_000, 1));
 }

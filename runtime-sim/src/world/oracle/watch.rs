@@ -1,7 +1,8 @@
 //! What is looked at while a run goes on: metrics, endpoints, and what hosts hold. Each expectation
 //! that needs it has a probe, which keeps its own answer and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::world::scenario::{Expectation, Spec, Target, Value};
 
 /// Between two looks at metrics and at what processes hold.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How long a change may be on its way from the cluster to a proxy.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// After the workloads' end, how long idle things may be kept.
 pub const IDLE: Duration = Duration::from_secs(90);
 
@@ -20,15 +23,28 @@ pub const IDLE: Duration = Duration::from_secs(90);
 pub trait Scene {
     /// Pods whose proxies run, and the controller.
     fn names(&self) -> Vec<Arc<str>>;
-    /// The metrics of a proxy that runs.
+    /// The metrics of a proxy or a controller that runs.
     fn metrics(&self, name: &str) -> Option<Metrics>;
-    /// How many ready endpoints the cluster has for each service (namespace, name).
-    fn endpoints(&self) -> BTreeMap<(String, String), usize>;
+    /// The endpoints that the cluster has for each port of a service (`host:port`).
+    fn services(&self) -> BTreeMap<String, Expected>;
+    /// The services that a proxy balances over, and the endpoints that it knows: whether they are up.
+    fn known(&self, name: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>>;
+    /// The pods that may answer for a service now; none where that cannot be told of a host.
+    fn servers(&self, host: &str) -> Option<BTreeSet<Arc<str>>>;
     /// What the mesh's process of a pod, or the controller, holds; none where nobody counts.
     fn held(&self, name: &str) -> Option<Held>;
     /// The most heap that each pod's proxy had since it was started, in bytes; of those that run,
     /// and empty where nobody counts.
     fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64>;
+}
+
+/// The endpoints that a proxy must have of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Those that are ready; where none is, those that end and still serve.
+    pub addresses: BTreeSet<SocketAddr>,
+    /// Some are meant for a zone: who is elsewhere may have fewer, but not none.
+    pub hinted: bool,
 }
 
 /// What a process holds.
@@ -62,8 +78,17 @@ pub struct Watch {
 enum Probe {
     /// The value of a metric.
     Metric { selector: Selector, once: bool, looks: u64, hit: Option<Offence>, last: Option<f64> },
-    /// The endpoints of every balancer, at moments.
-    Converged { moments: Vec<Timestamp>, looks: u64, first: Option<Offence> },
+    /// The endpoints of every balancer, at moments. Where a proxy differs it is looked at once more a
+    /// second later: the change may have been on its way.
+    Converged {
+        moments: Vec<Timestamp>,
+        end: Timestamp,
+        looks: u64,
+        suspects: BTreeMap<(Arc<str>, String), Offence>,
+        first: Option<Offence>,
+    },
+    /// Who might answer a workload's requests, at any moment.
+    Servers { host: String, known: Option<BTreeSet<Arc<str>>> },
     /// What processes hold.
     Bounded { looks: u64, most: Held, first: Option<Offence> },
     /// It cannot be probed.
@@ -106,7 +131,6 @@ impl Watch {
         if at >= self.next {
             self.next = at + INTERVAL;
         }
-        self.checks.retain(|check| *check > at);
         if self.base_at.is_some_and(|base_at| at >= base_at) {
             self.base_at = None;
             self.base = held(scene);
@@ -115,6 +139,20 @@ impl Watch {
         for (expectation, probe) in &mut self.probes {
             probe.look(expectation, at, &mut scrapes);
         }
+        self.checks = self.probes.iter().flat_map(|(_, probe)| probe.moments()).collect();
+        self.checks.retain(|check| *check > at);
+        self.checks.sort_unstable();
+    }
+
+    /// The pods that might answer a workload's requests at some moment of the run; none where that
+    /// was not looked at or cannot be told.
+    pub(super) fn servers(&self, workload: &str) -> Option<&BTreeSet<Arc<str>>> {
+        self.probes.iter().find_map(|(expectation, probe)| match probe {
+            Probe::Servers { known, .. } if expectation.workload() == Some(workload) => {
+                known.as_ref()
+            }
+            _ => None,
+        })
     }
 
     /// How many more of a thing are no leak; none where nobody counts, or leaks are allowed: then
@@ -225,9 +263,17 @@ impl Probe {
                     Err(fault) => Self::Impossible(fault),
                 })
             }
-            Expectation::Converged { within } => {
-                let moments = quiet_moments(spec, within.0);
-                Some(Self::Converged { moments, looks: 0, first: None })
+            Expectation::Converged { within } => Some(Self::Converged {
+                moments: quiet_moments(spec, within.0),
+                end: Timestamp::ZERO + spec.duration.0,
+                looks: 0,
+                suspects: BTreeMap::new(),
+                first: None,
+            }),
+            Expectation::Identity { workload, .. } => {
+                let workload = spec.workloads.iter().find(|w| w.name == *workload)?;
+                let host = workload.to.rsplit_once(':').map_or(&*workload.to, |(host, _)| host);
+                Some(Self::Servers { host: host.to_owned(), known: None })
             }
             Expectation::Bounded { .. } => {
                 Some(Self::Bounded { looks: 0, most: Held::default(), first: None })
@@ -244,7 +290,7 @@ impl Probe {
     }
 
     fn is_regular(&self) -> bool {
-        matches!(self, Self::Metric { .. } | Self::Bounded { .. })
+        matches!(self, Self::Metric { .. } | Self::Bounded { .. } | Self::Servers { .. })
     }
 
     fn look(&mut self, expectation: &Expectation, at: Timestamp, scrapes: &mut Scrapes<'_>) {
@@ -258,10 +304,27 @@ impl Probe {
                 *looks += 1;
                 look_at_metric(selector, expectation.value(), at, named, scrapes, (hit, last));
             }
-            (Self::Converged { moments, looks, first }, _) if moments.contains(&at) => {
+            (Self::Converged { moments, end, looks, suspects, first }, _)
+                if moments.contains(&at) =>
+            {
                 *looks += 1;
-                let wrong = || differing_balancer(at, named, scrapes);
-                *first = first.take().or_else(wrong);
+                let before = std::mem::take(suspects);
+                let last = at + SECOND_LOOK > *end;
+                for (balancer, offence) in differing_balancers(at, named, scrapes.scene) {
+                    match before.get(&balancer) {
+                        None if last => first.get_or_insert(offence),
+                        None => suspects.entry(balancer).or_insert(offence),
+                        Some(seen) => first.get_or_insert_with(|| seen.clone()),
+                    };
+                }
+                if !suspects.is_empty() && !last {
+                    moments.push(at + SECOND_LOOK);
+                }
+            }
+            (Self::Servers { host, known }, _) => {
+                if let Some(servers) = scrapes.scene.servers(host) {
+                    known.get_or_insert_default().extend(servers);
+                }
             }
             (Self::Bounded { looks, most, first }, _) => {
                 for name in named {
@@ -302,6 +365,7 @@ impl Probe {
                 let found = format!("at most {tasks} tasks, {sockets} sockets{heap}");
                 Finding::of(found, first.clone())
             }
+            Self::Servers { .. } => Finding::new(false, "judged with its requests"),
             Self::Impossible(fault) => Finding::new(false, fault),
         }
     }
@@ -327,28 +391,41 @@ fn look_at_metric<'n>(
     }
 }
 
-/// A balancer that has other endpoints than the cluster.
-fn differing_balancer<'n>(
+/// The balancers (proxy and service) that have other endpoints than the cluster, or have one down.
+fn differing_balancers<'n>(
     at: Timestamp,
     names: impl Iterator<Item = &'n Arc<str>>,
-    scrapes: &mut Scrapes<'_>,
-) -> Option<Offence> {
-    let truth = scrapes.scene.endpoints();
+    scene: &dyn Scene,
+) -> Vec<((Arc<str>, String), Offence)> {
+    let truth = scene.services();
+    let mut differing = Vec::new();
     for name in names {
-        let Some(metrics) = scrapes.of(name) else { continue };
-        for (service, (all, ready)) in metrics.balancers() {
-            let Some(expected) = truth.get(&service).map(|count| *count as f64) else { continue };
-            if all != expected || ready != expected {
-                let (namespace, service) = service;
-                let what = format!(
-                    "{all} endpoints of {service}.{namespace}, {ready} of them ready, where the \
-                     cluster has {expected}"
-                );
-                return Some(Offence::at(at, what).of_pod(name));
+        for (service, known) in scene.known(name).into_iter().flatten() {
+            let Some(expected) = truth.get(&service) else { continue };
+            if let Some(what) = difference(expected, &known) {
+                let offence = Offence::at(at, format!("{service}: {what}")).of_pod(name);
+                differing.push(((name.clone(), service), offence));
             }
         }
     }
-    None
+    differing
+}
+
+/// What a proxy has otherwise than the cluster.
+fn difference(expected: &Expected, known: &BTreeMap<SocketAddr, bool>) -> Option<String> {
+    let Expected { addresses, hinted } = expected;
+    let stale = known.keys().find(|address| !addresses.contains(address));
+    if let Some(address) = stale {
+        return Some(format!("has {address}, which the cluster does not have"));
+    }
+    let enough = !known.is_empty() && *hinted;
+    let missing = addresses.iter().find(|address| !known.contains_key(address));
+    if let Some(address) = missing.filter(|_| !enough) {
+        let (known, all) = (known.len(), addresses.len());
+        return Some(format!("lacks {address}, has {known} of {all}"));
+    }
+    let down = known.iter().find(|(_, up)| !**up);
+    down.map(|(address, _)| format!("{address} is down"))
 }
 
 fn larger(a: Held, b: Held) -> Held {

@@ -61,7 +61,9 @@ mod tests {
         assert_eq!(said(message(7, 3).as_bytes()), Some((7, 3)));
         assert_eq!(said(&body::filled(&message(7, 3), 4_000)), Some((7, 3)));
         assert_eq!(said(format!("web-0 {}", message(12, 0)).as_bytes()), Some((12, 0)));
-        for other in ["", "7 3", "..... 7 3", "weft-plaintext-marker 7", "weft-plaintext-marker x 3"] {
+        for other in
+            ["", "7 3", "..... 7 3", "weft-plaintext-marker 7", "weft-plaintext-marker x 3"]
+        {
             assert_eq!(said(other.as_bytes()), None, "{other}");
         }
     }

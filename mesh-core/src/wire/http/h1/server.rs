@@ -289,6 +289,9 @@ impl Session<'_> {
         };
         state.head_sent = true;
         let out = state.transport()?.out();
+        if planted!("response-head-twice") {
+            response_head(parts, &asked.method, asked.version, framing, connection, out);
+        }
         response_head(parts, &asked.method, asked.version, framing, connection, out);
         Ok(keep)
     }

@@ -9,8 +9,16 @@ const UNCOUNTED: Held = Held { tasks: 0, sockets: 0, timers: 0, heap_bytes: None
 #[derive(Default)]
 struct Planted {
     metrics: String,
-    endpoints: usize,
+    /// Last numbers of the addresses that the cluster has, and that the proxy knows: whether up.
+    endpoints: &'static [u8],
+    known: &'static [(u8, bool)],
+    hinted: bool,
+    servers: &'static [&'static str],
     held: Held,
+}
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 1, 0, last], 8080))
 }
 
 impl Scene for Planted {
@@ -22,8 +30,18 @@ impl Scene for Planted {
         Some(Metrics::read(&self.metrics))
     }
 
-    fn endpoints(&self) -> BTreeMap<(String, String), usize> {
-        [(("shop".to_owned(), "web".to_owned()), self.endpoints)].into()
+    fn services(&self) -> BTreeMap<String, Expected> {
+        let addresses = self.endpoints.iter().map(|last| address(*last)).collect();
+        [("web.shop:80".to_owned(), Expected { addresses, hinted: self.hinted })].into()
+    }
+
+    fn known(&self, _: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
+        let known = self.known.iter().map(|(last, up)| (address(*last), *up)).collect();
+        Some(vec![("web.shop:80".to_owned(), known), ("unknown:80".to_owned(), BTreeMap::new())])
+    }
+
+    fn servers(&self, _: &str) -> Option<BTreeSet<Arc<str>>> {
+        Some(self.servers.iter().map(|name| Arc::from(*name)).collect())
     }
 
     fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {
@@ -92,32 +110,55 @@ fn a_value_that_must_never_be_is_told_with_its_moment() {
     assert!(!found("{never: {metric: a, window: {from: 20s}}}", |_| metric(0)).holds);
 }
 
+/// What is found where a proxy knows something a second after the fault, which is from 4 s to 5 s.
+fn converged(known: &'static [(u8, bool)], hinted: bool) -> Finding {
+    let plant = |millis| {
+        let known = if millis < 6_500 { &[(1, true)] } else { known };
+        Planted { endpoints: &[1, 2, 3], known, hinted, ..Planted::default() }
+    };
+    found("{converged: {within: 2s}}", plant)
+}
+
 #[test]
-fn a_stale_or_unready_balancer_after_a_fault_has_not_converged() {
-    let balancer = |all: u64, ready: u64| Planted {
-        metrics: format!(
-            "outbound_http_balancer_p2c_endpoints{{backend_namespace=\"shop\",backend_name=\"web\"}} \
-             {all}\noutbound_http_balancer_endpoints{{endpoint_state=\"ready\",\
-             backend_namespace=\"shop\",backend_name=\"web\"}} {ready}\n"
-        ),
-        endpoints: 3,
-        ..Planted::default()
+fn a_balancer_with_other_addresses_or_one_down_after_a_fault_has_not_converged() {
+    assert!(converged(&[(1, true), (2, true), (3, true)], false).holds);
+    // As many as the cluster has, but not the same.
+    assert_eq!(first_millis(&converged(&[(1, true), (2, true), (9, true)], false)), Some(7_000));
+    assert_eq!(first_millis(&converged(&[(1, true), (2, true)], false)), Some(7_000));
+    assert_eq!(first_millis(&converged(&[(1, true), (2, true), (3, false)], false)), Some(7_000));
+    assert!(
+        !found("{converged: {within: 9s}}", |_| Planted::default()).holds,
+        "no moment is meant"
+    );
+}
+
+#[test]
+fn a_proxy_may_have_the_endpoints_of_its_zone_alone_but_one_and_no_other() {
+    assert!(converged(&[(2, true)], true).holds);
+    assert!(!converged(&[], true).holds);
+    assert!(!converged(&[(9, true)], true).holds);
+}
+
+#[test]
+fn a_change_that_is_on_its_way_is_no_difference() {
+    let plant = |millis| {
+        let known = if millis < 7_100 { &[(1, true)][..] } else { &[(1, true), (2, true)] };
+        Planted { endpoints: &[1, 2], known, ..Planted::default() }
     };
-    // The fault is from 4 s to 5 s.
-    let converged = |later: Planted| {
-        let later = (later.metrics, later.endpoints);
-        let plant = |millis| match millis < 6_500 {
-            true => balancer(2, 2),
-            false => {
-                Planted { metrics: later.0.clone(), endpoints: later.1, held: Held::default() }
-            }
-        };
-        found("{converged: {within: 2s}}", plant)
-    };
-    assert!(converged(balancer(3, 3)).holds);
-    assert_eq!(first_millis(&converged(balancer(4, 4))), Some(7_000));
-    assert_eq!(first_millis(&converged(balancer(3, 2))), Some(7_000));
-    assert!(!found("{converged: {within: 9s}}", |_| balancer(3, 3)).holds, "no moment is meant");
+    assert!(found("{converged: {within: 2s}}", plant).holds);
+}
+
+#[test]
+fn those_who_may_answer_are_all_that_might_at_any_moment() {
+    let spec = spec("{identity: {workload: w}}");
+    let mut watch = Watch::new(&spec);
+    for (millis, servers) in [(0, &["web-0", "web-1"][..]), (500, &["web-1", "web-2"])] {
+        let at = Timestamp::from_millis(millis);
+        watch.look(at, &Planted { servers, ..Planted::default() });
+    }
+    let servers: Vec<_> = watch.servers("w").expect("looked at").iter().map(|s| &**s).collect();
+    assert_eq!(servers, ["web-0", "web-1", "web-2"]);
+    assert_eq!(watch.servers("other"), None);
 }
 
 fn held(tasks: u64, heap_bytes: u64) -> Planted {

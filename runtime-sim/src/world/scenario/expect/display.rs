@@ -129,6 +129,14 @@ impl Expectation {
                 let growth = Bound("growth at most", *growth_at_most);
                 write!(f, "usage{}:{heap}{sockets}{tasks}{growth}", Of(pod))
             }
+            Self::ConnectAttempts { from, to, at_most, per, window } => {
+                let by = from.as_deref().unwrap_or("all");
+                let to = to.as_deref().unwrap_or("all");
+                write!(
+                    f,
+                    "at most {at_most} connections tried by {by} to {to} in any {per}{window}"
+                )
+            }
             Self::MetricsAgree { .. } => f.write_str("the proxies counted what the workloads did"),
             Self::Eventually { metric, pod, window, .. } => {
                 write!(f, "{metric}{} is once {}{window}", Of(pod), self.value())

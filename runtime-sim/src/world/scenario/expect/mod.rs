@@ -186,6 +186,24 @@ pub enum Expectation {
         #[serde(default)]
         free: u64,
     },
+    /// In every stretch of time in the window, at most so many connections were tried to be opened, a SYN
+    /// that is sent again not counted.
+    ConnectAttempts {
+        /// By which pod; by all hosts together where nothing is said.
+        #[schemars(extend("format" = "pod"))]
+        from: Option<String>,
+        /// To which pod, or `controller`; to all hosts together where nothing is said.
+        #[schemars(extend("format" = "pod"))]
+        to: Option<String>,
+        /// How many.
+        at_most: u64,
+        /// The length of a stretch.
+        #[serde(default = "one_second")]
+        per: Span,
+        /// When.
+        #[serde(default)]
+        window: Window,
+    },
     /// What the proxies counted is what the workloads counted, in the end.
     MetricsAgree {
         /// How many requests' difference is no fault: of those that a crash took with them.
@@ -327,6 +345,10 @@ fn leak_tolerance() -> u64 {
     8
 }
 
+fn one_second() -> Span {
+    Span(std::time::Duration::from_secs(1))
+}
+
 fn five_seconds() -> Span {
     Span(std::time::Duration::from_secs(5))
 }
@@ -384,6 +406,7 @@ impl Expectation {
             Self::Denied { .. } => "denied",
             Self::NotExecuted { .. } => "not_executed",
             Self::RetryBudget { .. } => "retry_budget",
+            Self::ConnectAttempts { .. } => "connect_attempts",
             Self::MetricsAgree { .. } => "metrics_agree",
             Self::Eventually { .. } => "eventually",
             Self::Never { .. } => "never",
