@@ -78,7 +78,7 @@ impl Draw {
         if plan.objects.is_empty() && self.chance(2) {
             let mut canary = self.server("http");
             // Its servers see who their client is as the others do.
-            canary["meshed"] = plan.apps["http"]["meshed"].clone();
+            canary["meshed"] = json!(plan.apps["http"]["meshed"] != false);
             plan.apps["canary"] = canary;
             backends.push(json!({"name": "canary", "port": 80, "weight": 1 + self.below(9)}));
         }

@@ -456,6 +456,7 @@ impl Action {
             | Self::ClockSkew { target, .. }
             | Self::ClockDrift { target, .. }
             | Self::Dns { target, .. }
+            | Self::ApiOutage { target }
             | Self::UpgradeProxy { target } => vec![target],
             Self::Partition { a, b, .. }
             | Self::Latency { a, b, .. }
@@ -468,7 +469,6 @@ impl Action {
             | Self::Relist {}
             | Self::StaleList { .. }
             | Self::WriteConflicts { .. }
-            | Self::ApiOutage {}
             | Self::LeaseLoss {}
             | Self::RotateIssuer {}
             | Self::RotateTrustAnchor { .. }
