@@ -48,7 +48,8 @@ pub enum Expectation {
         window: Window,
     },
     /// Every request ended exactly once; none was executed more often than allowed, and every
-    /// success was executed. Of streams: every message arrived once, in order.
+    /// success was executed; no answer was another request's. Of streams: every message arrived once,
+    /// in order, at both ends.
     Conserved {
         /// Which workload.
         #[schemars(extend("format" = "workload"))]
@@ -124,7 +125,8 @@ pub enum Expectation {
         within: Span,
     },
     /// This long after a fault ended, and until the next one began, every proxy that balances over a
-    /// service had as many endpoints for it as the cluster.
+    /// service had the endpoints that the cluster has of it, and none was down. One that differs is
+    /// looked at once more a second later: the change may be on its way.
     Converged {
         /// How long it may take.
         within: Span,
@@ -144,7 +146,8 @@ pub enum Expectation {
         /// began: 0.1 is 10 %.
         growth_at_most: Option<f64>,
     },
-    /// The server saw the sender's identity with each of the workload's requests, and it was right.
+    /// The server saw the sender's identity with each of the workload's requests, and it was right; and
+    /// the server was a pod of the service that was asked for, or of those to which its routes lead.
     Identity {
         /// Which workload.
         #[schemars(extend("format" = "workload"))]
