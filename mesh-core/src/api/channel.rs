@@ -231,6 +231,9 @@ impl Shared {
 }
 
 fn backoff(failures: u32, random: u64) -> Duration {
+    if planted!("backoff-absent") {
+        return Duration::from_millis(1);
+    }
     let wait = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
     let quarter_nanos = wait.as_nanos() as u64 / 4;
     wait + Duration::from_nanos(random % quarter_nanos.max(1))

@@ -42,6 +42,8 @@ struct Plan {
     strangers: Vec<String>,
     /// Manifests beside the scenario.
     objects: Vec<Value>,
+    /// What is done to those objects, beside what the seed draws as faults.
+    changes: Vec<Value>,
     expect: Vec<Value>,
 }
 
@@ -97,6 +99,9 @@ impl Draw {
         let heal_by = 15 + self.below(25);
         let healthy_from = heal_by + SETTLES.as_secs();
         let classes = self.classes();
+        let nodes = self.topology();
+        self.add_changes(heal_by, plan);
+        self.add_losses(heal_by, &nodes, plan);
         self.expect(healthy_from, &classes, plan);
         let senders = ["client", "stranger"].into_iter();
         let senders = senders.filter(|name| plan.apps.get(name).is_some());
@@ -110,10 +115,11 @@ impl Draw {
                 "duration": format!("{}s", healthy_from + HEALTHY.as_secs()),
                 "seeds": [seed],
                 "apps": plan.apps,
-                "topology": self.topology(),
+                "topology": nodes,
                 "network": self.network(),
                 "lifetimes": self.lifetimes(),
                 "workloads": plan.workloads,
+                "faults": plan.changes,
                 "random_faults": {
                     "classes": classes,
                     "from": "4s",
@@ -167,6 +173,41 @@ impl Draw {
         if classes.iter().all(|class| harmless.contains(class)) {
             plan.expect.push(json!({"no_traffic_to_dead": {"within": "2s"}}));
         }
+        // Where no connection breaks and nobody gives up, proxies and programs count alike.
+        let counted = [
+            FaultClass::Watch,
+            FaultClass::ApiOutage,
+            FaultClass::Outage,
+            FaultClass::ControllerCrash,
+        ];
+        let rude = plan.workloads.iter().any(|workload| workload["name"] == "rude");
+        if classes.iter().all(|class| counted.contains(class)) && plan.changes.is_empty() && !rude {
+            plan.expect.push(json!({"metrics_agree": {}}));
+        }
+    }
+
+    /// A node is lost for a while, with what runs there; or the issuer is replaced.
+    fn add_losses(&mut self, heal_by: u64, topology: &Value, plan: &mut Plan) {
+        let zones = topology["zones"].as_object().into_iter().flat_map(|zones| zones.values());
+        let nodes = zones.filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+        let nodes: Vec<_> = nodes.collect();
+        if nodes.len() > 1 && self.chance(5) {
+            let node = self.one_of(&nodes);
+            let (at, lasts) = self.moments(heal_by);
+            let lost = json!({"at": at, "for": lasts, "do": {"node_loss": {"node": node}}});
+            plan.changes.push(lost);
+        }
+        if self.chance(6) {
+            let (at, _) = self.moments(heal_by);
+            plan.changes.push(json!({"at": at, "do": {"rotate_issuer": {}}}));
+        }
+    }
+
+    /// When something begins before all has healed, and how long it lasts until then at most.
+    fn moments(&mut self, heal_by: u64) -> (String, String) {
+        let at = 4 + self.below(heal_by - 6);
+        let lasts = 1 + self.below(heal_by - at - 1);
+        (format!("{at}s"), format!("{lasts}s"))
     }
 
     fn server(&mut self, program: &str) -> Value {
@@ -293,7 +334,7 @@ impl Draw {
             "protocol": "http1",
             "request": {"response": {"fixed": 1 << (8 + self.below(13))}},
             "arrivals": {"constant": {"rate": (1 + self.below(8)) as f64}},
-            "timeout": format!("{}s", 1 + self.below(10)),
+            "timeout": format!("{}s", 1 + self.below(20)),
             "misbehave": misbehaviour,
         })
     }
@@ -357,16 +398,20 @@ mod tests {
 
     #[test]
     fn seeds_draw_every_protocol_and_all_faults_heal_before_all_must_be_well() {
-        let mut protocols = BTreeSet::new();
+        let (mut protocols, mut actions) = (BTreeSet::new(), BTreeSet::new());
         for seed in 0..100 {
             let spec = draw(seed, EngineKind::Des).spec;
             protocols.extend(spec.workloads.iter().map(|w| format!("{:?}", w.protocol)));
             let quiet_from = spec.duration.0 - SETTLES - HEALTHY;
             for fault in &spec.faults {
                 assert!(fault.at.0 + fault.lasts.unwrap_or_default().0 <= quiet_from, "{fault:?}");
+                actions.extend(fault.action.to_string().split(' ').next().map(str::to_owned));
             }
         }
         assert_eq!(protocols.len(), PROTOCOLS.len());
+        for action in ["apply", "delete", "node_loss", "rotate_issuer"] {
+            assert!(actions.contains(action), "{actions:?}");
+        }
     }
 
     #[test]

@@ -96,4 +96,60 @@ impl Draw {
             },
         }));
     }
+
+    /// Takes objects away and puts them back before all has healed, or puts another in their place for
+    /// a while.
+    pub(super) fn add_changes(&mut self, heal_by: u64, plan: &mut Plan) {
+        for object in plan.objects.clone() {
+            if !self.chance(3) {
+                continue;
+            }
+            let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+            let from = 4 + self.below(heal_by - 6);
+            let to = from + 1 + self.below(heal_by - from - 1);
+            let apply = |at: u64, object: &Value| {
+                let manifest = object.to_string();
+                json!({"at": format!("{at}s"), "do": {"apply": {"manifest": manifest}}})
+            };
+            let delete = json!({"object": kind, "name": name});
+            let mut other = object.clone();
+            let first = match kind.as_str() {
+                Some("HTTPRoute") if self.chance(2) => {
+                    other["spec"]["rules"][0]["backendRefs"] =
+                        json!([{"name": "http", "port": 80}]);
+                    apply(from, &other)
+                }
+                Some("Server") if self.chance(2) => {
+                    // Of another port: this one is nobody's, and the pods' default holds.
+                    other["spec"]["port"] = json!(9999);
+                    apply(from, &other)
+                }
+                _ => json!({"at": format!("{from}s"), "do": {"delete": delete}}),
+            };
+            plan.changes.extend([first, apply(to, &object)]);
+        }
+        if plan.apps.get("http").is_some() && self.chance(6) {
+            // A wrong target port, until somebody sees it.
+            let from = 4 + self.below(heal_by - 6);
+            let to = from + 1 + self.below(heal_by - from - 1);
+            for (at, port) in [(from, 9999), (to, 8080)] {
+                let service = json!({
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "metadata": {
+                        "name": "http",
+                        "namespace": "default",
+                        "annotations": plan.apps["http"]["service_annotations"],
+                    },
+                    "spec": {
+                        "selector": {"app": "http"},
+                        "ports": [{"name": "app", "port": 80, "targetPort": port}],
+                    },
+                });
+                let manifest = service.to_string();
+                let apply = json!({"apply": {"manifest": manifest}});
+                plan.changes.push(json!({"at": format!("{at}s"), "do": apply}));
+            }
+        }
+    }
 }

@@ -177,4 +177,6 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
         set(&format!("{side}_USER_TIMEOUT"), "30s".to_owned());
     }
     environment
+        .extend(pod.proxy_variables().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    environment
 }

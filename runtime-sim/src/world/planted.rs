@@ -70,7 +70,7 @@ pub const BUGS: &[Bug] = &[
     bug("failfast-absent", "in_flight", "nobody-there", "requests wait for endpoints without end"),
     bug("failing-replica-unpenalized", "load_share", "replica-failing", "a failure counts as a fast answer"),
     bug("first-subscriber-only", "no_traffic_to_dead", "endpoint-moved", "only the first of two proxies is told of changes"),
-    bug("goaway-ignored", "success_rate", "drain", "a request that was refused with a connection's end is not tried on another"),
+    bug("goaway-ignored", "success_rate", "drain", "requests go on over a connection whose peer is leaving"),
     bug("goaway-not-sent", "success_rate", "drain", "a proxy that is to finish does not tell those who send to it"),
     bug("half-close-forgotten", "no_leak", "bytes", "the end of one direction is not passed on"),
     bug("header-port-ignored", "success_rate", "authorization", "the transport header's port is not looked at"),

@@ -245,6 +245,11 @@ impl Endpoint {
             return Box::pin(self.send_new_http2(request)).await;
         };
         match connection.send(request).await {
+            Err(SendError::Unsent { error, .. })
+                if ends_connection(&error) && planted!("goaway-ignored") =>
+            {
+                Err(SendError::Failed(error))
+            }
             // The peer ended a connection that was good until then: a new one may do.
             Err(SendError::Unsent { request, error })
                 if ends_connection(&error) && !planted!("dead-connection-kept") =>
@@ -267,7 +272,8 @@ impl Endpoint {
     /// The one HTTP/2 connection, where it is open.
     fn open_http2(&self) -> Option<Arc<Http2Connection>> {
         let connection = self.http2.load_full();
-        connection.filter(|connection| !connection.is_closed() || planted!("dead-connection-kept"))
+        let kept = planted!("dead-connection-kept") || planted!("goaway-ignored");
+        connection.filter(|connection| !connection.is_closed() || kept)
     }
 
     /// Opens the one HTTP/2 connection, or waits for whoever is at it. All that wait share one

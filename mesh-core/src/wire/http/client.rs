@@ -291,9 +291,7 @@ impl Spare {
 
     /// `unsent`: the request, where hyper still had it.
     fn error(self, unsent: Option<Request>, error: Error) -> SendError {
-        let ignored = planted!("goaway-ignored") && matches!(error, Error::GoAway { .. });
         let request = match (unsent, self.rest) {
-            _ if ignored => None,
             (Some(request), None) => Some(request),
             (Some(request), Some((_, loan))) => {
                 let (head, _) = request.into_parts();

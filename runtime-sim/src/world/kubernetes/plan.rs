@@ -155,6 +155,15 @@ impl PodPlan {
         self.annotations.get("simulated/token-audience").map(String::as_str)
     }
 
+    /// Variables of its proxy that annotations set: `simulated/LINKERD2_PROXY_…`.
+    pub(in crate::world) fn proxy_variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let set = self.annotations.iter();
+        set.filter_map(|(name, value)| {
+            let name = name.strip_prefix("simulated/")?;
+            name.starts_with("LINKERD2_PROXY_").then_some((name, value.as_str()))
+        })
+    }
+
     /// What its proxy does before it knows a policy, where its annotations say so.
     pub(in crate::world) fn default_inbound_policy(&self) -> Option<&str> {
         self.annotations.get("config.linkerd.io/default-inbound-policy").map(String::as_str)

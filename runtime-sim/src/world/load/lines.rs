@@ -42,7 +42,8 @@ impl Load {
                 return Err(failure::wrong(format!("greeted with {greeting:?}")));
             }
         }
-        for sent in 0..self.stream_messages() {
+        let (messages, half_close) = (self.stream_messages(), self.0.plan.stream.half_close);
+        for sent in 0..messages {
             if sent > 0 {
                 self.pause().await;
             }
@@ -53,6 +54,9 @@ impl Load {
             let broke = |error: std::io::Error| failure::of_io(&error, begun);
             write.write_all(line.as_bytes()).await.map_err(broke)?;
             write.flush().await.map_err(broke)?;
+            if half_close && sent + 1 == messages {
+                write.shutdown().await.map_err(broke)?;
+            }
             self.note(number, |request| request.messages_sent += 1);
             let answer = self.line(number, &mut lines, &mut begun).await?;
             // The server's name is before the line, and nothing else.
@@ -61,7 +65,9 @@ impl Load {
             }
             self.note(number, |request| request.messages_received += 1);
         }
-        write.shutdown().await.map_err(|error| failure::of_io(&error, true))?;
+        if !half_close {
+            write.shutdown().await.map_err(|error| failure::of_io(&error, true))?;
+        }
         let mut rest = String::new();
         match lines.read_line(&mut rest).await.map_err(|error| failure::of_io(&error, true))? {
             0 => Ok(Answer::status(0)),

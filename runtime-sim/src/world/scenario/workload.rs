@@ -75,6 +75,10 @@ impl Workload {
         if self.stream.lasts.is_some() && self.stream.interval.0.is_zero() {
             return Err(("stream.interval", "a stream that `lasts` has an interval".to_owned()));
         }
+        let lines = [Protocol::Tcp, Protocol::ServerFirstTcp, Protocol::Tls];
+        if self.stream.half_close && !lines.contains(&self.protocol) {
+            return Err(("stream.half_close", "this is for protocols of lines".to_owned()));
+        }
         if self.request.deadline.is_some() && self.protocol != Protocol::Grpc {
             return Err(("request.deadline", "`grpc` alone has deadlines".to_owned()));
         }
@@ -305,12 +309,15 @@ pub struct StreamShape {
     pub interval: Span,
     /// Instead of `messages`: it goes on for so long, but not beyond the workload's `stop`.
     pub lasts: Option<Span>,
+    /// `tcp`, `server-first-tcp`, `tls`: the client ends its direction with its last message, before it
+    /// reads the answer to it.
+    pub half_close: bool,
 }
 
 impl Default for StreamShape {
     fn default() -> Self {
         let interval = Span(Duration::ZERO);
-        Self { kind: Streaming::Unary, messages: 1, interval, lasts: None }
+        Self { kind: Streaming::Unary, messages: 1, interval, lasts: None, half_close: false }
     }
 }
 
