@@ -130,10 +130,14 @@ impl State {
         if let Risk::Again { first, patience } = risk
             && way.spec.loss > 0.0
         {
-            let packets = (bytes / PACKET_BYTES + 1) as i32;
-            let lost = 1.0 - (1.0 - way.spec.loss).powi(packets);
+            let mut packets = bytes / PACKET_BYTES + 1;
             let (mut waited, mut step) = (0, first);
-            while random.unit() < lost {
+            loop {
+                // What arrived is not sent again.
+                packets = (0..packets).filter(|_| random.unit() < way.spec.loss).count();
+                if packets == 0 {
+                    break;
+                }
                 waited += step;
                 step = (step * 2).min(RETRANSMIT_MAX);
                 if waited > patience {

@@ -296,7 +296,10 @@ impl<S: Simulator> World<S> {
     fn restore_node(&mut self, node: &str) {
         self.kubernetes.restore_node(node);
         for index in self.controllers_of(&Target::Node(node.to_owned())) {
-            self.simulator.power_on(self.controllers[index].host);
+            let host = self.controllers[index].host;
+            self.simulator.power_on(host);
+            // Another fault may have started it meanwhile: it would hold its ports.
+            self.simulator.crash(host, None, Crash::Process);
             self.start_controller(index);
         }
     }

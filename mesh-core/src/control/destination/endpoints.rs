@@ -147,8 +147,9 @@ impl Reader<'_, '_> {
             for endpoint in endpoints.filter(|endpoint| self.is_wanted(endpoint)) {
                 for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()) {
                     let address = SocketAddr::new(ip, port);
-                    let compiled = self.of_slice(slice, endpoint, address);
-                    set.endpoints.insert(address, compiled);
+                    if let Some(compiled) = self.of_slice(slice, endpoint, address) {
+                        set.endpoints.insert(address, compiled);
+                    }
                 }
             }
         }
@@ -168,22 +169,24 @@ impl Reader<'_, '_> {
         self.instance.is_none_or(|instance| endpoint.hostname.as_deref() == Some(instance))
     }
 
+    /// None for an endpoint that is of an instance which is not known (yet, or any more): whether it is
+    /// meshed, and who it is, is not known either, and it would be spoken to in the clear.
     fn of_slice(
         &self,
         slice: &EndpointSlice,
         endpoint: &SliceEndpoint,
         address: SocketAddr,
-    ) -> Endpoint {
+    ) -> Option<Endpoint> {
         let target = endpoint.target_ref.as_ref().filter(|target| {
             matches!(target.kind.as_deref(), Some("Pod" | "Workload" | "ExternalWorkload"))
         });
-        let instance = target.and_then(|target| {
-            let namespace = target.namespace.as_deref();
-            let namespace = namespace.or(slice.metadata.namespace.as_deref());
-            self.view.instance(namespace?, target.name.as_deref()?)
-        });
-        let mut compiled = match instance {
-            Some(instance) => of_instance(self.view, instance, address),
+        let mut compiled = match target {
+            Some(target) => {
+                let namespace = target.namespace.as_deref();
+                let namespace = namespace.or(slice.metadata.namespace.as_deref());
+                let instance = self.view.instance(namespace?, target.name.as_deref()?)?;
+                of_instance(self.view, instance, address)
+            }
             None => Endpoint { weight: WEIGHT, ..Endpoint::new(address) },
         };
         if let Some(zone) = endpoint.zone.as_deref() {
@@ -195,7 +198,7 @@ impl Reader<'_, '_> {
             let zones = [("zone", zone), ("zone_locality", locality)].into_iter().collect();
             compiled.labels = compiled.labels.extended(&zones);
         }
-        compiled
+        Some(compiled)
     }
 
     fn read_workloads(&self, set: &mut EndpointSet) {

@@ -41,12 +41,13 @@ pub(super) fn judge(spec: &Spec, watch: &Watch, end: Timestamp) -> Judgement {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::SocketAddr;
     use std::sync::Arc;
 
     use super::*;
     use crate::world::oracle::metrics::Metrics;
-    use crate::world::oracle::watch::{Held, Scene};
+    use crate::world::oracle::watch::{Expected, Held, Scene};
 
     struct Peaks(&'static [(&'static str, u64)]);
 
@@ -59,8 +60,16 @@ mod tests {
             None
         }
 
-        fn endpoints(&self) -> BTreeMap<(String, String), usize> {
+        fn services(&self) -> BTreeMap<String, Expected> {
             BTreeMap::new()
+        }
+
+        fn known(&self, _: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
+            None
+        }
+
+        fn servers(&self, _: &str) -> Option<BTreeSet<Arc<str>>> {
+            None
         }
 
         fn held(&self, _: &str) -> Option<Held> {

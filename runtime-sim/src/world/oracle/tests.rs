@@ -477,6 +477,10 @@ impl Scene for Web {
     fn held(&self, _: &str) -> Option<Held> {
         None
     }
+
+    fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {
+        BTreeMap::new()
+    }
 }
 
 #[test]
