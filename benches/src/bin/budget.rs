@@ -146,7 +146,8 @@ fn table(figures: &Figures, gates: &Gates) {
         let gate = gates.of(name).map(|gate| gate.to_string());
         let verdict = gates.judge(name, *value).as_str();
         let gate = gate.unwrap_or_default();
-        println!("{name:<52} {value:>12.1} {gate:>12} {verdict}");
+        let decimals = if *value < 10.0 { 2 } else { 1 };
+        println!("{name:<52} {value:>12.decimals$} {gate:>12} {verdict}");
     }
 }
 
