@@ -119,7 +119,7 @@ pub fn accrual<'a>(
         text.map_or(Ok(default), |text| parse(text.trim()).ok_or(name))
     }
     let time = |name, default: u64| {
-        read(name, find(name), Duration::from_secs(default), |text| duration(text))
+        read(name, find(name), Duration::from_secs(default), duration)
     };
     let ratio = |text: &str| text.parse().ok().filter(|ratio| (0.0..=100.0).contains(ratio));
     let accrual = Accrual {
