@@ -118,9 +118,7 @@ pub fn accrual<'a>(
     ) -> Result<T, &'static str> {
         text.map_or(Ok(default), |text| parse(text.trim()).ok_or(name))
     }
-    let time = |name, default: u64| {
-        read(name, find(name), Duration::from_secs(default), duration)
-    };
+    let time = |name, default: u64| read(name, find(name), Duration::from_secs(default), duration);
     let ratio = |text: &str| text.parse().ok().filter(|ratio| (0.0..=100.0).contains(ratio));
     let accrual = Accrual {
         max_failures: read(ACCRUAL_MAX_FAILURES, find(ACCRUAL_MAX_FAILURES), 7, |text| {
