@@ -18,6 +18,7 @@ pub mod pcap;
 pub mod random;
 pub mod shrink;
 pub mod swarm;
+pub mod system_clock;
 pub mod system_random;
 pub mod timeline;
 pub mod topology;

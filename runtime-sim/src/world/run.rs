@@ -15,8 +15,8 @@ use crate::cluster::ApiServer;
 use crate::engine::Engine;
 use crate::log;
 use crate::on_turmoil::Turmoil;
-use crate::system_random;
 use crate::trace::{Capture, Checkpoint, Trace};
+use crate::{system_clock, system_random};
 
 use super::faults;
 use super::oracle::watch::{IDLE, Watch};
@@ -217,6 +217,7 @@ fn run_here(
     let api = ApiServer::default();
     match engine {
         EngineKind::Des => {
+            let _stopped = system_clock::stop();
             let simulator = Engine::new(seed, trace.clone(), api.clone());
             if let Some(capture) = &keep.capture {
                 simulator.set_capture(capture.clone());
