@@ -30,6 +30,19 @@ impl Harness for Tokio {
             case.run(bed).await;
         });
     }
+
+    fn exempt(&self) -> &'static [(&'static str, &'static str)] {
+        &[
+            (
+                "cluster::a_delete_that_nobody_heard_of_shows_in_the_next_list",
+                "a directory of files has no watch that can be lost: each look is a list",
+            ),
+            (
+                "cluster::a_watch_does_not_go_back_to_a_list_that_is_older",
+                "a directory of files has no replicas",
+            ),
+        ]
+    }
 }
 
 fn mode(path: &Path) -> u32 {

@@ -23,9 +23,15 @@ fn read(file: &Path) -> Scenario {
     }
 }
 
+/// The files of a directory and of those in it.
 fn files(name: &str) -> Vec<PathBuf> {
     let entries = directory(name).read_dir().expect("the directory is there");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let below = paths.flat_map(|path| match path.is_dir() {
+        true => files(&path.display().to_string()),
+        false => vec![path],
+    });
+    let mut files: Vec<_> = below.collect();
     files.sort();
     assert!(!files.is_empty());
     files

@@ -75,12 +75,39 @@ pub enum StateError {
     },
 }
 
+/// How long certificates live that are made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A trust anchor.
+    pub anchor: Duration,
+    /// An issuer.
+    pub issuer: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self { anchor: ANCHOR_LIFETIME, issuer: ISSUER_LIFETIME }
+    }
+}
+
 /// The authority of a state directory: the one given there, or a new one where there is none.
 ///
 /// # Errors
 /// [`StateError`].
 pub async fn authority(runtime: &Runtime, directory: &Path) -> Result<Authority, StateError> {
-    let files = Directory { runtime, directory };
+    authority_of(runtime, directory, Lifetimes::default()).await
+}
+
+/// The same, where what is made is to live longer or shorter than usual.
+///
+/// # Errors
+/// [`StateError`].
+pub async fn authority_of(
+    runtime: &Runtime,
+    directory: &Path,
+    lifetimes: Lifetimes,
+) -> Result<Authority, StateError> {
+    let files = Directory { runtime, directory, lifetimes };
     let given =
         (files.read(ANCHORS).await?, files.read(ISSUER).await?, files.read(ISSUER_KEY).await?);
     match given {
@@ -120,7 +147,7 @@ pub async fn token_key(
     runtime: &Runtime,
     directory: &Path,
 ) -> Result<Arc<dyn KeyPair>, StateError> {
-    let files = Directory { runtime, directory };
+    let files = Directory { runtime, directory, lifetimes: Lifetimes::default() };
     match files.read_key(TOKEN_KEY).await? {
         Some(key) => Ok(key),
         None => files.make_key(TOKEN_KEY).await,
@@ -130,6 +157,7 @@ pub async fn token_key(
 struct Directory<'a> {
     runtime: &'a Runtime,
     directory: &'a Path,
+    lifetimes: Lifetimes,
 }
 
 impl Directory<'_> {
@@ -138,7 +166,7 @@ impl Directory<'_> {
             Some(key) => key,
             None => self.make_key(ANCHOR_KEY).await?,
         };
-        let validity = Validity::new(self.runtime.clock.wall(), ANCHOR_LIFETIME, CLOCK_SKEW);
+        let validity = Validity::new(self.runtime.clock.wall(), self.lifetimes.anchor, CLOCK_SKEW);
         let anchor = ca::make_anchor(&*self.runtime.entropy, &key, "Weft root", validity)
             .map_err(|error| self.authority_error(error))?;
         self.write(ANCHORS, anchor.as_bytes(), Privacy::Public).await
@@ -162,7 +190,7 @@ impl Directory<'_> {
             (&anchors, &anchor_key),
             &*key,
             "Weft issuer",
-            Validity::new(now, ISSUER_LIFETIME, CLOCK_SKEW),
+            Validity::new(now, self.lifetimes.issuer, CLOCK_SKEW),
         )
         .map_err(|error| self.authority_error(error))?;
         self.write(ISSUER, issuer.as_bytes(), Privacy::Public).await?;

@@ -25,7 +25,7 @@ use std::task::Waker;
 use mesh_core::resource::{Kind, Object, ObjectRef};
 use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
 use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster};
-use mesh_core::time::Timestamp;
+use mesh_core::time::{Timestamp, WallTime};
 
 use crate::lock;
 use crate::trace::START;
@@ -62,6 +62,8 @@ struct State {
     writes: BTreeMap<String, (u64, u64)>,
     /// The time that passes for the server: that of its first client.
     clock: Option<Ticking>,
+    /// The wall clock when the run began; [`START`] where nothing is said.
+    start: Option<WallTime>,
 }
 
 struct Ticking(Arc<dyn Clock>);
@@ -81,6 +83,16 @@ struct Counts {
 type Item = Result<WatchEvent, ClusterError>;
 
 impl ApiServer {
+    /// One in a world that begins at this time of the wall clock, and not in 2026.
+    pub fn beginning_at(start: WallTime) -> Self {
+        Self(Arc::new(Mutex::new(State { start: Some(start), ..State::default() })))
+    }
+
+    /// The wall clock when the run began.
+    pub fn start(&self) -> WallTime {
+        lock(&self.0).start()
+    }
+
     /// Makes or replaces an object. Its resource version and uid are the server's to give.
     pub fn apply(&self, object: Object) {
         let kind = object.kind();
@@ -260,6 +272,10 @@ impl Counts {
 }
 
 impl State {
+    fn start(&self) -> WallTime {
+        self.start.unwrap_or(START)
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.as_ref().map_or(Timestamp::ZERO, |clock| clock.0.now())
     }
@@ -386,7 +402,7 @@ impl Cluster for Door {
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>> {
         let state = lock(&self.server.0);
         // The server's clock is right, whatever its client's shows.
-        let now = START + state.now().since(Timestamp::ZERO);
+        let now = state.start() + state.now().since(Timestamp::ZERO);
         let reviewed = state.faults.refuse(&self.client);
         let result = reviewed.and_then(|()| state.tokens.review(token, audience, now));
         Box::pin(async { result })

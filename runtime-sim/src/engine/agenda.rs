@@ -21,6 +21,8 @@ pub(super) enum Event {
     SynAgain { connection: ConnectionId, attempt: u32 },
     /// The kernel gives up on a segment that has waited since a moment.
     GiveUp { connection: ConnectionId, from: usize, since: Nanos },
+    /// The kernel gives up on a window that has been closed since a moment.
+    GiveUpWindow { connection: ConnectionId, from: usize, since: Nanos },
     /// A keepalive probe of one end.
     Probe { connection: ConnectionId, end: usize, silent_since: Nanos },
     /// An address that nobody has did not answer.
@@ -35,6 +37,7 @@ impl Event {
             Self::Arrive { connection, .. } => ("arrive", *connection),
             Self::SynAgain { connection, .. } => ("syn again", *connection),
             Self::GiveUp { connection, .. } => ("give up", *connection),
+            Self::GiveUpWindow { connection, .. } => ("give up window", *connection),
             Self::Probe { connection, .. } => ("probe", *connection),
             Self::Unreachable { connection } => ("unreachable", *connection),
         }

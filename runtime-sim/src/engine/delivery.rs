@@ -13,7 +13,7 @@ use crate::trace::Delivery;
 impl State {
     /// A segment reaches the other end, unless the way was cut while it travelled.
     pub(super) fn arrive(&mut self, id: ConnectionId, from: usize, number: u64, segment: Segment) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let (a, b) = (connection.ends[from].host, connection.ends[1 - from].host);
@@ -34,7 +34,7 @@ impl State {
     }
 
     fn in_order(&mut self, id: ConnectionId, from: usize) -> Option<Segment> {
-        let pipe = &mut self.connections.get_mut(&id)?.pipes[from];
+        let pipe = &mut self.connections.get_mut(id)?.pipes[from];
         // Sent by an earlier boot of the host, and overtaken by its death.
         while pipe.early.first_key_value().is_some_and(|(number, _)| *number < pipe.expected) {
             pipe.early.pop_first();
@@ -68,7 +68,7 @@ impl State {
 
     /// A SYN that a full backlog dropped is sent again.
     pub(super) fn syn_again(&mut self, id: ConnectionId, attempt: u32) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let (a, b) = connection.hosts();
@@ -88,14 +88,15 @@ impl State {
 
     fn deliver_syn(&mut self, id: ConnectionId, attempt: u32) {
         let now = self.agenda.now();
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let (host, target) = (connection.ends[1].host, connection.target);
         let boot = self.hosts[host].boot;
         connection.ends[1].boot = boot;
         match self.hosts[host].listener_for(target) {
-            Some(listener) if listener.pending.len() < listener.backlog => {
+            // One more than was asked for, as in Linux.
+            Some(listener) if listener.pending.len() <= listener.backlog => {
                 listener.pending.push_back(id);
                 wake(&mut listener.accepting);
                 connection.ends[1].held = true;
@@ -119,7 +120,7 @@ impl State {
     }
 
     fn deliver_syn_ack(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         if let Some(timer) = connection.syn_timer.take() {
@@ -140,7 +141,7 @@ impl State {
     /// Whether the end that receives from `from` knows the connection. Where it does not, it says
     /// so once with a reset.
     fn is_known(&mut self, id: ConnectionId, from: usize) -> bool {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return false;
         };
         let to = &connection.ends[1 - from];
@@ -154,7 +155,7 @@ impl State {
     }
 
     fn deliver_fin(&mut self, id: ConnectionId, from: usize) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let to = &connection.ends[1 - from];
@@ -170,7 +171,7 @@ impl State {
 
     fn deliver_data(&mut self, id: ConnectionId, from: usize, bytes: Bytes) {
         let now = self.now();
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let (sender, receiver) = (connection.ends[from].host, connection.ends[1 - from].host);
@@ -193,7 +194,7 @@ impl State {
 
     /// An end learns that its connection is over.
     pub(super) fn fail(&mut self, id: ConnectionId, end: usize, kind: ErrorKind) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         if let Some(timer) = connection.syn_timer.take() {

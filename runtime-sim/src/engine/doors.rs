@@ -266,7 +266,7 @@ impl Doors {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut state = lock(&self.shared.state);
-        let Some(connection) = state.connections.get_mut(&connection) else {
+        let Some(connection) = state.connections.get_mut(connection) else {
             return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         };
         match connection.phase {

@@ -11,6 +11,7 @@ use std::task::{Context, Wake, Waker};
 use mesh_core::runtime::BoxFuture;
 
 use super::host::ProcessId;
+use super::table::Table;
 use crate::heap::{self, Account};
 use crate::lock;
 use crate::random::Random;
@@ -25,18 +26,21 @@ type TaskId = u64;
 pub(super) struct Executor {
     tasks: Mutex<Tasks>,
     ready: Arc<Mutex<Ready>>,
-    draw: Mutex<Random>,
 }
 
-#[derive(Default)]
 struct Tasks {
-    slots: BTreeMap<TaskId, Slot>,
-    next: TaskId,
+    slots: Table<Slot>,
+    /// Tasks that live, by process and what they are.
+    census: BTreeMap<ProcessId, Census>,
     /// Processes whose tasks are not polled, and those of them that are ready.
     stopped: BTreeMap<ProcessId, Vec<TaskId>>,
     panics: Vec<Panicked>,
     polls: u64,
+    draw: Random,
 }
+
+/// How many tasks live, by what they are.
+pub(super) type Census = BTreeMap<&'static str, usize>;
 
 /// Tasks to poll.
 #[derive(Default)]
@@ -56,9 +60,25 @@ struct Slot {
     waker: Arc<TaskWaker>,
 }
 
+/// A task that is being polled.
+struct Polled {
+    id: TaskId,
+    future: BoxFuture<'static, ()>,
+    waker: Arc<TaskWaker>,
+    account: Arc<Account>,
+}
+
 impl Executor {
     pub(super) fn new(draw: Random) -> Self {
-        Self { tasks: Mutex::default(), ready: Arc::default(), draw: Mutex::new(draw) }
+        let tasks = Tasks {
+            slots: Table::default(),
+            census: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            panics: Vec::new(),
+            polls: 0,
+            draw,
+        };
+        Self { tasks: Mutex::new(tasks), ready: Arc::default() }
     }
 
     pub(super) fn spawn(
@@ -69,12 +89,10 @@ impl Executor {
         future: BoxFuture<'static, ()>,
     ) {
         let mut tasks = lock(&self.tasks);
-        let id = tasks.next;
-        tasks.next += 1;
-        let waker =
-            Arc::new(TaskWaker { id, queued: AtomicBool::new(true), ready: self.ready.clone() });
-        let slot = Slot { process, account, name, future: Some(future), waker };
-        tasks.slots.insert(id, slot);
+        let (id, queued) = (tasks.slots.next(), AtomicBool::new(true));
+        let waker = Arc::new(TaskWaker { id, queued, ready: self.ready.clone() });
+        tasks.slots.push(Slot { process, account, name, future: Some(future), waker });
+        *tasks.census.entry(process).or_default().entry(name).or_default() += 1;
         lock(&self.ready).woken.push(id);
     }
 
@@ -84,16 +102,13 @@ impl Executor {
     /// Where tasks wake each other without end at one moment.
     pub(super) fn run_ready(&self, seen: impl Fn(TaskId)) {
         let mut polls = 0;
-        while let Some(id) = self.draw_ready() {
-            let Some((mut future, waker, account)) = self.take(id) else {
-                continue;
-            };
+        while let Some(Polled { id, mut future, waker, account }) = self.next() {
             seen(id);
             polls += 1;
             assert!(
                 polls < POLLS_PER_MOMENT_MAX,
                 "tasks wake each other without end; one of them is `{}`",
-                lock(&self.tasks).slots.get(&id).map_or("", |slot| slot.name),
+                lock(&self.tasks).slots.get(id).map_or("", |slot| slot.name),
             );
             waker.queued.store(false, Ordering::Relaxed);
             let std_waker = Waker::from(waker);
@@ -113,31 +128,24 @@ impl Executor {
         lock(&self.tasks).polls += polls;
     }
 
-    fn draw_ready(&self) -> Option<TaskId> {
-        let mut ready = lock(&self.ready);
-        let Ready { ordered, woken } = &mut *ready;
-        if !woken.is_empty() {
-            // By number, not by who was woken first: tokio's watch channels wake their receivers in
-            // an order that they draw from a generator of their own.
-            ordered.append(woken);
-            ordered.sort_unstable();
-        }
-        match ordered.len() {
-            0 => None,
-            1 => ordered.pop(),
-            several => Some(ordered.remove(lock(&self.draw).below(several))),
-        }
-    }
-
-    fn take(&self, id: TaskId) -> Option<(BoxFuture<'static, ()>, Arc<TaskWaker>, Arc<Account>)> {
+    /// The next task to poll: one of the ready, as the seed draws.
+    fn next(&self) -> Option<Polled> {
         let mut tasks = lock(&self.tasks);
-        let Tasks { slots, stopped, .. } = &mut *tasks;
-        let slot = slots.get_mut(&id)?;
-        if let Some(parked) = stopped.get_mut(&slot.process) {
-            parked.push(id);
-            return None;
+        let Tasks { slots, stopped, draw, .. } = &mut *tasks;
+        loop {
+            let id = lock(&self.ready).take(draw)?;
+            let Some(slot) = slots.get_mut(id) else {
+                continue;
+            };
+            if let Some(parked) = stopped.get_mut(&slot.process) {
+                parked.push(id);
+                continue;
+            }
+            if let Some(future) = slot.future.take() {
+                let (waker, account) = (slot.waker.clone(), slot.account.clone());
+                return Some(Polled { id, future, waker, account });
+            }
         }
-        Some((slot.future.take()?, slot.waker.clone(), slot.account.clone()))
     }
 
     fn put_back(
@@ -148,7 +156,7 @@ impl Executor {
         let mut tasks = lock(&self.tasks);
         match polled {
             // Ended from inside its own poll where the slot is gone: dropped below, unlocked.
-            Ok(Some(future)) => match tasks.slots.get_mut(&id) {
+            Ok(Some(future)) => match tasks.slots.get_mut(id) {
                 Some(slot) => slot.future = Some(future),
                 None => {
                     drop(tasks);
@@ -156,10 +164,10 @@ impl Executor {
                 }
             },
             Ok(None) => {
-                tasks.slots.remove(&id);
+                tasks.remove(id);
             }
             Err(panic) => {
-                let task = tasks.slots.remove(&id).map_or("", |slot| slot.name);
+                let task = tasks.remove(id).map_or("", |slot| slot.name);
                 tasks.panics.push(Panicked::new(task, &*panic));
             }
         }
@@ -171,8 +179,10 @@ impl Executor {
     pub(super) fn end(&self, ended: impl Fn(ProcessId) -> bool) -> Vec<BoxFuture<'static, ()>> {
         let mut tasks = lock(&self.tasks);
         tasks.stopped.retain(|process, _| !ended(*process));
-        let ended = tasks.slots.extract_if(.., |_, slot| ended(slot.process));
-        ended.filter_map(|(_, slot)| slot.future).collect()
+        let of_them = tasks.slots.iter().filter(|(_, slot)| ended(slot.process));
+        let of_them: Vec<_> = of_them.map(|(id, _)| id).collect();
+        let slots = of_them.into_iter().filter_map(|id| tasks.remove(id));
+        slots.filter_map(|slot| slot.future).collect()
     }
 
     /// Stops polling a process's tasks, or goes on with it.
@@ -190,25 +200,63 @@ impl Executor {
     }
 
     /// Tasks that live, by what they are.
-    pub(super) fn census(&self) -> BTreeMap<&'static str, usize> {
-        let mut census = BTreeMap::new();
-        for slot in lock(&self.tasks).slots.values() {
-            *census.entry(slot.name).or_default() += 1;
+    pub(super) fn census(&self) -> Census {
+        let mut whole = Census::new();
+        for (name, count) in lock(&self.tasks).census.values().flatten() {
+            *whole.entry(name).or_default() += count;
         }
-        census
+        whole
     }
 
-    /// Tasks that live, by process and what they are.
-    pub(super) fn census_by_process(&self) -> BTreeMap<ProcessId, BTreeMap<&'static str, usize>> {
-        let mut census: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for slot in lock(&self.tasks).slots.values() {
-            *census.entry(slot.process).or_default().entry(slot.name).or_default() += 1;
-        }
-        census
+    /// A process's tasks that live, by what they are.
+    pub(super) fn census_of(&self, process: ProcessId) -> Census {
+        lock(&self.tasks).census.get(&process).cloned().unwrap_or_default()
     }
 
     pub(super) fn polls(&self) -> u64 {
         lock(&self.tasks).polls
+    }
+}
+
+impl Tasks {
+    fn remove(&mut self, id: TaskId) -> Option<Slot> {
+        let slot = self.slots.remove(id)?;
+        if let Some(census) = self.census.get_mut(&slot.process) {
+            if let Some(count) = census.get_mut(slot.name).filter(|count| **count > 1) {
+                *count -= 1;
+            } else {
+                census.remove(slot.name);
+            }
+            if census.is_empty() {
+                self.census.remove(&slot.process);
+            }
+        }
+        Some(slot)
+    }
+}
+
+impl Ready {
+    /// One of them, by number, not by who was woken first: tokio's watch channels wake their
+    /// receivers in an order that they draw from a generator of their own.
+    fn take(&mut self, draw: &mut Random) -> Option<TaskId> {
+        let Self { ordered, woken } = self;
+        match &woken[..] {
+            [] => {}
+            [one] => {
+                let at = ordered.partition_point(|known| known < one);
+                ordered.insert(at, *one);
+                woken.clear();
+            }
+            _ => {
+                ordered.append(woken);
+                ordered.sort_unstable();
+            }
+        }
+        match ordered.len() {
+            0 => None,
+            1 => ordered.pop(),
+            several => Some(ordered.remove(draw.below(several))),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! Modules: `executor` polls tasks, `agenda` orders events, `ways` knows what lies between two hosts
 //! and `network` what that costs, `tcp` sends, `delivery` receives, `patience` gives up, `host` and
 //! `clock` are what a machine has, `faults` breaks things, `doors` and `stream` are what programs
-//! see of it all.
+//! see of it all. `table` holds what is numbered.
 
 mod agenda;
 mod clock;
@@ -19,6 +19,7 @@ mod host;
 mod network;
 mod patience;
 mod stream;
+mod table;
 mod tcp;
 mod ways;
 
@@ -37,7 +38,7 @@ use crate::log;
 use crate::outfit::Outfit;
 use crate::random::Random;
 use crate::topology::{DnsAnswer, HostSpec, Role};
-use crate::trace::{Capture, Panicked, START, Tap, Trace};
+use crate::trace::{Capture, Panicked, Tap, Trace};
 use crate::usage::{ProcessUsage, Usage};
 
 use doors::Doors;
@@ -78,7 +79,7 @@ impl Engine {
         let shared = Shared {
             state: Mutex::new(state),
             executor: Executor::new(Random::new(seed, "", "schedule")),
-            start: START,
+            start: api.start(),
         };
         Self { shared: Arc::new(shared), outfits: Vec::new(), api, seed }
     }
@@ -146,10 +147,10 @@ impl Engine {
     pub fn run_while(&self, until: Timestamp, mut go_on: impl FnMut() -> bool) -> bool {
         loop {
             let shared = &self.shared;
-            shared.executor.run_ready(|task| {
-                let state = lock(&shared.state);
-                state.trace.step(state.now(), "poll", task);
-            });
+            let state = lock(&shared.state);
+            let (now, trace) = (state.now(), state.trace.clone());
+            drop(state);
+            shared.executor.run_ready(|task| trace.step(now, "poll", task));
             if !go_on() {
                 return true;
             }
@@ -250,13 +251,16 @@ impl Engine {
 
     /// What every host's processes hold, by host.
     pub fn usages(&self) -> Vec<Usage> {
-        let mut tasks = self.shared.executor.census_by_process();
-        lock(&self.shared.state).usages(&mut tasks)
+        let state = lock(&self.shared.state);
+        let sockets = state.sockets();
+        let hosts = state.hosts.iter().enumerate();
+        hosts.map(|(id, host)| host.usage(id, &sockets, &self.shared.executor)).collect()
     }
 
     /// What a host's processes hold.
     pub fn usage(&self, host: HostId) -> Usage {
-        self.usages().swap_remove(host)
+        let state = lock(&self.shared.state);
+        state.hosts[host].usage(host, &state.sockets(), &self.shared.executor)
     }
 
     /// What the run cost so far.
@@ -278,34 +282,43 @@ impl State {
         self.trace.event(self.now(), "world", what);
     }
 
-    /// What every host's processes hold, given their tasks.
-    fn usages(&self, tasks: &mut BTreeMap<ProcessId, BTreeMap<&'static str, usize>>) -> Vec<Usage> {
-        let mut sockets: BTreeMap<ProcessId, usize> = BTreeMap::new();
-        let mut orphans: BTreeMap<HostId, usize> = BTreeMap::new();
+    fn sockets(&self) -> Sockets {
+        let mut sockets = Sockets::default();
         for end in self.connections.values().flat_map(|connection| &connection.ends) {
             match end.process.filter(|_| end.held) {
-                Some(process) => *sockets.entry(process).or_default() += 1,
-                None if end.process.is_some() => *orphans.entry(end.host).or_default() += 1,
+                Some(process) => *sockets.held.entry(process).or_default() += 1,
+                None if end.process.is_some() => *sockets.orphans.entry(end.host).or_default() += 1,
                 None => {}
             }
         }
-        let usage = |(id, host): (HostId, &host::Host)| {
-            let process = |(id, process): (&ProcessId, &host::Process)| ProcessUsage {
-                name: process.name.clone(),
-                generation: process.generation,
-                tasks: tasks.remove(id).unwrap_or_default(),
-                sockets: sockets.get(id).copied().unwrap_or_default(),
-                listeners: host.listeners.values().filter(|l| l.process == *id).count(),
-                timers: process.timers,
-                heap: process.account.heap(),
-            };
-            Usage {
-                boots: host.boot + 1,
-                processes: host.processes.iter().map(process).collect(),
-                orphan_sockets: orphans.get(&id).copied().unwrap_or_default(),
-            }
+        sockets
+    }
+}
+
+/// Whose sockets there are.
+#[derive(Default)]
+struct Sockets {
+    held: BTreeMap<ProcessId, usize>,
+    /// Those that only a kernel still holds.
+    orphans: BTreeMap<HostId, usize>,
+}
+
+impl host::Host {
+    fn usage(&self, id: HostId, sockets: &Sockets, executor: &Executor) -> Usage {
+        let process = |(id, process): (&ProcessId, &host::Process)| ProcessUsage {
+            name: process.name.clone(),
+            generation: process.generation,
+            tasks: executor.census_of(*id),
+            sockets: sockets.held.get(id).copied().unwrap_or_default(),
+            listeners: self.listeners.values().filter(|l| l.process == *id).count(),
+            timers: process.timers,
+            heap: process.account.heap(),
         };
-        self.hosts.iter().enumerate().map(usage).collect()
+        Usage {
+            boots: self.boot + 1,
+            processes: self.processes.iter().map(process).collect(),
+            orphan_sockets: sockets.orphans.get(&id).copied().unwrap_or_default(),
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use crate::trace::{Capture, Tap, Trace};
 use super::agenda::{Agenda, Event, Nanos};
 use super::host::{Host, HostId, ProcessId};
 use super::patience::RETRANSMIT_MAX;
-use super::tcp::{Connection, ConnectionId};
+use super::table::Table;
+use super::tcp::Connection;
 use super::ways::Ways;
 
 /// One way of a host to itself.
@@ -32,8 +33,7 @@ pub(super) enum Risk {
 pub(super) struct State {
     pub(super) agenda: Agenda,
     pub(super) hosts: Vec<Host>,
-    pub(super) connections: BTreeMap<ConnectionId, Connection>,
-    pub(super) next_connection: ConnectionId,
+    pub(super) connections: Table<Connection>,
     pub(super) next_process: ProcessId,
     pub(super) next_listener: u64,
     pub(super) ways: Ways,
@@ -53,8 +53,7 @@ impl State {
         Self {
             agenda: Agenda::default(),
             hosts: Vec::new(),
-            connections: BTreeMap::new(),
-            next_connection: 0,
+            connections: Table::default(),
             next_process: 0,
             next_listener: 0,
             ways: Ways::new(),
@@ -83,6 +82,9 @@ impl State {
             }
             Event::SynAgain { connection, attempt } => self.syn_again(connection, attempt),
             Event::GiveUp { connection, from, since } => self.give_up(connection, from, since),
+            Event::GiveUpWindow { connection, from, since } => {
+                self.give_up_window(connection, from, since)
+            }
             Event::Probe { connection, end, silent_since } => {
                 self.probe(connection, end, silent_since)
             }
@@ -165,8 +167,8 @@ impl State {
             }
         }
         let now = self.agenda.now();
-        for id in self.connections.keys().copied().collect::<Vec<_>>() {
-            let Some(pair) = self.connections.get(&id).map(Connection::hosts) else {
+        for id in self.connections.numbers() {
+            let Some(pair) = self.connections.get(id).map(Connection::hosts) else {
                 continue;
             };
             for end in 0..2 {

@@ -36,7 +36,7 @@ impl State {
     /// Starts the time after which the sender gives up, where it does not run.
     pub(super) fn lose_patience(&mut self, id: ConnectionId, from: usize) {
         let now = self.agenda.now();
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let pipe = &mut connection.pipes[from];
@@ -51,7 +51,7 @@ impl State {
 
     /// The kernel's patience with what waits since a moment is over.
     pub(super) fn give_up(&mut self, id: ConnectionId, from: usize, since: Nanos) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         if self.hosts[connection.ends[from].host].paused {
@@ -68,10 +68,48 @@ impl State {
         }
     }
 
+    /// A program wants to send and the reader's window is closed. With a user timeout the kernel does
+    /// not wait for ever, though its probes are answered.
+    pub(super) fn lose_patience_with_reader(&mut self, id: ConnectionId, from: usize) {
+        let now = self.agenda.now();
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let timeout = connection.ends[from].options.user_timeout;
+        let pipe = &mut connection.pipes[from];
+        let (Some(timeout), None) = (timeout, pipe.closed_since) else {
+            return;
+        };
+        pipe.closed_since = Some(now);
+        let patience = u64::try_from(timeout.as_nanos()).unwrap_or(SEND_TIMEOUT);
+        let event = Event::GiveUpWindow { connection: id, from, since: now };
+        self.agenda.plan(now + patience, event);
+    }
+
+    /// The kernel's patience with a reader is over, unless it has read since.
+    pub(super) fn give_up_window(&mut self, id: ConnectionId, from: usize, since: Nanos) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let (end, pipe) = (&connection.ends[from], &connection.pipes[from]);
+        if pipe.closed_since != Some(since) || end.failed.is_some() || !end.held {
+            return;
+        }
+        if self.hosts[end.host].paused {
+            let event = Event::GiveUpWindow { connection: id, from, since };
+            self.agenda.plan(self.agenda.now() + PAUSED, event);
+            return;
+        }
+        self.pipe(id, from).forget();
+        self.note(id, from, "timed out");
+        self.fail(id, from, ErrorKind::TimedOut);
+        self.forget_if_over(id);
+    }
+
     /// A keepalive probe of an end whose peer has been silent since a moment.
     pub(super) fn probe(&mut self, id: ConnectionId, end: usize, silent_since: Nanos) {
         let now = self.agenda.now();
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let (this, peer) = (&connection.ends[end], &connection.ends[1 - end]);
@@ -104,7 +142,7 @@ impl State {
 
     /// Plans the next probe of an end that sends them.
     pub(super) fn plan_probe(&mut self, id: ConnectionId, end: usize, silent_since: Nanos) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let Some(interval) = connection.ends[end].options.keepalive else {

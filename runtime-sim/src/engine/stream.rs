@@ -31,7 +31,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut state = lock(&self.shared.state);
-        let Some(connection) = state.connections.get_mut(&self.connection) else {
+        let Some(connection) = state.connections.get_mut(self.connection) else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
         let failed = connection.ends[self.end].failed;
@@ -52,6 +52,7 @@ impl AsyncRead for Stream {
         }
         if pipe.received_bytes < before {
             pipe.unread -= before - pipe.received_bytes;
+            pipe.closed_since = None;
             wake(&mut pipe.writer);
             return Poll::Ready(Ok(()));
         }
@@ -69,7 +70,7 @@ impl AsyncRead for Stream {
 impl Stream {
     /// How much may be written now, or why not.
     fn poll_room(&self, state: &mut State, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(connection) = state.connections.get_mut(&self.connection) else {
+        let Some(connection) = state.connections.get_mut(self.connection) else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
         let failed = connection.ends[self.end].failed;
@@ -79,6 +80,7 @@ impl Stream {
             (None, _) if pipe.fin_sent => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
             (None, 0) => {
                 pipe.writer = Some(context.waker().clone());
+                state.lose_patience_with_reader(self.connection, self.end);
                 Poll::Pending
             }
             (None, room) => Poll::Ready(Ok(room.min(SEGMENT_BYTES_MAX))),
@@ -130,7 +132,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = lock(&self.shared.state);
-        let Some(connection) = state.connections.get_mut(&self.connection) else {
+        let Some(connection) = state.connections.get_mut(self.connection) else {
             return Poll::Ready(Err(ErrorKind::NotConnected.into()));
         };
         if connection.ends[self.end].failed.is_none() {
@@ -169,7 +171,7 @@ impl Listener for Socket {
                 listener.accepting = Some(context.waker().clone());
                 return Poll::Pending;
             };
-            let Some(connection) = state.connections.get_mut(&id) else {
+            let Some(connection) = state.connections.get_mut(id) else {
                 return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
             };
             connection.ends[1].process = Some(self.process);

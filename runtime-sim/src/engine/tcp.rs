@@ -126,6 +126,8 @@ pub(super) struct Pipe {
     /// Arrived, but the acknowledgement found no way back.
     pub(super) ack_stalled: usize,
     pub(super) stalled_since: Option<Nanos>,
+    /// More is to be sent than the reader has room for.
+    pub(super) closed_since: Option<Nanos>,
     /// Segments under way.
     pub(super) travelling: usize,
 }
@@ -162,11 +164,7 @@ impl State {
         target: SocketAddr,
         original_dst: Option<SocketAddr>,
     ) -> ConnectionId {
-        self.next_connection += 1;
-        let id = self.next_connection;
         let now = self.agenda.now();
-        let give_up = Event::GiveUp { connection: id, from: 0, since: now };
-        let syn_timer = Some(self.agenda.plan(now + SYN_TIMEOUT, give_up));
         let connection = Connection {
             ends,
             pipes: Default::default(),
@@ -174,15 +172,20 @@ impl State {
             target,
             original_dst,
             connecting: None,
-            syn_timer,
+            syn_timer: None,
         };
-        self.connections.insert(id, connection);
+        let id = self.connections.push(connection);
+        let give_up = Event::GiveUp { connection: id, from: 0, since: now };
+        let syn_timer = self.agenda.plan(now + SYN_TIMEOUT, give_up);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.syn_timer = Some(syn_timer);
+        }
         id
     }
 
     /// Sends bytes from an end.
     pub(super) fn send_data(&mut self, id: ConnectionId, from: usize, bytes: Bytes) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let pipe = &mut connection.pipes[from];
@@ -195,7 +198,7 @@ impl State {
 
     /// Ends an end's stream.
     pub(super) fn send_fin(&mut self, id: ConnectionId, from: usize) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let pipe = &mut connection.pipes[from];
@@ -209,7 +212,7 @@ impl State {
 
     /// Sends a segment from an end, or holds it back while there is no way.
     pub(super) fn send(&mut self, id: ConnectionId, from: usize, segment: Segment) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let pipe = &mut connection.pipes[from];
@@ -235,7 +238,7 @@ impl State {
         segment: Segment,
         wait: Nanos,
     ) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let (a, b) = (connection.ends[from].host, connection.ends[1 - from].host);
@@ -270,7 +273,7 @@ impl State {
         segment: Segment,
         at: Nanos,
     ) {
-        if let Some(connection) = self.connections.get_mut(&id) {
+        if let Some(connection) = self.connections.get_mut(id) {
             connection.pipes[from].travelling += 1;
         }
         let event = Event::Arrive { connection: id, from, number, segment };
@@ -279,7 +282,7 @@ impl State {
 
     /// A segment waits for a way.
     pub(super) fn stall(&mut self, id: ConnectionId, from: usize, number: u64, segment: Segment) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         match segment {
@@ -297,7 +300,7 @@ impl State {
 
     /// The way from `from` may be open again, either way: what waited is sent again.
     pub(super) fn retry(&mut self, id: ConnectionId, from: usize) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(connection) = self.connections.get(id) else {
             return;
         };
         let (a, b) = (connection.ends[from].host, connection.ends[1 - from].host);
@@ -329,13 +332,13 @@ impl State {
 
     /// The connection exists: the callers have just looked it up.
     pub(super) fn pipe(&mut self, id: ConnectionId, from: usize) -> &mut Pipe {
-        let connection = self.connections.get_mut(&id);
+        let connection = self.connections.get_mut(id);
         &mut connection.expect("looked up by the caller").pipes[from]
     }
 
     /// A program lets go of an end, or its process died.
     pub(super) fn release(&mut self, id: ConnectionId, end: usize) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let this = &mut connection.ends[end];
@@ -359,7 +362,7 @@ impl State {
     /// A listener's backlog is thrown away.
     pub(super) fn reset_pending(&mut self, pending: VecDeque<ConnectionId>) {
         for id in pending {
-            if let Some(connection) = self.connections.get_mut(&id) {
+            if let Some(connection) = self.connections.get_mut(id) {
                 connection.ends[1].held = false;
                 self.send(id, 1, Segment::Rst);
             }
@@ -375,7 +378,7 @@ impl State {
             let failed = connection.ends.iter().all(|end| end.failed.is_some());
             x != y && connection.phase == Phase::Open && !failed && (between(x, y) || between(y, x))
         });
-        let live: Vec<_> = live.map(|(id, _)| *id).collect();
+        let live: Vec<_> = live.map(|(id, _)| id).collect();
         for id in &live {
             for end in 0..2 {
                 self.note(*id, end, "reset on the way");
@@ -404,18 +407,18 @@ impl State {
     }
 
     pub(super) fn forget_if_over(&mut self, id: ConnectionId) {
-        let over = self.connections.get(&id).is_some_and(|connection| {
+        let over = self.connections.get(id).is_some_and(|connection| {
             connection.phase != Phase::Connecting
                 && connection.ends.iter().all(|end| !end.held)
                 && connection.pipes.iter().all(Pipe::is_quiet)
         });
         if over {
-            self.connections.remove(&id);
+            self.connections.remove(id);
         }
     }
 
     pub(super) fn note(&mut self, id: ConnectionId, end: usize, what: &str) {
-        if let Some(connection) = self.connections.get(&id) {
+        if let Some(connection) = self.connections.get(id) {
             let host = &self.hosts[connection.ends[end].host].name;
             self.trace.event(self.now(), host, format_args!("c{id} {what}"));
         }
@@ -430,7 +433,7 @@ impl State {
         wait: Nanos,
         lost: bool,
     ) {
-        let (Some(capture), Some(connection)) = (&self.capture, self.connections.get(&id)) else {
+        let (Some(capture), Some(connection)) = (&self.capture, self.connections.get(id)) else {
             return;
         };
         let (near, far) = (connection.ends[0].address, connection.wire_target());

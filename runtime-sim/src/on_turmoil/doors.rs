@@ -17,7 +17,6 @@ use super::stream::Stream;
 use super::{Host, Shared};
 use crate::lock;
 use crate::topology::{DnsAnswer, Role, Route};
-use crate::trace::START;
 
 const SYN_TIMEOUT: Duration = Duration::from_secs(127);
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
@@ -50,7 +49,7 @@ impl Clock for Doors {
 
     fn wall(&self) -> WallTime {
         let skew = *lock(&self.host.clock);
-        START + self.now().since(Timestamp::ZERO) + skew.ahead - skew.behind
+        self.shared.start + self.now().since(Timestamp::ZERO) + skew.ahead - skew.behind
     }
 
     fn sleep_until(&self, deadline: Timestamp) -> BoxSleep {

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use mesh_core::runtime::{BoxFuture, Runtime};
-use mesh_core::time::Timestamp;
+use mesh_core::time::{Timestamp, WallTime};
 
 use crate::cluster::ApiServer;
 use crate::files::MemoryFiles;
@@ -75,6 +75,7 @@ struct Shared {
     announcement: Notify,
     /// Time outside of hosts' tasks.
     elapsed_nanos: AtomicU64,
+    start: WallTime,
 }
 
 struct Host {
@@ -124,6 +125,7 @@ impl Turmoil {
             announced: Mutex::default(),
             announcement: Notify::new(),
             elapsed_nanos: AtomicU64::new(0),
+            start: api.start(),
         };
         Self {
             sim,

@@ -21,12 +21,32 @@ use super::{Simulator, World, mesh};
 const OPERATOR: &str = "/operator";
 
 impl<S: Simulator> World<S> {
-    /// Gives the control plane a new issuer below the anchor that it made.
+    /// Gives the first controller an authority whose lifetimes the scenario says. Its anchor's key
+    /// stays with the operator, so that the control plane cannot renew its issuer by itself; else it
+    /// makes all of it.
+    pub(super) fn give_authority(&mut self) -> Result<(), String> {
+        if (self.lifetimes.anchor, self.lifetimes.issuer) == (None, None) {
+            return Ok(());
+        }
+        let files = self.control_plane_files();
+        let aside = self.new_directory();
+        self.make_authority(&aside)?;
+        copy(&files[0], &aside.join(state::ANCHORS), &mesh::state_file(state::ANCHORS))?;
+        put_issuer(&files[..1], &aside)?;
+        self.anchor_kept = Some(aside);
+        Ok(())
+    }
+
+    /// Gives the control plane a new issuer below the anchor in force.
     pub(super) fn rotate_issuer(&mut self) -> Result<(), String> {
         let files = self.control_plane_files();
         let aside = self.new_directory();
         for file in [state::ANCHORS, state::ANCHOR_KEY] {
-            copy(&files[0], &mesh::state_file(file), &aside.join(file))?;
+            let from = match &self.anchor_kept {
+                Some(kept) => kept.join(file),
+                None => mesh::state_file(file),
+            };
+            copy(&files[0], &from, &aside.join(file))?;
         }
         self.make_authority(&aside)?;
         put_issuer(&files, &aside)
@@ -45,9 +65,15 @@ impl<S: Simulator> World<S> {
             }
             (RotationStep::Switch, Some(aside)) => return put_issuer(&files, aside),
             (RotationStep::Remove, Some(aside)) => {
-                let key = aside.join(state::ANCHOR_KEY);
-                for of in &files {
-                    copy_between((&files[0], &key), (of, &mesh::state_file(state::ANCHOR_KEY)))?;
+                let (key, aside) = (aside.join(state::ANCHOR_KEY), aside.clone());
+                match &mut self.anchor_kept {
+                    Some(kept) => kept.clone_from(&aside),
+                    None => {
+                        let place = mesh::state_file(state::ANCHOR_KEY);
+                        for of in &files {
+                            copy_between((&files[0], &key), (of, &place))?;
+                        }
+                    }
                 }
                 text(&files[0], &aside.join(state::ANCHORS))?
             }
@@ -68,7 +94,12 @@ impl<S: Simulator> World<S> {
     /// Makes what is missing of an authority in a directory of the first controller's host.
     fn make_authority(&self, directory: &Path) -> Result<(), String> {
         let operator = self.simulator.start(self.control_plane_hosts()[0], "operator", Role::App);
-        let made = pin!(state::authority(&operator, directory));
+        let usual = state::Lifetimes::default();
+        let lifetimes = state::Lifetimes {
+            anchor: self.lifetimes.anchor.map_or(usual.anchor, |lifetime| lifetime.0),
+            issuer: self.lifetimes.issuer.map_or(usual.issuer, |lifetime| lifetime.0),
+        };
+        let made = pin!(state::authority_of(&operator, directory, lifetimes));
         // Files in memory keep nobody waiting.
         match made.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(made) => made.map(drop).map_err(|error| error.to_string()),

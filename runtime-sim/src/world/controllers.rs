@@ -96,6 +96,7 @@ impl<S: Simulator> World<S> {
             self.simulator.set_name(&mesh::component_name(component), answer);
             self.serve(component);
         }
+        self.give_authority()?;
         self.start_controller(0);
         self.await_state()?;
         for index in 1..self.controllers.len() {

@@ -63,6 +63,8 @@ struct World<S> {
     pods: BTreeMap<Arc<str>, Pod>,
     controllers: Vec<Controller>,
     trust_anchors: String,
+    /// Where the operator keeps the anchor in force and its key, where the control plane does not.
+    anchor_kept: Option<PathBuf>,
     /// Where an anchor was made that is to take the place of the first.
     new_anchor: Option<PathBuf>,
     /// Directories in which certificates were made.
@@ -140,6 +142,7 @@ impl<S: Simulator> World<S> {
             pods: BTreeMap::new(),
             controllers,
             trust_anchors: String::new(),
+            anchor_kept: None,
             new_anchor: None,
             rotations: 0,
             impairments: links::Impaired::new(),

@@ -4,6 +4,7 @@
 //! Law: whatever the controllers say is done at the moment for which they say it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mesh_core::proxy::EndpointsSlot;
 use mesh_core::time::Timestamp;
@@ -291,12 +292,14 @@ impl<S: Simulator> World<S> {
             return;
         };
         app.start();
+        let ended = pod.health.ended.clone();
         // Not a task of the pod's: kubelet goes on when the program ends.
         let kubelet = self.simulator.start(pod.host, "kubelet", Role::Proxy);
         kubelet.spawn("kubelet", async move {
             app.drained().await;
             proxy.start();
             proxy.drained().await;
+            ended.store(true, Ordering::Relaxed);
         });
     }
 }

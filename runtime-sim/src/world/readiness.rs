@@ -1,10 +1,12 @@
 //! Kubelets look at their pods once a second: what has ended is not ready, nor what answers no probe.
 //!
 //! Law: a pod is ready as long as its program listens and its proxy is certified, give or take a
-//! second; a tenth of one after its start. What hangs is found out by probes that fail, three of them ten seconds apart; what lost its
-//! power is found out as a lost node is. A scenario may say that nobody looks.
+//! second; a tenth of one after its start. What hangs is found out by probes that fail, three of them
+//! ten seconds apart; what lost its power is found out as a lost node is. A pod that was told to finish
+//! is gone within a second of its programs' end. A scenario may say that nobody looks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -32,6 +34,8 @@ pub(super) struct Health {
     program: watch::Receiver<bool>,
     /// Its proxy has its certificate.
     certified: bool,
+    /// It was told to finish, and all its programs have.
+    pub(super) ended: Arc<AtomicBool>,
     /// It does nothing any more, which is noticed then.
     frozen: Option<Timestamp>,
     /// Probes succeeded once. What a world begins with is ready until then.
@@ -46,7 +50,8 @@ impl Health {
     pub(super) fn new(program: watch::Receiver<bool>) -> Self {
         let eager_until = Timestamp::ZERO;
         let (certified, succeeded, ready) = (false, false, false);
-        Self { program, certified, frozen: None, succeeded, ready, eager_until }
+        let ended = Arc::default();
+        Self { program, certified, ended, frozen: None, succeeded, ready, eager_until }
     }
 
     /// Its programs start.
@@ -75,6 +80,10 @@ impl<S: Simulator> World<S> {
         }
         let mut eager = false;
         for (name, pod) in &mut self.pods {
+            if pod.health.frozen.is_none() && pod.health.ended.swap(false, Ordering::Relaxed) {
+                self.kubernetes.ended(name);
+                continue;
+            }
             if let Some(ready) = pod.probe(now) {
                 self.kubernetes.probed(name, ready);
             }

@@ -214,7 +214,10 @@ fn run_here(
     // What an earlier run of this thread left.
     marks::take();
     let trace = Trace::of_window(keep.lines.clone());
-    let api = ApiServer::default();
+    let api = match scenario.spec.start {
+        Some(start) => ApiServer::beginning_at(start.0),
+        None => ApiServer::default(),
+    };
     match engine {
         EngineKind::Des => {
             let _stopped = system_clock::stop();

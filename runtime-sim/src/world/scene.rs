@@ -11,6 +11,7 @@ use super::oracle::metrics::Metrics;
 use super::oracle::watch::{Expected, Held, Scene, Watch};
 use super::services::{self, Backend};
 use super::{Pod, Simulator, World, mesh};
+use crate::usage::Usage;
 
 /// The API server, where metrics are looked at.
 pub(super) const API_SERVER: &str = "api-server";
@@ -93,22 +94,41 @@ impl<S: Simulator> Scene for World<S> {
     }
 
     fn held(&self, name: &str) -> Option<Held> {
-        let (host, process) = match self.pods.get(name) {
-            Some(pod) => (pod.host, "proxy"),
+        let (host, process) = self.mesh_process(name)?;
+        held(&self.simulator.usage(host).ok()?, process)
+    }
+
+    fn held_by_all(&self) -> BTreeMap<Arc<str>, Held> {
+        let Ok(usages) = self.simulator.usages() else { return BTreeMap::new() };
+        let of = |name: Arc<str>| {
+            let (host, process) = self.mesh_process(&name)?;
+            Some((name, held(usages.get(host)?, process)?))
+        };
+        self.names().into_iter().filter_map(of).collect()
+    }
+}
+
+impl<S: Simulator> World<S> {
+    /// The host of a pod or a controller, and the mesh's process there.
+    fn mesh_process(&self, name: &str) -> Option<(usize, &'static str)> {
+        match self.pods.get(name) {
+            Some(pod) => Some((pod.host, "proxy")),
             None => {
                 let mut controllers = self.controllers.iter();
                 let named = controllers.find(|controller| *controller.name == *name)?;
-                (named.host, mesh::CONTROLLER)
+                Some((named.host, mesh::CONTROLLER))
             }
-        };
-        let usage = self.simulator.usage(host).ok()?;
-        let process = usage.process(process)?;
-        let count = |number: usize| number as u64;
-        Some(Held {
-            tasks: count(process.tasks()),
-            sockets: count(process.sockets + process.listeners),
-            timers: count(process.timers),
-            heap_bytes: process.heap.map(|heap| heap.current_bytes),
-        })
+        }
     }
+}
+
+fn held(usage: &Usage, process: &str) -> Option<Held> {
+    let process = usage.process(process)?;
+    let count = |number: usize| number as u64;
+    Some(Held {
+        tasks: count(process.tasks()),
+        sockets: count(process.sockets + process.listeners),
+        timers: count(process.timers),
+        heap_bytes: process.heap.map(|heap| heap.current_bytes),
+    })
 }

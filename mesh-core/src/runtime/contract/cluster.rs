@@ -16,6 +16,8 @@ declare_cases! { "cluster";
     a_watch_follows_changes_after_its_list,
     a_late_watch_lists_what_exists,
     kinds_are_watched_apart,
+    a_delete_that_nobody_heard_of_shows_in_the_next_list,
+    a_watch_does_not_go_back_to_a_list_that_is_older,
     a_token_nobody_issued_is_not_reviewed,
 }
 
@@ -53,6 +55,22 @@ impl Mirror {
                 let objects = self.objects.as_mut().expect("after a list");
                 objects.remove(&name);
             }
+        }
+    }
+
+    /// Follows the watch for a while, in which it shows nothing of this name.
+    async fn never_shows(&mut self, runtime: &Runtime, name: &str, lasts: Duration) {
+        let deadline = runtime.now() + lasts;
+        loop {
+            let next = poll_fn(|context| self.watch.as_mut().poll_next(context));
+            match runtime.deadline(deadline, next).await {
+                Ok(Some(Ok(event))) => self.take(event),
+                Ok(Some(Err(_))) => {}
+                Ok(None) => panic!("the watch ended"),
+                Err(_) => return,
+            }
+            let shown = self.objects.iter().flat_map(|objects| objects.keys());
+            assert!(!shown.into_iter().any(|key| key.name == name), "it shows `{name}` again");
         }
     }
 
@@ -139,6 +157,37 @@ async fn kinds_are_watched_apart(bed: Bed) {
     apply(&**editor, namespace.into()).await;
     accounts.shows(runtime, &["one"]).await;
     namespaces.shows(runtime, &["contract"]).await;
+}
+
+async fn a_delete_that_nobody_heard_of_shows_in_the_next_list(bed: Bed) {
+    let (Some(editor), Some(trouble)) = (&bed.cluster, &bed.cluster_trouble) else { return };
+    let runtime = &bed.near.runtime;
+    let mut mirror = Mirror::of(runtime, Kind::ServiceAccount);
+    apply(&**editor, service_account("one", false)).await;
+    apply(&**editor, service_account("two", false)).await;
+    mirror.shows(runtime, &["one", "two"]).await;
+    trouble.lose_watches();
+    editor.delete(service_account("one", false).object_ref()).await.expect("to delete");
+    apply(&**editor, service_account("three", false)).await;
+    trouble.relist();
+    mirror.shows(runtime, &["three", "two"]).await;
+}
+
+async fn a_watch_does_not_go_back_to_a_list_that_is_older(bed: Bed) {
+    let (Some(editor), Some(trouble)) = (&bed.cluster, &bed.cluster_trouble) else { return };
+    let runtime = &bed.near.runtime;
+    let mut mirror = Mirror::of(runtime, Kind::ServiceAccount);
+    apply(&**editor, service_account("one", false)).await;
+    mirror.shows(runtime, &["one"]).await;
+    runtime.sleep(Duration::from_secs(3)).await;
+    editor.delete(service_account("one", false).object_ref()).await.expect("to delete");
+    mirror.shows(runtime, &[]).await;
+    trouble.set_stale(Some(Duration::from_secs(2)));
+    trouble.relist();
+    mirror.never_shows(runtime, "one", Duration::from_secs(3)).await;
+    trouble.set_stale(None);
+    apply(&**editor, service_account("two", false)).await;
+    mirror.shows(runtime, &["two"]).await;
 }
 
 async fn a_token_nobody_issued_is_not_reviewed(bed: Bed) {

@@ -24,6 +24,7 @@ mod entropy;
 mod files;
 mod net;
 mod tasks;
+mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -31,6 +32,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -67,6 +69,7 @@ pub fn cases() -> Vec<&'static Case> {
         entropy::CASES,
         crypto::CASES,
         net::CASES,
+        tls::CASES,
         files::CASES,
         cluster::CASES,
     ]
@@ -126,6 +129,8 @@ pub struct Bed {
     /// Changes what the near host's cluster door shows; it shows no ServiceAccount and no
     /// Namespace at first.
     pub cluster: Option<Arc<dyn ClusterEditor>>,
+    /// Breaks the watches of the near host's cluster door.
+    pub cluster_trouble: Option<Arc<dyn ClusterTrouble>>,
 }
 
 impl Bed {
@@ -140,6 +145,7 @@ impl Bed {
             directory: PathBuf::new(),
             file_mode: None,
             cluster: None,
+            cluster_trouble: None,
         }
     }
 }
@@ -208,6 +214,18 @@ pub trait ClusterEditor: Send + Sync {
     /// # Errors
     /// As the source's.
     fn delete(&self, object: ObjectRef) -> BoxFuture<'static, Result<(), ClusterError>>;
+}
+
+/// What befalls a source whose watches go over a network, and whose lists come from replicas.
+pub trait ClusterTrouble: Send + Sync {
+    /// Watches hear of nothing from now on.
+    fn lose_watches(&self);
+
+    /// Watches are there again, and list anew: what happened meanwhile is told by nobody.
+    fn relist(&self);
+
+    /// Lists come from a replica that stands so far behind, or no longer.
+    fn set_stale(&self, by: Option<Duration>);
 }
 
 /// Declares a door's cases: `declare_cases! { "door"; name, name }`.

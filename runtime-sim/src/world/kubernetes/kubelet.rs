@@ -89,6 +89,14 @@ impl Kubernetes {
         }
     }
 
+    /// All programs of a pod have ended. One that was deleted is gone then, before its grace is over.
+    pub(in crate::world) fn ended(&mut self, name: &Arc<str>) {
+        let pod = self.pods.get(name).filter(|pod| !pod.silent);
+        if pod.is_some_and(|pod| pod.condition.deleted.is_some()) {
+            self.kill(name);
+        }
+    }
+
     pub(super) fn kill(&mut self, name: &Arc<str>) {
         let Some(pod) = self.pods.remove(name) else {
             return;
@@ -103,7 +111,7 @@ impl Kubernetes {
     /// Writes a pod's object as it is now.
     pub(super) fn show(&mut self, name: &str) {
         if let Some(pod) = self.pods.get(name) {
-            self.api.apply(pod.plan.object(pod.condition));
+            self.api.apply(pod.plan.object(pod.condition, self.api.start()));
             self.changed.insert(pod.plan.namespace.clone());
             self.unsettled = true;
         }

@@ -173,7 +173,10 @@ enum Due {
     /// A ready pod may have become available.
     Look,
     Terminate(Arc<str>),
-    Kill(Arc<str>),
+    Kill {
+        pod: Arc<str>,
+        deleted: Timestamp,
+    },
     Restart {
         pod: Arc<str>,
         run: u64,
@@ -290,7 +293,7 @@ impl Kubernetes {
             let grace = grace.unwrap_or(plan.grace);
             let terminate = now + plan.pre_stop.min(grace);
             self.due(terminate, Due::Terminate(plan.name.clone()));
-            self.due(now + grace, Due::Kill(plan.name.clone()));
+            self.due(now + grace, Due::Kill { pod: plan.name.clone(), deleted: now });
         }
         true
     }
@@ -325,16 +328,17 @@ impl Kubernetes {
         for pod in pods {
             pod.silent = false;
             pod.run += 1;
-            back.push((pod.plan.name.clone(), pod.run, pod.condition.deleted.is_some()));
+            back.push((pod.plan.name.clone(), pod.run, pod.condition.deleted));
         }
         for (pod, run, deleted) in back {
             self.events.push(PodEvent::PowerOn(pod.clone()));
             self.set_ready(&pod, false);
             let now = self.now;
-            self.due(
-                now,
-                if deleted { Due::Kill(pod) } else { Due::Restart { pod, run, whole: true } },
-            );
+            let due = match deleted {
+                Some(deleted) => Due::Kill { pod, deleted },
+                None => Due::Restart { pod, run, whole: true },
+            };
+            self.due(now, due);
         }
     }
 
@@ -413,7 +417,13 @@ impl Kubernetes {
                     self.events.push(PodEvent::Terminate(pod));
                 }
             }
-            Due::Kill(pod) => self.kill(&pod),
+            // It may have ended by itself meanwhile, and another have its name.
+            Due::Kill { pod, deleted } => {
+                let known = self.pods.get(&pod);
+                if known.is_some_and(|pod| pod.condition.deleted == Some(deleted)) {
+                    self.kill(&pod);
+                }
+            }
             Due::Restart { pod, run, whole } => {
                 if self.pods.get(&pod).is_some_and(|known| known.run == run) {
                     self.events.push(match whole {

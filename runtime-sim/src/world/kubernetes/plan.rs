@@ -15,11 +15,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest, Sha256};
 
 use mesh_core::resource::{Object, Service};
-use mesh_core::time::Timestamp;
+use mesh_core::time::{Timestamp, WallTime};
 
 use super::super::programs::{Conduct, Program};
 use super::super::scenario::Span;
-use crate::trace::START;
 
 /// The namespace of the simulated control plane.
 pub(in crate::world) const CONTROL_NAMESPACE: &str = "linkerd";
@@ -170,7 +169,7 @@ impl PodPlan {
     }
 
     /// The pod as the cluster shows it.
-    pub(in crate::world) fn object(&self, condition: Condition) -> Object {
+    pub(in crate::world) fn object(&self, condition: Condition, start: WallTime) -> Object {
         let mut labels = self.labels.clone();
         labels.insert("pod-template-hash".to_owned(), self.revision.clone());
         let mut containers = self.containers.clone();
@@ -208,7 +207,7 @@ impl PodPlan {
                 labels: Some(labels),
                 annotations: Some(self.annotations.clone()),
                 owner_references: Some(vec![owner]),
-                deletion_timestamp: condition.deleted.map(|at| time(at + self.grace)),
+                deletion_timestamp: condition.deleted.map(|at| time(start, at + self.grace)),
                 deletion_grace_period_seconds: condition
                     .deleted
                     .and_then(|_| i64::try_from(self.grace.as_secs()).ok()),
@@ -256,8 +255,8 @@ fn revision(template: &PodTemplateSpec) -> String {
     digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn time(at: Timestamp) -> Time {
-    let wall = START + at.since(Timestamp::ZERO);
+fn time(start: WallTime, at: Timestamp) -> Time {
+    let wall = start + at.since(Timestamp::ZERO);
     let seconds = i64::try_from(wall.as_unix_secs()).unwrap_or(i64::MAX);
     Time(k8s_openapi::jiff::Timestamp::from_second(seconds).unwrap_or_default())
 }

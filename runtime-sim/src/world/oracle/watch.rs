@@ -36,6 +36,11 @@ pub trait Scene {
     /// The most heap that each pod's proxy had since it was started, in bytes; of those that run,
     /// and empty where nobody counts.
     fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64>;
+    /// What all of them hold.
+    fn held_by_all(&self) -> BTreeMap<Arc<str>, Held> {
+        let names = self.names().into_iter();
+        names.filter_map(|name| Some((name.clone(), self.held(&name)?))).collect()
+    }
 }
 
 /// The endpoints that a proxy must have of a service.
@@ -133,7 +138,7 @@ impl Watch {
         }
         if self.base_at.is_some_and(|base_at| at >= base_at) {
             self.base_at = None;
-            self.base = held(scene);
+            self.base = scene.held_by_all();
         }
         let mut scrapes = Scrapes { scene, read: BTreeMap::new() };
         for (expectation, probe) in &mut self.probes {
@@ -183,7 +188,7 @@ impl Watch {
     pub fn look_for_leaks(&mut self, at: Timestamp, tolerance: u64, scene: &dyn Scene) {
         let (mut first, mut looked) = (None, 0);
         let (mut worst, mut most) = (String::new(), 0);
-        let left = held(scene);
+        let left = scene.held_by_all();
         for (expectation, probe) in &mut self.probes {
             if let (
                 Expectation::Bounded { growth_at_most: Some(most), pod, .. },
@@ -231,11 +236,6 @@ impl Watch {
         let probe = self.probes.iter().find(|(probed, _)| probed == expectation);
         probe.map_or_else(|| Finding::new(false, "not observed"), |(_, probe)| probe.finding())
     }
-}
-
-fn held(scene: &dyn Scene) -> BTreeMap<Arc<str>, Held> {
-    let names = scene.names().into_iter();
-    names.filter_map(|name| Some((name.clone(), scene.held(&name)?))).collect()
 }
 
 /// The scrapes of one moment, each read once.

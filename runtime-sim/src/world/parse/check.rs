@@ -6,9 +6,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_yaml_ng::Value as Yaml;
 
-use crate::trace::START;
-
-use super::super::scenario::{Action, App, CrashKind, Fault, RandomFaults, Span, Spec, Target};
+use super::super::scenario::{Action, App, CrashKind, Fault, Lifetimes, RandomFaults, Span, Spec, Target};
 use super::place::{Path, Step};
 use super::schema::Flaw;
 
@@ -69,15 +67,12 @@ impl Flaws<'_> {
 
     fn check_whole(&mut self) {
         let at = |field: &str| Path::read("spec").key(field);
-        // What no engine plays is refused, not passed over.
-        if self.spec.start.is_some_and(|start| start.0 != START) {
-            let fault = "every world begins at 2026-01-01T00:00:00Z";
-            self.refuse(at("start"), fault, "leave it out, or set clocks by clock_skew");
-        }
-        let lifetimes = &self.spec.lifetimes;
-        if lifetimes.issuer.is_some() || lifetimes.anchor.is_some() {
-            let fault = "issuers and anchors live as long as the control plane makes them";
-            self.refuse(at("lifetimes"), fault, "set only `leaf`");
+        let Lifetimes { leaf, issuer, anchor } = self.spec.lifetimes;
+        for (field, lifetime) in [("leaf", leaf), ("issuer", issuer), ("anchor", anchor)] {
+            if lifetime.is_some_and(|lifetime| lifetime.0.subsec_nanos() > 0) {
+                let fault = "certificates end at whole seconds";
+                self.refuse(at("lifetimes").key(field), fault, "round it");
+            }
         }
         if self.spec.duration.0.is_zero() {
             self.refuse(at("duration"), "nothing happens in no time", "make it longer");

@@ -1,0 +1,157 @@
+//! A table of things that are numbered as they come: 0, 1, 2…, no number twice.
+//!
+//! Law: looking up is two steps whatever the table holds, and it is gone through in the order of its
+//! numbers. What was removed costs nothing but an eighth of a byte: entries lie in pages, and a page
+//! that is empty is given back.
+
+/// Entries of a page.
+const PAGE: usize = 64;
+
+/// Entries by their numbers.
+pub(super) struct Table<T> {
+    pages: Vec<Option<Box<Page<T>>>>,
+    /// The number of the next entry.
+    next: u64,
+    live: usize,
+}
+
+struct Page<T> {
+    entries: [Option<Box<T>>; PAGE],
+    live: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { pages: Vec::new(), next: 0, live: 0 }
+    }
+}
+
+/// The page of a number, and the place on it.
+fn place(number: u64) -> (usize, usize) {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    (number / PAGE, number % PAGE)
+}
+
+impl<T> Table<T> {
+    /// The number of the next entry.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Adds an entry, and tells its number.
+    pub(super) fn push(&mut self, entry: T) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let (page, at) = place(number);
+        if self.pages.len() <= page {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let new = || Box::new(Page { entries: [const { None }; PAGE], live: 0 });
+        let page = self.pages[page].get_or_insert_with(new);
+        page.entries[at] = Some(Box::new(entry));
+        page.live += 1;
+        self.live += 1;
+        number
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&T> {
+        let (page, at) = place(number);
+        self.pages.get(page)?.as_ref()?.entries[at].as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        let (page, at) = place(number);
+        self.pages.get_mut(page)?.as_mut()?.entries[at].as_deref_mut()
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<T> {
+        let (page, at) = place(number);
+        let slot = self.pages.get_mut(page)?;
+        let on = slot.as_mut()?;
+        let entry = on.entries[at].take()?;
+        on.live -= 1;
+        self.live -= 1;
+        // Numbers that are still to come would find their page gone.
+        if on.live == 0 && place(self.next).0 != page {
+            *slot = None;
+        }
+        Some(*entry)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// All, in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let pages = self.pages.iter().enumerate();
+        let pages = pages.filter_map(|(number, page)| Some((number, page.as_deref()?)));
+        pages.flat_map(|(number, page)| {
+            let entries = page.entries.iter().enumerate();
+            entries.filter_map(move |(at, entry)| {
+                Some(((number * PAGE + at) as u64, entry.as_deref()?))
+            })
+        })
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.iter().map(|(_, entry)| entry)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let pages = self.pages.iter_mut().filter_map(Option::as_deref_mut);
+        pages.flat_map(|page| page.entries.iter_mut().filter_map(Option::as_deref_mut))
+    }
+
+    /// The numbers of all.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.iter().map(|(number, _)| number).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// It is a map whose keys are given in order.
+        #[test]
+        fn a_table_is_a_map(steps in proptest::collection::vec(0u64..400, 0..600)) {
+            let (mut table, mut map) = (Table::default(), BTreeMap::new());
+            for step in steps {
+                match step {
+                    number @ 0..100 => {
+                        prop_assert_eq!(table.remove(number * 2), map.remove(&(number * 2)));
+                    }
+                    value => {
+                        let number = table.push(value);
+                        prop_assert!(map.insert(number, value).is_none());
+                    }
+                }
+                prop_assert_eq!(table.get(step), map.get(&step));
+                prop_assert_eq!(table.get_mut(step), map.get_mut(&step));
+                prop_assert_eq!(table.len(), map.len());
+            }
+            table.values_mut().for_each(|value| *value += 1);
+            map.values_mut().for_each(|value| *value += 1);
+            let all: BTreeMap<_, _> = table.iter().map(|(number, value)| (number, *value)).collect();
+            prop_assert_eq!(all, map.clone());
+            prop_assert_eq!(table.numbers(), map.into_keys().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn pages_that_are_empty_are_given_back() {
+        let mut table = Table::default();
+        for number in 0..10_000 {
+            table.push(number);
+            table.remove(number);
+        }
+        assert!(table.pages.iter().flatten().count() <= 1);
+    }
+}
