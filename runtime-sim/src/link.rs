@@ -19,18 +19,6 @@ pub enum Place {
     Host(usize),
 }
 
-impl Place {
-    /// The greater, the more specific.
-    pub(crate) fn rank(&self) -> u8 {
-        match self {
-            Self::Anywhere => 0,
-            Self::Zone(_) => 1,
-            Self::Node(_) => 2,
-            Self::Host(_) => 3,
-        }
-    }
-}
-
 impl From<usize> for Place {
     fn from(host: usize) -> Self {
         Self::Host(host)

@@ -7,7 +7,9 @@ use std::time::Duration;
 use mesh_core::resource::{Object, ObjectRef};
 use mesh_core::runtime::BoxFuture;
 use mesh_core::runtime::cluster::ClusterError;
-use mesh_core::runtime::contract::{Bed, Case, ClusterEditor, ClusterTrouble, Harness, Redirect, Site, check};
+use mesh_core::runtime::contract::{
+    Bed, Case, ClusterEditor, ClusterTrouble, Harness, Redirect, Site, check,
+};
 use mesh_core::time::Timestamp;
 use runtime_sim::cluster::{ApiFault, ApiServer};
 use runtime_sim::engine::Engine;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::host::{HostId, Process, ProcessId};
+use super::network::Affected;
 use crate::link::{Impairment, ImpairmentId, LinkSpec, Place};
 use crate::lock;
 use crate::topology::{ClockSpec, Crash, Resolver};
@@ -26,7 +27,7 @@ impl Engine {
         };
         if crash == Crash::Power {
             state.forget_sent_by(host);
-            state.change_ways(|state| {
+            state.change_ways(Affected::Of(host), |state| {
                 let here = &mut state.hosts[host];
                 here.on = false;
                 here.paused = false;
@@ -45,7 +46,7 @@ impl Engine {
         let mut state = lock(&self.shared.state);
         if !state.hosts[host].on {
             state.event(host, format_args!("power on"));
-            state.change_ways(|state| state.hosts[host].on = true);
+            state.change_ways(Affected::Of(host), |state| state.hosts[host].on = true);
         }
     }
 
@@ -54,7 +55,7 @@ impl Engine {
     pub fn set_paused(&self, host: HostId, paused: bool) {
         let mut state = lock(&self.shared.state);
         state.event(host, format_args!("paused: {paused}"));
-        state.change_ways(|state| state.hosts[host].paused = paused);
+        state.change_ways(Affected::Of(host), |state| state.hosts[host].paused = paused);
         drop(state);
         self.stop_or_go_on(host);
     }
@@ -96,7 +97,8 @@ impl Engine {
         let (from, to) = (from.into(), to.into());
         let mut state = lock(&self.shared.state);
         state.world_event(format_args!("link {from:?} to {to:?}: {link:?}"));
-        state.change_ways(|state| state.ways.set(from, to, link));
+        let course = (state.ways.spot(from), state.ways.spot(to));
+        state.change_ways(Affected::On(course), |state| state.ways.set(course, link));
     }
 
     /// Takes back what was said of a direction.
@@ -104,13 +106,14 @@ impl Engine {
         let (from, to) = (from.into(), to.into());
         let mut state = lock(&self.shared.state);
         state.world_event(format_args!("link {from:?} to {to:?} as usual"));
-        state.change_ways(|state| state.ways.unset(from, to));
+        let course = (state.ways.spot(from), state.ways.spot(to));
+        state.change_ways(Affected::On(course), |state| state.ways.unset(course));
     }
 
     /// What every direction is like that is not set apart.
     pub fn set_default_link(&self, link: LinkSpec) {
         let mut state = lock(&self.shared.state);
-        state.change_ways(|state| state.ways.set_usual(link));
+        state.change_ways(Affected::All, |state| state.ways.set_usual(link));
     }
 
     /// Makes a direction worse until [`Engine::mend`].
@@ -123,19 +126,23 @@ impl Engine {
         let (from, to) = (from.into(), to.into());
         let mut state = lock(&self.shared.state);
         state.world_event(format_args!("impaired {from:?} to {to:?}: {how:?}"));
-        state.change_ways(|state| state.ways.impair(from, to, how))
+        let course = (state.ways.spot(from), state.ways.spot(to));
+        state.change_ways(Affected::On(course), |state| state.ways.impair(course, how))
     }
 
     /// Ends an impairment.
     pub fn mend(&self, impairment: ImpairmentId) {
         let mut state = lock(&self.shared.state);
         state.world_event(format_args!("mended {}", impairment.0));
-        state.change_ways(|state| state.ways.mend(impairment));
+        let affected = state.ways.course(impairment).map_or(Affected::None, Affected::On);
+        state.change_ways(affected, |state| state.ways.mend(impairment));
     }
 
     /// Resets the live connections between two places. Returns how many.
     pub fn reset(&self, a: impl Into<Place>, b: impl Into<Place>) -> usize {
-        lock(&self.shared.state).reset(&a.into(), &b.into())
+        let mut state = lock(&self.shared.state);
+        let course = (state.ways.spot(a.into()), state.ways.spot(b.into()));
+        state.reset(course)
     }
 
     /// Changes what is wrong with a host's clocks. A sleep that is under way ends at the later of

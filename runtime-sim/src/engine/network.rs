@@ -13,7 +13,7 @@ use super::host::{Host, HostId, ProcessId};
 use super::patience::RETRANSMIT_MAX;
 use super::table::Table;
 use super::tcp::Connection;
-use super::ways::Ways;
+use super::ways::{Course, Ways};
 
 /// One way of a host to itself.
 const LOOPBACK: Nanos = 20_000;
@@ -53,7 +53,7 @@ impl State {
         Self {
             agenda: Agenda::default(),
             hosts: Vec::new(),
-            connections: Table::default(),
+            connections: Table::numbered_from(1),
             next_process: 0,
             next_listener: 0,
             ways: Ways::new(),
@@ -152,8 +152,13 @@ impl State {
     }
 
     /// Does something that may open or close ways, and tells the connections on those that it did.
-    pub(super) fn change_ways<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
-        let pairs = self.connections.values().map(|c| (c.ends[0].host, c.ends[1].host));
+    pub(super) fn change_ways<T>(
+        &mut self,
+        affected: Affected,
+        change: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let pairs = self.connections.values().map(Connection::hosts);
+        let pairs = pairs.filter(|(a, b)| affected.is(&self.ways, *a, *b));
         let pairs: BTreeSet<_> = pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
         let before: Vec<_> =
             pairs.into_iter().map(|(a, b)| (a, b, self.is_blocked(a, b))).collect();
@@ -165,6 +170,9 @@ impl State {
                 let changed = if is_blocked { &mut closed } else { &mut opened };
                 changed.extend([(a, b), (b, a)]);
             }
+        }
+        if opened.is_empty() && closed.is_empty() {
+            return done;
         }
         let now = self.agenda.now();
         for id in self.connections.numbers() {
@@ -181,5 +189,27 @@ impl State {
             }
         }
         done
+    }
+}
+
+/// Which ways a change may open or close.
+#[derive(Clone, Copy)]
+pub(super) enum Affected {
+    All,
+    Of(HostId),
+    On(Course),
+    None,
+}
+
+impl Affected {
+    /// Whether those between two hosts, either way, are among them.
+    fn is(self, ways: &Ways, a: HostId, b: HostId) -> bool {
+        let leads = |(from, to), a, b| ways.is_in(from, a) && ways.is_in(to, b);
+        match self {
+            Self::All => true,
+            Self::Of(host) => a == host || b == host,
+            Self::On(course) => leads(course, a, b) || leads(course, b, a),
+            Self::None => false,
+        }
     }
 }

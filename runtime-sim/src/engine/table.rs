@@ -1,4 +1,4 @@
-//! A table of things that are numbered as they come: 0, 1, 2…, no number twice.
+//! A table of things that are numbered as they come: 1, 2, 3…, no number twice.
 //!
 //! Law: looking up is two steps whatever the table holds, and it is gone through in the order of its
 //! numbers. What was removed costs nothing but an eighth of a byte: entries lie in pages, and a page
@@ -22,7 +22,7 @@ struct Page<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), next: 0, live: 0 }
+        Self::numbered_from(0)
     }
 }
 
@@ -33,6 +33,11 @@ fn place(number: u64) -> (usize, usize) {
 }
 
 impl<T> Table<T> {
+    /// An empty table whose first entry has this number.
+    pub(super) fn numbered_from(first: u64) -> Self {
+        Self { pages: Vec::new(), next: first, live: 0 }
+    }
+
     /// The number of the next entry.
     pub(super) fn next(&self) -> u64 {
         self.next

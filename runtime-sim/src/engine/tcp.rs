@@ -18,7 +18,7 @@ use super::agenda::{Event, Nanos, Planned};
 use super::host::{HostId, ProcessId};
 use super::network::{Risk, State};
 use super::patience::{RETRANSMIT, SEND_TIMEOUT, SYN_RETRANSMIT, SYN_TIMEOUT, next_retry};
-use crate::link::Place;
+use super::ways::Course;
 use crate::trace::{Flags, Packet};
 
 pub(super) type ConnectionId = u64;
@@ -370,7 +370,7 @@ impl State {
     }
 
     /// Something between two places resets their live connections. Tells how many.
-    pub(super) fn reset(&mut self, a: &Place, b: &Place) -> usize {
+    pub(super) fn reset(&mut self, (a, b): Course) -> usize {
         let ways = &self.ways;
         let between = |x, y| ways.is_in(a, x) && ways.is_in(b, y);
         let live = self.connections.iter().filter(|(_, connection)| {

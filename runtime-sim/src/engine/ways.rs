@@ -51,19 +51,46 @@ fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Where a host is.
-#[derive(Default)]
-struct Site {
-    node: Option<String>,
-    zone: Option<String>,
+/// A place, its name a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spot {
+    Anywhere,
+    Zone(u32),
+    Node(u32),
+    Host(HostId),
 }
+
+impl Spot {
+    /// The greater, the more specific.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Anywhere => 0,
+            Self::Zone(_) => 1,
+            Self::Node(_) => 2,
+            Self::Host(_) => 3,
+        }
+    }
+}
+
+/// Where a host is.
+#[derive(Clone, Copy, Default)]
+struct Site {
+    node: Option<u32>,
+    zone: Option<u32>,
+}
+
+/// From where to where.
+pub(super) type Course = (Spot, Spot);
 
 /// The ways between all hosts.
 pub(super) struct Ways {
     usual: Way,
-    /// By place, with the order in which they were set.
-    specs: BTreeMap<(Place, Place), (u64, LinkSpec)>,
-    impairments: BTreeMap<ImpairmentId, (Place, Place, Impairment)>,
+    /// Names of zones and nodes, numbered as they came.
+    names: BTreeMap<String, u32>,
+    /// With the order in which they were set.
+    specs: BTreeMap<Course, (u64, LinkSpec)>,
+    impairments: BTreeMap<Course, BTreeMap<ImpairmentId, Impairment>>,
+    courses: BTreeMap<ImpairmentId, Course>,
     sites: Vec<Site>,
     resolved: BTreeMap<(HostId, HostId), Way>,
     changes: u64,
@@ -73,8 +100,10 @@ impl Ways {
     pub(super) fn new() -> Self {
         Self {
             usual: Way::new(LinkSpec::default()),
+            names: BTreeMap::new(),
             specs: BTreeMap::new(),
             impairments: BTreeMap::new(),
+            courses: BTreeMap::new(),
             sites: Vec::new(),
             resolved: BTreeMap::new(),
             changes: 0,
@@ -83,27 +112,42 @@ impl Ways {
 
     /// The next host's place.
     pub(super) fn add_host(&mut self, node: Option<String>, zone: Option<String>) {
+        let [node, zone] = [node, zone].map(|name| name.map(|name| self.number(name)));
         self.sites.push(Site { node, zone });
     }
 
-    pub(super) fn is_in(&self, place: &Place, host: HostId) -> bool {
+    fn number(&mut self, name: String) -> u32 {
+        let next = self.names.len() as u32;
+        *self.names.entry(name).or_insert(next)
+    }
+
+    pub(super) fn spot(&mut self, place: Place) -> Spot {
         match place {
-            Place::Anywhere => true,
-            Place::Zone(zone) => self.sites[host].zone.as_ref() == Some(zone),
-            Place::Node(node) => self.sites[host].node.as_ref() == Some(node),
-            Place::Host(one) => *one == host,
+            Place::Anywhere => Spot::Anywhere,
+            Place::Zone(zone) => Spot::Zone(self.number(zone)),
+            Place::Node(node) => Spot::Node(self.number(node)),
+            Place::Host(host) => Spot::Host(host),
         }
     }
 
-    pub(super) fn set(&mut self, from: Place, to: Place, spec: LinkSpec) {
-        self.resolved.clear();
-        self.changes += 1;
-        self.specs.insert((from, to), (self.changes, spec));
+    pub(super) fn is_in(&self, spot: Spot, host: HostId) -> bool {
+        match spot {
+            Spot::Anywhere => true,
+            Spot::Zone(zone) => self.sites[host].zone == Some(zone),
+            Spot::Node(node) => self.sites[host].node == Some(node),
+            Spot::Host(one) => one == host,
+        }
     }
 
-    pub(super) fn unset(&mut self, from: Place, to: Place) {
+    pub(super) fn set(&mut self, course: Course, spec: LinkSpec) {
         self.resolved.clear();
-        self.specs.remove(&(from, to));
+        self.changes += 1;
+        self.specs.insert(course, (self.changes, spec));
+    }
+
+    pub(super) fn unset(&mut self, course: Course) {
+        self.resolved.clear();
+        self.specs.remove(&course);
     }
 
     pub(super) fn set_usual(&mut self, spec: LinkSpec) {
@@ -111,17 +155,29 @@ impl Ways {
         self.usual = Way::new(spec);
     }
 
-    pub(super) fn impair(&mut self, from: Place, to: Place, how: Impairment) -> ImpairmentId {
+    pub(super) fn impair(&mut self, course: Course, how: Impairment) -> ImpairmentId {
         self.resolved.clear();
         self.changes += 1;
         let id = ImpairmentId(self.changes);
-        self.impairments.insert(id, (from, to, how));
+        self.impairments.entry(course).or_default().insert(id, how);
+        self.courses.insert(id, course);
         id
+    }
+
+    /// What an impairment impairs; nothing where it has ended.
+    pub(super) fn course(&self, id: ImpairmentId) -> Option<Course> {
+        self.courses.get(&id).copied()
     }
 
     pub(super) fn mend(&mut self, id: ImpairmentId) {
         self.resolved.clear();
-        self.impairments.remove(&id);
+        let Some(course) = self.courses.remove(&id) else { return };
+        if let Some(on_it) = self.impairments.get_mut(&course) {
+            on_it.remove(&id);
+            if on_it.is_empty() {
+                self.impairments.remove(&course);
+            }
+        }
     }
 
     /// The way from one host to another.
@@ -139,19 +195,31 @@ impl Ways {
 
     /// The way from one host to another, where it need not be remembered.
     pub(super) fn resolve(&self, a: HostId, b: HostId) -> LinkSpec {
-        let fits = |from: &Place, to: &Place| self.is_in(from, a) && self.is_in(to, b);
-        let specs = self.specs.iter().filter(|((from, to), _)| fits(from, to));
-        let most = specs.max_by_key(|((from, to), (number, _))| {
-            let (from, to) = (from.rank(), to.rank());
-            (from.max(to), from + to, *number)
-        });
-        let mut spec = most.map_or(self.usual.spec, |(_, (_, spec))| *spec);
-        for (from, to, how) in self.impairments.values() {
-            if fits(from, to) {
-                spec = how.on(spec);
+        let (mut most, mut impaired) = (None, Vec::new());
+        for from in self.spots_of(a) {
+            for to in self.spots_of(b) {
+                if let Some((number, spec)) = self.specs.get(&(from, to)) {
+                    let (x, y) = (from.rank(), to.rank());
+                    let rank = (x.max(y), x + y, *number);
+                    most = match most {
+                        Some((known, _)) if known > rank => most,
+                        _ => Some((rank, *spec)),
+                    };
+                }
+                impaired.extend(self.impairments.get(&(from, to)).into_iter().flatten());
             }
         }
-        spec
+        // In the order in which they began.
+        impaired.sort_unstable_by_key(|(id, _)| **id);
+        let spec = most.map_or(self.usual.spec, |(_, spec)| spec);
+        impaired.into_iter().fold(spec, |spec, (_, how)| how.on(spec))
+    }
+
+    /// Every place that a host is in.
+    fn spots_of(&self, host: HostId) -> impl Iterator<Item = Spot> + use<> {
+        let Site { node, zone } = self.sites[host];
+        let named = [zone.map(Spot::Zone), node.map(Spot::Node)].into_iter().flatten();
+        [Spot::Anywhere, Spot::Host(host)].into_iter().chain(named)
     }
 }
 
@@ -178,22 +246,24 @@ mod tests {
     #[test]
     fn the_most_specific_specification_holds_and_each_direction_has_its_own() {
         let mut ways = ways();
-        let zone = |name: &str| Place::Zone(name.to_owned());
-        ways.set(Place::Host(0), Place::Host(3), millis(7));
-        ways.set(Place::Node("n1".to_owned()), zone("z2"), millis(6));
-        ways.set(zone("z1"), zone("z2"), millis(5));
-        ways.set(Place::Anywhere, Place::Anywhere, millis(4));
+        let [one, two] = ["z1", "z2"].map(|name| ways.spot(Place::Zone(name.to_owned())));
+        let node = ways.spot(Place::Node("n1".to_owned()));
+        ways.set((Spot::Host(0), Spot::Host(3)), millis(7));
+        ways.set((node, two), millis(6));
+        ways.set((one, two), millis(5));
+        ways.set((Spot::Anywhere, Spot::Anywhere), millis(4));
         let all = [(0, 3), (1, 3), (2, 3), (3, 0), (0, 1)];
         assert_eq!(all.map(|(a, b)| median(&mut ways, a, b)), [7, 6, 5, 4, 4]);
-        ways.unset(Place::Host(0), Place::Host(3));
+        ways.unset((Spot::Host(0), Spot::Host(3)));
         assert_eq!(median(&mut ways, 0, 3), 6);
     }
 
     #[test]
     fn overlapping_cuts_end_one_by_one() {
         let mut ways = ways();
-        let one = ways.impair(Place::Anywhere, Place::Host(1), Impairment::cut());
-        let other = ways.impair(Place::Zone("z1".to_owned()), Place::Anywhere, Impairment::cut());
+        let one = ways.impair((Spot::Anywhere, Spot::Host(1)), Impairment::cut());
+        let zone = ways.spot(Place::Zone("z1".to_owned()));
+        let other = ways.impair((zone, Spot::Anywhere), Impairment::cut());
         assert!(!ways.between(0, 1).is_up());
         ways.mend(one);
         assert!(!ways.between(0, 1).is_up());

@@ -145,3 +145,43 @@ fn text(files: &MemoryFiles, path: &Path) -> Result<String, String> {
     let content = files.content(path).and_then(|content| String::from_utf8(content).ok());
     content.ok_or_else(|| format!("there is no {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::wire::tls::validity_of;
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::cluster::ApiServer;
+    use crate::engine::Engine;
+    use crate::trace::{START, Trace};
+    use crate::world::parse;
+
+    fn ends_after(pem: &[u8]) -> u64 {
+        let der = CertificateDer::from_pem_slice(pem).expect("a certificate");
+        let (_, end) = validity_of(&der).expect("a validity");
+        end.as_unix_secs() - START.as_unix_secs()
+    }
+
+    #[test]
+    fn an_operators_authority_lives_as_long_as_the_scenario_says() {
+        let text = include_str!("rehearsal.yaml");
+        let text = text.replacen("\nspec:", "\nspec:\n  lifetimes: {anchor: 1h, issuer: 10m}", 1);
+        let scenario = parse::read("rehearsal.yaml", &text).expect("a scenario");
+        let api = ApiServer::default();
+        let engine = Engine::new(1, Trace::new(false), api.clone());
+        let mut world = World::new(&scenario, 1, engine, api).expect("a world");
+        let state = |world: &World<Engine>, file| {
+            let host = world.controllers[0].host;
+            world.simulator.files(host).content(&mesh::state_file(file))
+        };
+        assert_eq!(ends_after(world.trust_anchors.as_bytes()), 3_600);
+        let issuer = state(&world, state::ISSUER).expect("an issuer");
+        assert_eq!(ends_after(&issuer), 600);
+        assert!(state(&world, state::ANCHOR_KEY).is_none(), "the operator keeps it");
+        world.rotate_issuer().expect("an issuer below the same anchor");
+        let another = state(&world, state::ISSUER).expect("an issuer");
+        assert!(another != issuer && (600..700).contains(&ends_after(&another)));
+    }
+}

@@ -131,6 +131,20 @@ fn a_deleted_pod_ends_with_grace_and_is_replaced_at_once() {
 }
 
 #[test]
+fn a_deleted_pod_is_gone_when_its_programs_have_ended() {
+    let mut kubernetes = cluster(Settings::default(), "replicas: 2");
+    run(&mut kubernetes, seconds(5.0));
+    kubernetes.ended(&"web-0".into());
+    assert!(kubernetes.delete_pod("web-1", None));
+    run(&mut kubernetes, seconds(8.0));
+    kubernetes.ended(&"web-1".into());
+    assert_eq!(run(&mut kubernetes, seconds(9.0)), ["8000 kill web-1"]);
+    assert_eq!(with(&kubernetes, |_, _, ending| ending), "");
+    assert!(run(&mut kubernetes, seconds(60.0)).is_empty(), "its grace is nobody's");
+    assert_eq!(ready(&kubernetes), "web-0 web-2");
+}
+
+#[test]
 fn a_rollout_replaces_every_pod_with_all_of_them_available() {
     let mut kubernetes = cluster(Settings::default(), "replicas: 2");
     run(&mut kubernetes, seconds(5.0));

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_yaml_ng::Value as Yaml;
 
-use super::super::scenario::{Action, App, CrashKind, Fault, Lifetimes, RandomFaults, Span, Spec, Target};
+use super::super::scenario::{
+    Action, App, CrashKind, Fault, Lifetimes, RandomFaults, Span, Spec, Target,
+};
 use super::place::{Path, Step};
 use super::schema::Flaw;
 
