@@ -20,6 +20,7 @@ pub mod exposition;
 pub mod garbage;
 pub mod http1;
 pub mod http1_body;
+pub mod injection;
 pub mod input;
 pub mod manifest;
 pub mod mutate;
@@ -58,6 +59,8 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("api_destination_question", api::destination_question),
     ("api_certificate_question", api::certificate_question),
     ("manifest", manifest::read),
+    ("injection", injection::text),
+    ("admission_review", injection::review),
     ("scenario", scenario::read),
     ("csr", control::csr),
     ("token", control::token),

@@ -19,6 +19,7 @@ use mesh_core::runtime::cluster::WatchEvent;
 use mesh_core::wire::transport_header::{self, TransportHeader};
 
 use crate::control::{pem, world};
+use crate::injection;
 use crate::input::NOW;
 
 /// The seeds of a target of [`crate::TARGETS`].
@@ -100,6 +101,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             updates.map(|update| update.to_bytes()).collect()
         }),
         "manifest" => manifests(),
+        "injection" => injection::texts(),
+        "admission_review" => injection::reviews(),
         "scenario" => SCENARIOS.map(|text| text.as_bytes().to_vec()).to_vec(),
         "csr" => vec![world().csr.clone()],
         "token" => vec![world().token.clone().into_bytes()],

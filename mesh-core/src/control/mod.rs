@@ -12,6 +12,7 @@ pub mod destination;
 mod follow;
 pub mod identity;
 pub mod index;
+pub mod injector;
 mod lease;
 pub mod metrics;
 mod names;

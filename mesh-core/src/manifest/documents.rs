@@ -172,6 +172,9 @@ fn each(
 fn inject_object(object: &mut Value, options: &Options) -> Result<Outcome, String> {
     let (kind, name) = (kind(object), name(object));
     match kind.as_str() {
+        "namespace" | "service" if !inject::has_whole_metadata(object) => {
+            return Ok(Outcome::Unsupported);
+        }
         "namespace" => {
             ask(object, options);
             return Ok(Outcome::Annotated);
@@ -249,7 +252,7 @@ pub fn pods(object: &mut Value) -> Option<&mut Value> {
         "CronJob" => "/spec/jobTemplate/spec/template",
         _ => return None,
     };
-    object.pointer_mut(path).filter(|pod| pod["spec"].is_object())
+    object.pointer_mut(path).filter(|pod| inject::is_whole(pod))
 }
 
 fn has_udp(pod: &Value) -> bool {

@@ -68,6 +68,26 @@ pub struct Surroundings {
     pub owner: Option<(String, String)>,
 }
 
+/// Whether everything that an injection touches has the form that Kubernetes gives it.
+pub fn is_whole(pod: &Value) -> bool {
+    let spec = &pod["spec"];
+    let is_list = |name: &str| spec[name].is_null() || spec[name].is_array();
+    has_whole_metadata(pod)
+        && spec["containers"].is_array()
+        && is_list("initContainers")
+        && is_list("volumes")
+}
+
+/// Whether an object's labels and annotations have the form that Kubernetes gives them.
+pub fn has_whole_metadata(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let is_map = |value: &Value| value.is_null() || value.is_object();
+    object.is_object()
+        && is_map(metadata)
+        && is_map(&metadata["labels"])
+        && is_map(&metadata["annotations"])
+}
+
 /// Whether a pod (or a pod's template) could have a sidecar, whoever asks for it.
 ///
 /// # Errors
@@ -165,7 +185,7 @@ pub fn annotations(object: &Value) -> BTreeMap<String, String> {
 }
 
 /// Sets an annotation.
-pub(super) fn annotate(to: &mut Value, name: &str, value: &str) {
+pub fn annotate(to: &mut Value, name: &str, value: &str) {
     let annotations = object(object(to, "metadata"), "annotations");
     annotations.insert(name.to_string(), value.into());
 }

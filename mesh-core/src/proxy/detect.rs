@@ -62,12 +62,12 @@ pub enum Secured {
 ///
 /// # Errors
 /// As either stream's.
-pub async fn http<S>(
+pub async fn http<S, F: Future<Output = Option<Dialed<S>>>>(
     runtime: &Runtime,
     client: BoxIo,
     timeout: Duration,
     dialed: Option<Dialed<S>>,
-    dial: impl Future<Output = Option<Dialed<S>>>,
+    dial: impl FnOnce() -> F,
 ) -> io::Result<Detected<Spoken, S>> {
     let dial = after_silence(runtime, DIAL_AFTER, dial);
     let raced = sniff::race_http(&*runtime.clock, client, dialed, dial, timeout).await?;
@@ -78,27 +78,28 @@ pub async fn http<S>(
 ///
 /// # Errors
 /// As either stream's.
-pub async fn tls<S>(
+pub async fn tls<S, F: Future<Output = Option<Dialed<S>>>>(
     runtime: &Runtime,
     client: BoxIo,
     timeout: Duration,
-    dial: impl Future<Output = Option<Dialed<S>>>,
+    dial: impl FnOnce() -> F,
 ) -> io::Result<Detected<Secured, S>> {
     let dial = after_silence(runtime, DIAL_AFTER_UNSECURED, dial);
     let raced = sniff::race_tls(&*runtime.clock, client, None, dial, timeout).await?;
     Ok(Detected { found: secured(raced.sniffed), client: raced.client, server: raced.server })
 }
 
-async fn after_silence<T>(
+/// Dials after a while. The dial is made then, and on the heap: nearly every client speaks before.
+async fn after_silence<F: Future>(
     runtime: &Runtime,
     silence: Duration,
-    dial: impl Future<Output = T>,
-) -> T {
+    dial: impl FnOnce() -> F,
+) -> F::Output {
     runtime.sleep(silence).await;
     if planted!("server-never-dialed") {
         return std::future::pending().await;
     }
-    dial.await
+    Box::pin(dial()).await
 }
 
 fn spoken(sniffed: Sniffed<HttpFound>) -> Spoken {
@@ -122,5 +123,25 @@ fn secured(sniffed: Sniffed<TlsFound>) -> Secured {
         Sniffed::Found(found) => Secured::Found(found),
         Sniffed::ServerFirst => Secured::ServerFirst,
         Sniffed::TimedOut => Secured::Silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::testing;
+
+    #[test]
+    fn a_dial_takes_no_room_until_it_is_begun() {
+        let dial = async || {
+            let large = [0_u8; 8192];
+            std::future::pending::<()>().await;
+            drop(large);
+            None::<Dialed<()>>
+        };
+        let runtime = testing::runtime();
+        let (client, _) = tokio::io::duplex(1);
+        let detection = http(&runtime, Box::new(client), Duration::from_secs(1), None, dial);
+        assert!(size_of_val(&detection) <= 1024, "{} bytes", size_of_val(&detection));
     }
 }

@@ -126,7 +126,7 @@ impl Inbound {
         let timeout = self.config.detect_timeout;
         let allowed =
             self.config.race_server_first && opaque::authorized(peer, &tls, &policy).is_ok();
-        let dial = self.dial_for(target, allowed);
+        let dial = || self.dial_for(target, allowed);
         let detected = match Box::pin(detect::tls(&self.runtime, io, timeout, dial)).await {
             Ok(detected) => detected,
             Err(_) => {
@@ -245,7 +245,7 @@ impl Inbound {
         // port as it is: for others a connection would be an answer.
         let race = self.config.race_server_first;
         let allowed = race && silent.is_none() && opaque::authorized(peer, &tls, &policy).is_ok();
-        let dial = self.dial_for(target, allowed);
+        let dial = || self.dial_for(target, allowed);
         let detected = Box::pin(detect::http(&self.runtime, io, timeout, server, dial)).await;
         let took = self.runtime.now().since(began);
         let Detected { found, client: io, server } = match detected {

@@ -164,7 +164,7 @@ impl Outbound {
         let began = self.runtime.now();
         let Accepted { io, target, destination } = accepted;
         let route = opaque.routes.first();
-        let dial = async {
+        let dial = async || {
             if !self.config.race_server_first {
                 return None;
             }
