@@ -134,9 +134,9 @@ mod tests {
     #[test]
     fn a_dial_takes_no_room_until_it_is_begun() {
         let dial = async || {
-            let large = [0_u8; 8192];
+            let large = std::hint::black_box([0_u8; 8192]);
             std::future::pending::<()>().await;
-            drop(large);
+            std::hint::black_box(&large);
             None::<Dialed<()>>
         };
         let runtime = testing::runtime();
