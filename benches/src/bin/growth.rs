@@ -18,10 +18,10 @@ fn main() -> ExitCode {
     let (mut json, mut small, mut only) = (false, false, None);
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
-        match (argument.as_str(), argument.as_str()) {
-            ("-o", _) => json = given.next().as_deref() == Some("json"),
-            ("--small", _) => small = true,
-            ("--only", _) => only = given.next(),
+        match argument.as_str() {
+            "-o" => json = given.next().as_deref() == Some("json"),
+            "--small" => small = true,
+            "--only" => only = given.next(),
             _ => {
                 eprintln!("{USAGE}");
                 return ExitCode::from(2);
@@ -37,34 +37,11 @@ fn main() -> ExitCode {
     }
 }
 
+type Measure = Box<dyn Fn() -> io::Result<Table>>;
+
 fn run(small: bool, only: Option<&str>, json: bool) -> io::Result<()> {
-    let upto = |counts: &'static [usize]| if small { &counts[..1] } else { counts };
-    let sizes = match small {
-        true => vec![Size { services: 50, pods_each: 10, proxies: 20 }],
-        false => [(100, 200), (1_000, 200), (1_000, 1_000), (1_000, 2_000)]
-            .map(|(services, proxies)| Size { services, pods_each: 10, proxies })
-            .to_vec(),
-    };
-    let parts: [(&str, Box<dyn Fn() -> io::Result<Table>>); 6] = [
-        ("connections", Box::new(|| proxy::connections(upto(&[1, 100, 1_000, 2_500, 5_000])))),
-        ("destinations", Box::new(|| proxy::destinations(upto(&[1, 10, 100, 300, 1_000])))),
-        ("endpoints", Box::new(|| proxy::endpoints(upto(&[1, 10, 100, 1_000, 5_000])))),
-        ("burst", Box::new(|| proxy::burst(if small { 100 } else { 2_000 }))),
-        ("overload", Box::new(proxy::overload)),
-        (
-            "control",
-            Box::new(|| {
-                let tables = sizes.iter().map(|size| control::control(*size));
-                let mut tables = tables.collect::<io::Result<Vec<_>>>()?;
-                let rows = tables.iter_mut().flat_map(|table| table.rows.drain(..)).collect();
-                let mut all = tables.swap_remove(0);
-                all.rows = rows;
-                Ok(all)
-            }),
-        ),
-    ];
     let mut told = Vec::new();
-    for (name, measure) in parts {
+    for (name, measure) in parts(small) {
         if only.is_some_and(|only| only != name) {
             continue;
         }
@@ -78,4 +55,34 @@ fn run(small: bool, only: Option<&str>, json: bool) -> io::Result<()> {
         println!("{}", serde_json::json!({ "tables": told }));
     }
     Ok(())
+}
+
+fn parts(small: bool) -> [(&'static str, Measure); 6] {
+    let upto = move |counts: &'static [usize]| if small { &counts[..1] } else { counts };
+    [
+        ("connections", Box::new(move || proxy::connections(upto(&[1, 100, 1_000, 2_500, 5_000])))),
+        ("destinations", Box::new(move || proxy::destinations(upto(&[1, 10, 100, 300, 1_000])))),
+        ("endpoints", Box::new(move || proxy::endpoints(upto(&[1, 10, 100, 1_000, 5_000])))),
+        ("burst", Box::new(move || proxy::burst(if small { 100 } else { 2_000 }))),
+        ("overload", Box::new(proxy::overload)),
+        ("control", Box::new(move || control_of_sizes(small))),
+    ]
+}
+
+fn control_of_sizes(small: bool) -> io::Result<Table> {
+    let size = |(services, proxies)| Size { services, pods_each: 10, proxies };
+    let sizes = match small {
+        true => vec![size((50, 20))],
+        false => [(100, 200), (1_000, 200), (1_000, 1_000), (1_000, 2_000)].map(size).to_vec(),
+    };
+    let mut all: Option<Table> = None;
+    for size in sizes {
+        let mut table = control::control(size)?;
+        eprintln!("controller: {size:?} done");
+        match &mut all {
+            Some(all) => all.rows.append(&mut table.rows),
+            None => all = Some(table),
+        }
+    }
+    all.ok_or_else(|| io::Error::other("no sizes"))
 }
