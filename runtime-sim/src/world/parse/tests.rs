@@ -78,7 +78,7 @@ fn names_that_do_not_exist_are_told_with_those_that_do() {
     bad.yaml:24:14: document 1: spec.faults[1].do.partition.a: there is no Deployment `wbe`; did you mean `web`? use one of: client, web
     bad.yaml:25:14: document 1: spec.faults[1].do.partition.b: there is no zone `a`; there is none to choose
     bad.yaml:26:39: document 1: spec.faults[2].do.restart.target: there is one controller; write `controller`
-    bad.yaml:27:39: document 1: spec.faults[3].do.restart.target: `service/web` is no target: write a pod's name, deployment/NAME, node/NAME, zone/NAME, controller, controller-N, or all; correct it
+    bad.yaml:27:39: document 1: spec.faults[3].do.restart.target: `service/web` is no target: write a pod's name, deployment/NAME, deployment/NAME/N, node/NAME, zone/NAME, controller, controller-N, or all; correct it
     "#);
 }
 
