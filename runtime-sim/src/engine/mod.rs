@@ -252,7 +252,7 @@ impl Engine {
     /// What every host's processes hold, by host.
     pub fn usages(&self) -> Vec<Usage> {
         let state = lock(&self.shared.state);
-        let sockets = state.sockets();
+        let sockets = state.sockets(None);
         let hosts = state.hosts.iter().enumerate();
         hosts.map(|(id, host)| host.usage(id, &sockets, &self.shared.executor)).collect()
     }
@@ -260,7 +260,7 @@ impl Engine {
     /// What a host's processes hold.
     pub fn usage(&self, host: HostId) -> Usage {
         let state = lock(&self.shared.state);
-        state.hosts[host].usage(host, &state.sockets(), &self.shared.executor)
+        state.hosts[host].usage(host, &state.sockets(Some(host)), &self.shared.executor)
     }
 
     /// What the run cost so far.
@@ -282,9 +282,11 @@ impl State {
         self.trace.event(self.now(), "world", what);
     }
 
-    fn sockets(&self) -> Sockets {
+    /// The sockets of a host, or of every one.
+    fn sockets(&self, of: Option<HostId>) -> Sockets {
         let mut sockets = Sockets::default();
-        for end in self.connections.values().flat_map(|connection| &connection.ends) {
+        let ends = self.connections.values().flat_map(|connection| &connection.ends);
+        for end in ends.filter(|end| of.is_none_or(|host| end.host == host)) {
             match end.process.filter(|_| end.held) {
                 Some(process) => *sockets.held.entry(process).or_default() += 1,
                 None if end.process.is_some() => *sockets.orphans.entry(end.host).or_default() += 1,
