@@ -44,7 +44,10 @@ pub(in crate::control) async fn write_statuses(
 ) {
     let mut writer = Writer { runtime, publisher, metrics, waiting: BTreeMap::new() };
     loop {
-        let Ok(until) = leadership.wait_for(Option::is_some).await.map(|until| *until) else {
+        // Not one that has run out and of which nobody was told yet: whoever is to tell must run.
+        let clock = writer.runtime.clock.clone();
+        let holds = |until: &Option<_>| until.is_some_and(|until| clock.now() < until);
+        let Ok(until) = leadership.wait_for(holds).await.map(|until| *until) else {
             return;
         };
         writer.publisher.keep_statuses(true);
