@@ -44,7 +44,7 @@ fn a_good_mesh_holds_what_is_expected_of_every_one() {
     let automatic = |judgement: &&Judgement| judgement.automatic;
     let automatic: Vec<_> = report.expectations.iter().filter(automatic).collect();
     let names: Vec<_> = automatic.iter().map(|judgement| judgement.oracle).collect();
-    assert_eq!(names, ["no_panics", "conserved", "live", "no_leak", "no_plaintext"]);
+    assert_eq!(names, ["no_panics", "memory", "conserved", "live", "no_leak", "no_plaintext"]);
 }
 
 #[test]
