@@ -397,7 +397,7 @@ impl Client {
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
         let connection = TcpStream::connect(to)?;
         connection.set_nodelay(true)?;
-        connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+        connection.set_read_timeout(Some(Duration::from_secs(120)))?;
         Ok(Self(connection))
     }
 
