@@ -32,7 +32,8 @@ pub enum WatchEvent {
     Delete(ObjectRef),
 }
 
-/// Reads and writes the cluster's objects.
+/// Reads and writes the cluster's objects. A source that only reads answers the methods that write
+/// with [`ClusterError::ReadOnly`], as their bodies here do.
 pub trait Cluster: Send + Sync {
     /// Lists the objects of a kind, then follows their changes. The stream does not end and mends
     /// itself: an error item tells of trouble and may be followed by more events.
@@ -73,6 +74,122 @@ pub trait Cluster: Send + Sync {
         token: &str,
         audience: &str,
     ) -> BoxFuture<'static, Result<TokenReview, ClusterError>>;
+
+    /// The Secret of that name; none where there is none.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; `ReadOnly` where the source keeps no secrets.
+    fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> BoxFuture<'static, Result<Option<Secret>, ClusterError>> {
+        let error = keeps_no("secrets", namespace, name);
+        Box::pin(async { Err(error) })
+    }
+
+    /// Makes a Secret, where it has no version and there is none of that name, or replaces the data
+    /// of the one that still is of its version. Returns it with its new version.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; `Conflict` where somebody else wrote it first, `ReadOnly` where the source
+    /// keeps no secrets.
+    fn write_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        secret: Secret,
+    ) -> BoxFuture<'static, Result<Secret, ClusterError>> {
+        drop(secret);
+        let error = keeps_no("secrets", namespace, name);
+        Box::pin(async { Err(error) })
+    }
+
+    /// Tells the API server whose certificates to trust when it calls the webhooks of a
+    /// configuration: sets the `caBundle` of each to these PEM certificates, and nothing else of
+    /// it. Writes nothing where they are set.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; `NotFound` where there is no such configuration, `Conflict` where somebody
+    /// else wrote it first, `ReadOnly` where the source keeps none.
+    fn write_ca_bundle(
+        &self,
+        webhook: WebhookKind,
+        name: &str,
+        pem: &str,
+    ) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let _ = (webhook, pem);
+        let error = keeps_no("webhook configurations", "", name);
+        Box::pin(async { Err(error) })
+    }
+
+    /// Records that something happened to an object, where `kubectl describe` shows it. What
+    /// happens again may be counted rather than listed. An event that is lost is no harm.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; `ReadOnly` where the source keeps no events.
+    fn record_event(&self, event: Event) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let error = keeps_no("events", &event.namespace, &event.name);
+        Box::pin(async { Err(error) })
+    }
+}
+
+fn keeps_no(what: &str, namespace: &str, name: &str) -> ClusterError {
+    ClusterError::ReadOnly(format!("this source keeps no {what}: {namespace}/{name}"))
+}
+
+/// A Secret, as far as its keeper writes it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret {
+    /// Differs after every write; none in a secret that is to be made.
+    pub version: Option<String>,
+    /// `type`, such as `kubernetes.io/tls`; it cannot be changed later.
+    pub kind: String,
+    /// Files by name, as they are, without base64.
+    pub data: BTreeMap<String, Vec<u8>>,
+}
+
+// Its content is nobody's to log.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret")
+            .field("version", &self.version)
+            .field("kind", &self.kind)
+            .field("keys", &self.data.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which webhook configurations of `admissionregistration.k8s.io/v1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WebhookKind {
+    /// MutatingWebhookConfiguration.
+    Mutating,
+    /// ValidatingWebhookConfiguration.
+    Validating,
+}
+
+/// Something that happened to an object, as `v1` Event tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `apps/v1` and the like, of the object.
+    pub api_version: String,
+    /// `Deployment` and the like.
+    pub kind: String,
+    /// The object's namespace, and the event's; empty where it has none.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The object's uid, where it is known: some views show only events that have it.
+    pub uid: Option<String>,
+    /// It is a `Warning`, else it is `Normal`.
+    pub is_warning: bool,
+    /// In one word, such as `Injected`.
+    pub reason: String,
+    /// For people; the API server cuts what is longer than 1024 bytes.
+    pub message: String,
+    /// Who tells it, such as `linkerd-proxy-injector`.
+    pub component: String,
 }
 
 /// Who may write, for how long from each renewal.
@@ -119,7 +236,7 @@ pub enum ClusterError {
     /// There is no such object, or the source has none of this kind.
     #[error("not found: {0}")]
     NotFound(String),
-    /// The source keeps nothing: statuses and leases are for somebody else to keep.
+    /// The source does not keep such things: they are for somebody else to keep.
     #[error("{0}")]
     ReadOnly(String),
     /// Somebody else wrote first; read again.

@@ -6,24 +6,26 @@
 //! is not faulty is told at once.
 //!
 //! Modules: `store` has objects and history, `fault` what is wrong and for whom, `watch` is the
-//! client's end, `lease`, `token` and `metrics` what their
-//! names say.
+//! client's end, `lease`, `secret`, `token` and `metrics` what their names say.
 
 mod fault;
 mod lease;
 mod metrics;
+mod secret;
 mod store;
 #[cfg(test)]
 mod tests;
 mod token;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use mesh_core::resource::{Kind, Object, ObjectRef};
-use mesh_core::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
+use mesh_core::runtime::cluster::{
+    ClusterError, Event, Lease, Secret, TokenReview, WatchEvent, WebhookKind,
+};
 use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster};
 use mesh_core::time::{Timestamp, WallTime};
 
@@ -32,12 +34,16 @@ use crate::trace::START;
 
 use fault::Faults;
 use lease::Leases;
+use secret::Secrets;
 use store::Store;
 use token::Tokens;
 use watch::Watch;
 
 pub use fault::ApiFault;
 pub use token::TokenSpec;
+
+/// Most events that are kept; the oldest go first, as they do after an hour from a real server.
+pub const EVENTS_MAX: usize = 1000;
 
 /// The objects of a world, and who serves them. Cloning shares it. Where a method takes a client,
 /// it is a host's name; nobody named means every client.
@@ -50,6 +56,11 @@ struct State {
     faults: Faults,
     leases: Leases,
     tokens: Tokens,
+    secrets: Secrets,
+    /// Whose certificates webhooks are called with, by configuration.
+    ca_bundles: BTreeMap<(WebhookKind, String), String>,
+    /// The latest events, oldest first.
+    events: VecDeque<Event>,
     /// Writes still to meet a conflict, beside those of [`ApiFault::Conflict`].
     conflicts: u32,
     /// Times that connections were cut, of everyone and of each client.
@@ -233,6 +244,26 @@ impl ApiServer {
         lock(&self.0).leases.take_all()
     }
 
+    /// The Secret of that name.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        lock(&self.0).secrets.find(namespace, name)
+    }
+
+    /// Removes a Secret. Tells whether there was one.
+    pub fn delete_secret(&self, namespace: &str, name: &str) -> bool {
+        lock(&self.0).secrets.remove(namespace, name)
+    }
+
+    /// Whose certificates the webhooks of a configuration are called with, in PEM.
+    pub fn ca_bundle(&self, webhook: WebhookKind, name: &str) -> Option<String> {
+        lock(&self.0).ca_bundles.get(&(webhook, name.to_owned())).cloned()
+    }
+
+    /// The latest events, oldest first, at most [`EVENTS_MAX`].
+    pub fn events(&self) -> Vec<Event> {
+        lock(&self.0).events.iter().cloned().collect()
+    }
+
     /// What it shows of itself, in Prometheus' text format: leases, writes of statuses, conditions.
     pub fn metrics(&self) -> String {
         metrics::render(&lock(&self.0))
@@ -405,6 +436,53 @@ impl Cluster for Door {
         let now = state.start() + state.now().since(Timestamp::ZERO);
         let reviewed = state.faults.refuse(&self.client);
         let result = reviewed.and_then(|()| state.tokens.review(token, audience, now));
+        Box::pin(async { result })
+    }
+
+    fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> BoxFuture<'static, Result<Option<Secret>, ClusterError>> {
+        let state = lock(&self.server.0);
+        let found = || state.secrets.find(namespace, name);
+        let result = state.faults.refuse(&self.client).map(|()| found());
+        Box::pin(async { result })
+    }
+
+    fn write_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        secret: Secret,
+    ) -> BoxFuture<'static, Result<Secret, ClusterError>> {
+        let mut state = lock(&self.server.0);
+        let result = state
+            .conflict(&self.client, &format!("secret {namespace}/{name}"))
+            .and_then(|()| state.secrets.write(namespace, name, secret));
+        Box::pin(async { result })
+    }
+
+    fn write_ca_bundle(
+        &self,
+        webhook: WebhookKind,
+        name: &str,
+        pem: &str,
+    ) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let mut state = lock(&self.server.0);
+        let result = state.conflict(&self.client, name).map(|()| {
+            state.ca_bundles.insert((webhook, name.to_owned()), pem.to_owned());
+        });
+        Box::pin(async { result })
+    }
+
+    fn record_event(&self, event: Event) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let mut state = lock(&self.server.0);
+        let result = state.faults.refuse(&self.client).map(|()| {
+            state.events.push_back(event);
+            let over = state.events.len().saturating_sub(EVENTS_MAX);
+            state.events.drain(..over);
+        });
         Box::pin(async { result })
     }
 }
