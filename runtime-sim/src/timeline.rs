@@ -85,7 +85,7 @@ fn rows(run: &Run) -> Vec<Row> {
     let end = spec.duration.0;
     let named = |pod: &str| {
         let targets = spec.faults.iter().flat_map(|fault| fault.action.targets());
-        targets.into_iter().any(|target| *target == Target::Pod(pod.to_owned()))
+        targets.into_iter().any(|target| target == Target::Pod(pod.to_owned()))
     };
     let mut pods: Vec<&Arc<str>> = run.hosts.values().collect();
     pods.extend(run.entries.presence.keys().filter(|pod| !run.hosts.values().any(|h| h == *pod)));
@@ -127,7 +127,7 @@ fn rows_of(action: &Action, rows: &[Row]) -> Vec<usize> {
         })
     };
     let mut found: Vec<usize> = Vec::new();
-    for target in action.targets() {
+    for target in &action.targets() {
         found.extend(match target {
             Target::Pod(name) => find(&|row| row == name),
             Target::Deployment(name) | Target::PodOf(name, _) => deployment(name),

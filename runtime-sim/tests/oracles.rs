@@ -33,7 +33,7 @@ const ALL: &str = "    - metrics_agree: {}
     - never: {metric: outbound_http_balancer_p2c_endpoints, at_least: 3}
     - bounded: {tasks_at_most: 200, sockets_at_most: 60, growth_at_most: 0.5}
     - in_flight: {workload: load, at_most: 20}
-    - even_load: {workload: load, deployment: web, within: 0.8}
+    - even_load: {workload: load, deployment: web, within: 0.3}
     - no_traffic_to_dead: {within: 1s}
 ";
 

@@ -179,9 +179,6 @@ impl Rate {
         for passed in (self.latest + 1..=part).take(BUCKETS) {
             self.counts[passed as usize % BUCKETS] = (0, 0);
         }
-        if part > self.latest + BUCKETS as u64 {
-            self.counts = Default::default();
-        }
         self.latest = self.latest.max(part);
         let (successes, all) = &mut self.counts[self.latest as usize % BUCKETS];
         *successes = successes.saturating_add(u32::from(good));

@@ -4,6 +4,7 @@ pub mod counted;
 pub mod drain;
 pub mod http;
 pub mod opaque;
+mod pass_writes;
 pub mod rewind;
 pub mod sniff;
 pub mod tls;

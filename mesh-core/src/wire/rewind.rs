@@ -3,24 +3,25 @@
 //! Law: a reader sees the bytes put back, then the stream's, each once and in order. Writes pass
 //! through. The buffer is given back when its last byte is read.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::runtime::{BoxIo, Io};
+use super::pass_writes::pass_writes;
+use crate::runtime::BoxIo;
 
 /// A stream whose first bytes have been read and put back.
-pub struct Rewind<T> {
+pub struct Rewind {
     before: Bytes,
-    io: T,
+    io: BoxIo,
 }
 
-impl<T: Io> Rewind<T> {
+impl Rewind {
     /// Puts `before` in front of what `io` still yields.
-    pub fn new(before: Bytes, io: T) -> Self {
+    pub fn new(before: Bytes, io: BoxIo) -> Self {
         Self { before, io }
     }
 }
@@ -31,7 +32,7 @@ pub fn rewind(before: impl Into<Bytes>, io: BoxIo) -> BoxIo {
     if before.is_empty() { io } else { Box::new(Rewind::new(before, io)) }
 }
 
-impl<T: Io> AsyncRead for Rewind<T> {
+impl AsyncRead for Rewind {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -50,35 +51,7 @@ impl<T: Io> AsyncRead for Rewind<T> {
     }
 }
 
-impl<T: Io> AsyncWrite for Rewind<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+pass_writes!(Rewind);
 
 #[cfg(test)]
 mod tests {

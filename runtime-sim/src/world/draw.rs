@@ -340,7 +340,7 @@ spec:
                 prop_assert!(fault.at.0 >= Duration::from_secs(5));
                 prop_assert!(ends <= Duration::from_secs(90), "{fault:?}");
                 let spared = Target::Pod("client-0".to_owned());
-                prop_assert!(!fault.action.targets().contains(&&spared), "{fault:?}");
+                prop_assert!(!fault.action.targets().contains(&spared), "{fault:?}");
             }
         }
 

@@ -72,8 +72,8 @@ struct Writer {
     runtime: Runtime,
     publisher: Publisher,
     metrics: Arc<ControlMetrics>,
-    /// Objects that met a conflict, and when they are tried again.
-    waiting: BTreeMap<ObjectRef, (Timestamp, Backoff)>,
+    /// Objects that met a conflict, and when they are tried again: none where they are due.
+    waiting: BTreeMap<ObjectRef, (Option<Timestamp>, Backoff)>,
 }
 
 impl Writer {
@@ -87,7 +87,7 @@ impl Writer {
                 return end;
             }
             let Some(object) = self.publisher.next_status(self.runtime.clock.wall()) else {
-                let next = self.waiting.values().map(|(at, _)| *at).filter(|at| *at > now).min();
+                let next = self.waiting.values().filter_map(|(at, _)| *at).min();
                 return next.unwrap_or(end);
             };
             let name = object.object_ref();
@@ -140,10 +140,8 @@ impl Writer {
     /// What has waited long enough is due again.
     fn wake(&mut self, now: Timestamp) {
         for (name, (at, _)) in &mut self.waiting {
-            if *at <= now && *at > Timestamp::ZERO {
+            if at.take_if(|at| *at <= now).is_some() {
                 self.publisher.status_put_back(name);
-                // It is due, and keeps its backoff.
-                *at = Timestamp::ZERO;
             }
         }
     }
@@ -157,8 +155,7 @@ impl Writer {
                 self.publisher.status_put_back(&first);
             }
         }
-        let fresh = (Timestamp::ZERO, Backoff::new(RETRY));
-        let (at, backoff) = self.waiting.entry(name).or_insert(fresh);
-        *at = now + backoff.failed(self.runtime.entropy.next_u64());
+        let (at, backoff) = self.waiting.entry(name).or_insert((None, Backoff::new(RETRY)));
+        *at = Some(now + backoff.failed(self.runtime.entropy.next_u64()));
     }
 }

@@ -114,6 +114,9 @@ pub struct Endpoint {
     revival: Mutex<Option<TaskGuard>>,
 }
 
+/// Told that a connection is there.
+type Connected<'a> = &'a mut (dyn FnMut() + Send);
+
 /// How an attempt to connect goes: none while it does.
 type Attempt = watch::Receiver<Option<Result<Arc<Http2Connection>, ConnectError>>>;
 
@@ -175,16 +178,21 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request over a connection fit for it, opening one where there is none.
+    /// Sends a request over a connection fit for it, opening one where there is none. `connected` is
+    /// called where one had to be waited for, before the request goes out.
     ///
     /// # Errors
     /// [`SendError::Unsent`] where nothing of it reached the endpoint's application.
-    pub async fn send(self: &Arc<Self>, mut request: Request) -> Result<Response, SendError> {
+    pub async fn send(
+        self: &Arc<Self>,
+        mut request: Request,
+        connected: Connected<'_>,
+    ) -> Result<Response, SendError> {
         let client_version = request.version();
         let carried =
             self.common.connector.carries_http1(&self.facts) && orig_proto::can_carry(&request);
         if !carried && client_version != http::Version::HTTP_2 {
-            return self.send_http1(request).await;
+            return self.send_http1(request, connected).await;
         }
         if carried {
             let fallback = || self.facts.address.to_string();
@@ -192,7 +200,7 @@ impl Endpoint {
                 return Err(SendError::Failed(Error::Invalid("no usable host".into())));
             }
         }
-        let sent = self.send_http2(request).await;
+        let sent = self.send_http2(request, connected).await;
         match sent {
             Ok(mut response) => {
                 if carried {
@@ -210,7 +218,11 @@ impl Endpoint {
         }
     }
 
-    async fn send_http1(self: &Arc<Self>, mut request: Request) -> Result<Response, SendError> {
+    async fn send_http1(
+        self: &Arc<Self>,
+        mut request: Request,
+        connected: Connected<'_>,
+    ) -> Result<Response, SendError> {
         strip_hop_by_hop_but_upgrade(request.headers_mut());
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
@@ -229,6 +241,7 @@ impl Endpoint {
                 return Err(SendError::Unsent { request, error: unreached(error) });
             }
         };
+        connected();
         self.http1.connection(io).send(request, Some(self.http1.clone())).await.map(strip_response)
     }
 
@@ -240,9 +253,13 @@ impl Endpoint {
         self.open(Session::Opaque).await
     }
 
-    async fn send_http2(self: &Arc<Self>, request: Request) -> Result<Response, SendError> {
+    async fn send_http2(
+        self: &Arc<Self>,
+        request: Request,
+        connected: Connected<'_>,
+    ) -> Result<Response, SendError> {
         let Some(connection) = self.open_http2() else {
-            return Box::pin(self.send_new_http2(request)).await;
+            return Box::pin(self.send_new_http2(request, connected)).await;
         };
         match connection.send(request).await {
             Err(SendError::Unsent { error, .. })
@@ -256,15 +273,22 @@ impl Endpoint {
             {
                 mark!("http2-connection-replaced");
                 drop(self.http2.compare_and_swap(&connection, None));
-                Box::pin(self.send_new_http2(request)).await
+                Box::pin(self.send_new_http2(request, connected)).await
             }
             sent => sent,
         }
     }
 
-    async fn send_new_http2(self: &Arc<Self>, request: Request) -> Result<Response, SendError> {
+    async fn send_new_http2(
+        self: &Arc<Self>,
+        request: Request,
+        connected: Connected<'_>,
+    ) -> Result<Response, SendError> {
         match self.connect_http2().await {
-            Ok(connection) => connection.send(request).await,
+            Ok(connection) => {
+                connected();
+                connection.send(request).await
+            }
             Err(error) => Err(SendError::Unsent { request, error: unreached(error) }),
         }
     }

@@ -46,6 +46,15 @@ impl Flight {
         }
     }
 
+    /// A connection was waited for until now: what is measured is the endpoint's answer, not the way
+    /// to it.
+    pub(super) fn connected(&mut self) {
+        self.began = self.runtime.now();
+        if let Some(load) = &mut self.load {
+            load.began(self.began);
+        }
+    }
+
     /// The endpoint failed: it could not be reached, broke off, or answered 5xx.
     pub fn failed(&mut self) {
         if let Some(load) = self.load.take() {

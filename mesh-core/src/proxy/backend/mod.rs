@@ -90,7 +90,7 @@ impl Backends {
     }
 
     /// The live backend of a model backend as one parent uses it. `accrual`: when its endpoints are
-    /// taken out.
+    /// taken out; none where connections are balanced, as it counts requests.
     pub fn find(
         &self,
         parent: &Metadata,
@@ -149,7 +149,6 @@ impl Backends {
             metrics,
             failfast_timeout,
             queue_capacity: queue.capacity as usize,
-            is_http: key.protocol == BalancerProtocol::Http,
             waiting: AtomicUsize::new(0),
             state: Mutex::new(State::of(&key.backend.dispatcher, load, self.runtime.now())),
             _discovery: match &key.backend.dispatcher {
@@ -199,8 +198,6 @@ pub struct Backend {
     metrics: Arc<BalancerMetrics>,
     failfast_timeout: Duration,
     queue_capacity: usize,
-    /// Breakers are for requests, not for connections.
-    is_http: bool,
     waiting: AtomicUsize,
     state: Mutex<State>,
     _discovery: Option<TaskGuard>,
@@ -327,9 +324,13 @@ impl Backend {
             let picked = picked.ok_or(Refusal::RequestTimeout)??;
             self.satisfies(&picked, required)?;
             let mut flight = self.begin(&picked, picked.state.metrics.http.clone());
-            // Pinned in its place: moved on, it would be in this future twice.
-            let sent = pin!(picked.state.send(request));
-            match self.by(deadline, sent).await {
+            let sent = {
+                let mut connected = || flight.connected();
+                // Pinned in its place: moved on, it would be in this future twice.
+                let sent = pin!(picked.state.send(request, &mut connected));
+                self.by(deadline, sent).await
+            };
+            match sent {
                 Some(Ok(mut response)) => {
                     flight.sent();
                     self.trust(&picked, &mut response);
@@ -397,9 +398,7 @@ impl Backend {
 
     fn begin(&self, picked: &Picked, http: Option<Arc<HttpMetrics>>) -> Flight {
         let now = self.common.runtime.now();
-        let is_request = http.is_some();
-        let flight = Flight::new(&self.common.runtime, now, picked.load.start(now), http);
-        if is_request { flight.told_to(&picked.state) } else { flight }
+        Flight::new(&self.common.runtime, now, picked.load.start(now), http).told_to(&picked.state)
     }
 
     /// Whether an endpoint is who the client requires (`l5d-require-id`).
@@ -517,9 +516,8 @@ impl Backend {
         }
         let random = self.common.runtime.entropy.next_u64();
         let untried = |member: &Member<Arc<Endpoint>>| !tried.contains(&member.endpoint.address);
-        let admits = |member: &Member<Arc<Endpoint>>| {
-            untried(member) && (!self.is_http || member.state.is_admitting(now))
-        };
+        let admits =
+            |member: &Member<Arc<Endpoint>>| untried(member) && member.state.is_admitting(now);
         let up = |member: &Member<Arc<Endpoint>>| !member.state.is_down() && admits(member);
         let picked = state.endpoints.pick_where(now, random, up);
         let picked = picked.or_else(|| state.endpoints.pick_where(now, random, admits)).cloned();

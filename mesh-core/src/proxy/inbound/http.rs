@@ -180,7 +180,7 @@ impl Http {
         };
         let record = Awaiting::new(record, clock);
         let sent_at = inbound.runtime.now();
-        let sent = application.send(request).await;
+        let sent = application.send(request, &mut || {}).await;
         let mut record = record.done();
         let mut response = match sent {
             Ok(response) => response,

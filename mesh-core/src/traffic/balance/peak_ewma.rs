@@ -178,6 +178,12 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// Only now does the endpoint have it, as where its connection had to be opened first. Linkerd
+    /// measures from a ready connection too.
+    pub fn began(&mut self, now: Timestamp) {
+        self.started = now;
+    }
+
     /// The answer has begun: its head, or the first of its body where there is one.
     pub fn succeeded(self, now: Timestamp) {
         let state = &mut self.endpoint.state();
@@ -326,6 +332,16 @@ mod tests {
         assert_eq!(load(&endpoint, 0), 30.0);
         answer(&endpoint, 0, 20, 2);
         assert!(load(&endpoint, 200) < 3.0, "{}", load(&endpoint, 200));
+    }
+
+    #[test]
+    fn the_wait_for_a_connection_is_not_the_endpoints_answer() {
+        let endpoint = endpoint();
+        let mut request = endpoint.start(at(0));
+        request.began(at(200));
+        assert_eq!(endpoint.in_flight(), 1);
+        request.succeeded(at(210));
+        assert!(load(&endpoint, 210) < 30.0, "{}", load(&endpoint, 210));
     }
 
     #[test]

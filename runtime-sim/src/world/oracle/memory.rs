@@ -41,45 +41,8 @@ pub(super) fn judge(spec: &Spec, watch: &Watch, end: Timestamp) -> Judgement {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
     use super::*;
-    use crate::world::oracle::metrics::Metrics;
-    use crate::world::oracle::watch::{Expected, Held, Scene};
-
-    struct Peaks(&'static [(&'static str, u64)]);
-
-    impl Scene for Peaks {
-        fn names(&self) -> Vec<Arc<str>> {
-            Vec::new()
-        }
-
-        fn metrics(&self, _: &str) -> Option<Metrics> {
-            None
-        }
-
-        fn services(&self) -> BTreeMap<String, Expected> {
-            BTreeMap::new()
-        }
-
-        fn known(&self, _: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
-            None
-        }
-
-        fn servers(&self, _: &str) -> Option<BTreeSet<Arc<str>>> {
-            None
-        }
-
-        fn held(&self, _: &str) -> Option<Held> {
-            None
-        }
-
-        fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {
-            self.0.iter().map(|(name, bytes)| (Arc::from(*name), *bytes)).collect()
-        }
-    }
+    use crate::world::oracle::still::Still;
 
     fn judged(expect: &str, peaks: &'static [(&'static str, u64)]) -> Judgement {
         let text = format!("about: a test\nduration: 10s\nexpect: [{expect}]\n");
@@ -87,7 +50,8 @@ mod tests {
         let spec: Spec = serde_yaml_ng::with::singleton_map_recursive::deserialize(deserializer)
             .expect("a spec");
         let mut watch = Watch::new(&spec);
-        watch.look_at_heap_peaks(&Peaks(peaks));
+        let heap_peaks = peaks.iter().map(|(name, bytes)| ((*name).into(), *bytes)).collect();
+        watch.look_at_heap_peaks(&Still { heap_peaks, ..Still::default() });
         judge(&spec, &watch, Timestamp::ZERO)
     }
 

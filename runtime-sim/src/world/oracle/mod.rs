@@ -338,4 +338,6 @@ fn find(expectation: &Expectation, evidence: &Evidence<'_>) -> Finding {
 }
 
 #[cfg(test)]
+mod still;
+#[cfg(test)]
 mod tests;

@@ -1,11 +1,9 @@
 //! Each oracle fails on a planted violation, says where it is, and passes without it.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::watch::{Expected, Held, Scene};
+use super::still::Still;
 use super::*;
 use crate::world::record::{Answer, Attempt, Execution, Failure, FailureClass, Record};
 use crate::world::scenario::{Between, Span};
@@ -441,46 +439,14 @@ fn a_server_that_is_not_of_the_service_asked_for_is_seen() {
         let (pod, client) = (pod.into(), Some(OWN.into()));
         record.execute(Execution { at: at(12), pod, number: Some(number), client });
         let mut observed = observed(&spec, &[]);
-        observed.watch.look(at(0), &Web);
+        let servers = Some(["web-0".into()].into());
+        observed.watch.look(at(0), &Still { servers, ..Still::default() });
         let entries = record.entries();
         judge(&spec.expect[0], &Evidence::new(&spec, &entries, &facts, &observed, at(20_000)))
     };
     assert!(judged("web-0").holds);
     let wrong = judged("bare-0");
     assert_eq!(wrong.first.and_then(|first| first.pod).as_deref(), Some("bare-0"));
-}
-
-/// A world in which one pod alone may answer.
-struct Web;
-
-impl Scene for Web {
-    fn names(&self) -> Vec<Arc<str>> {
-        Vec::new()
-    }
-
-    fn metrics(&self, _: &str) -> Option<Metrics> {
-        None
-    }
-
-    fn services(&self) -> BTreeMap<String, Expected> {
-        BTreeMap::new()
-    }
-
-    fn known(&self, _: &str) -> Option<Vec<(String, BTreeMap<SocketAddr, bool>)>> {
-        None
-    }
-
-    fn servers(&self, _: &str) -> Option<BTreeSet<Arc<str>>> {
-        Some(["web-0".into()].into())
-    }
-
-    fn held(&self, _: &str) -> Option<Held> {
-        None
-    }
-
-    fn heap_peaks(&self) -> BTreeMap<Arc<str>, u64> {
-        BTreeMap::new()
-    }
 }
 
 #[test]

@@ -408,40 +408,8 @@ impl Action {
     }
 
     /// Whom it is done to, both sides of a link among them.
-    pub fn targets(&self) -> Vec<&Target> {
-        match self {
-            Self::Crash { target, .. }
-            | Self::ApiOutage { target }
-            | Self::Restart { target }
-            | Self::Pause { target }
-            | Self::Slow { target, .. }
-            | Self::Errors { target, .. }
-            | Self::StopReading { target }
-            | Self::ClockSkew { target, .. }
-            | Self::ClockDrift { target, .. }
-            | Self::Dns { target, .. }
-            | Self::UpgradeProxy { target } => vec![target],
-            Self::Partition { a, b, .. }
-            | Self::Latency { a, b, .. }
-            | Self::Loss { a, b, .. }
-            | Self::Bandwidth { a, b, .. }
-            | Self::Reset { a, b } => vec![a, b],
-            Self::Outage { .. }
-            | Self::WatchLag { .. }
-            | Self::WatchDisconnect {}
-            | Self::Relist {}
-            | Self::StaleList { .. }
-            | Self::WriteConflicts { .. }
-            | Self::LeaseLoss {}
-            | Self::RotateIssuer {}
-            | Self::RotateTrustAnchor { .. }
-            | Self::Rollout { .. }
-            | Self::Scale { .. }
-            | Self::Apply { .. }
-            | Self::Delete { .. }
-            | Self::NodeLoss { .. }
-            | Self::ZoneLoss { .. } => Vec::new(),
-        }
+    pub fn targets(&self) -> Vec<Target> {
+        self.clone().targets_mut().into_iter().map(|target| target.clone()).collect()
     }
 
     /// As `targets`, to be changed.
