@@ -5,6 +5,7 @@
 mod controller;
 mod demo;
 mod duration;
+pub mod init;
 mod inject;
 mod token;
 

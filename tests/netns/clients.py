@@ -42,6 +42,23 @@ def raw(address, port, text, *, patience=3.0):
         return {"received": received.decode("latin-1"), "ended": ended}
 
 
+def reach(way, address, *ports):
+    """At which port of the server one comes out who goes to each of these; none: at none."""
+    found = []
+    for port in ports:
+        kind = socket.SOCK_DGRAM if way == "udp" else socket.SOCK_STREAM
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, kind) as client:
+            client.settimeout(2)
+            try:
+                client.connect((address, int(port)))
+                client.send(b"?") if way == "udp" else None
+                found.append(int(client.recv(16)))
+            except OSError:
+                found.append(None)
+    return found
+
+
 def half_close(address, port, text):
     """Sends bytes, ends its own direction, and reads the answer to the end."""
     sent = text.encode().decode("unicode_escape").encode("latin-1")
@@ -160,6 +177,6 @@ def _eventually(check):
 
 
 if __name__ == "__main__":
-    what = {"mail": mail, "raw": raw, "half-close": half_close, "hold": hold,
+    what = {"mail": mail, "raw": raw, "half-close": half_close, "hold": hold, "reach": reach,
             "sockets": sockets, "grpc": grpc}[sys.argv[1]]
     print(json.dumps(what(*sys.argv[2:])))

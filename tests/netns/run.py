@@ -3,7 +3,8 @@
 
     python3 tests/netns/run.py [--programs DIR] [WORD…]
 
-Runs the facts whose names have one of the WORDs, or all. DIR holds `weft` and `weft-proxy`. Needs root.
+Runs the facts whose names have one of the WORDs, or all. DIR holds `weft`, `weft-proxy` and `weft-init`.
+Needs root.
 Exit code: 0 where every fact holds or the tests cannot run here (it says why), 1 where one does not.
 """
 
@@ -23,12 +24,13 @@ from processes import Failed, Processes, has
 from world import World
 
 FACT_SECONDS_MAX = 60
+PROGRAMS = ("weft", "weft-proxy", "weft-init")
 NEEDED = ("ip", "setpriv", "sysctl", "curl")
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--programs", default="target/debug", help="where weft and weft-proxy are")
+    arguments.add_argument("--programs", default="target/debug", help="where they are")
     arguments.add_argument("words", nargs="*", help="run the facts that have one of these in the name")
     options = arguments.parse_args()
     reason = why_not(options.programs)
@@ -37,7 +39,8 @@ def main():
         return 0
     directory = tempfile.mkdtemp(prefix="weft-netns-")
     os.chmod(directory, 0o755)
-    world, processes = World(), Processes(directory)
+    init = os.path.abspath(f"{options.programs}/weft-init")
+    world, processes = World(init), Processes(directory)
     failures = 1
     try:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -65,7 +68,7 @@ def why_not(programs):
         return f"not installed: {', '.join(missing)}"
     if not shutil.which("iptables") and not shutil.which("nft"):
         return "neither iptables nor nft is installed"
-    absent = [name for name in ("weft", "weft-proxy") if not os.path.exists(f"{programs}/{name}")]
+    absent = [name for name in PROGRAMS if not os.path.exists(f"{programs}/{name}")]
     if absent:
         raise SystemExit(f"no {' and '.join(absent)} in {programs}: cargo build, or --programs DIR")
     return None

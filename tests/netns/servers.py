@@ -1,6 +1,6 @@
 """The applications behind the proxies. They know nothing of a mesh.
 
-`python3 servers.py web CERT KEY` or `python3 servers.py mail`.
+`python3 servers.py web CERT KEY`, `python3 servers.py mail` or `python3 servers.py ports PORT…`.
 """
 
 import asyncio
@@ -173,7 +173,36 @@ async def serve_mail(port):
         await server.serve_forever()
 
 
+async def serve_ports(ports):
+    """Says to everyone at which port it was found; of datagrams, to whoever sends one."""
+
+    class Datagrams(asyncio.DatagramProtocol):
+        def __init__(self, port):
+            self.port = port
+
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def datagram_received(self, _, sender):
+            self.transport.sendto(b"%d" % self.port, sender)
+
+    loop = asyncio.get_running_loop()
+    for port in ports:
+
+        async def say(_, writer, port=port):
+            writer.write(b"%d" % port)
+            writer.close()
+
+        for address in ("0.0.0.0", "::"):
+            await asyncio.start_server(say, address, port)
+        # Takes IPv4 too.
+        await loop.create_datagram_endpoint(lambda port=port: Datagrams(port), ("::", port))
+    await asyncio.Event().wait()
+
+
 def main():
+    if sys.argv[1] == "ports":
+        return asyncio.run(serve_ports([int(port) for port in sys.argv[2:]]))
     if sys.argv[1] == "mail":
         return asyncio.run(serve_mail(MAIL))
     serve_http(ECHO)

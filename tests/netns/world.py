@@ -1,5 +1,5 @@
-"""Network namespaces on one bridge, one namespace a pod, with traffic redirected as linkerd-init does
-it: what comes in goes to the proxy's port 4143, what goes out to 4140, the proxy's own excepted."""
+"""Network namespaces on one bridge, one namespace a pod, with traffic redirected by
+weft-init: what comes in goes to the proxy's port 4143, what goes out to 4140, the proxy's own excepted."""
 
 import os
 import shutil
@@ -15,12 +15,13 @@ IGNORED_PORTS = "4190,4191"
 class World:
     """A bridge, and pods on it."""
 
-    def __init__(self):
+    def __init__(self, program):
+        self.program = program
         self.prefix = f"weft-{os.getpid()}"
         self.wire = f"{self.prefix}-wire"
         self.namespaces = []
-        tools = os.environ.get("WEFT_TEST_REDIRECT", "iptables")
-        self.use_iptables = tools == "iptables" and all(map(shutil.which, ("iptables", "ip6tables")))
+        tool = os.environ.get("WEFT_TEST_REDIRECT", "iptables")
+        self.tool = tool if shutil.which(tool) else "nft"
 
     def open(self):
         self._namespace(self.wire)
@@ -59,38 +60,14 @@ class World:
         run(["sysctl", "-qw", *settings], namespace=name)
 
     def _redirect(self, namespace):
-        if not self.use_iptables:
-            return self._redirect_with_nft(namespace)
-        for tool in ("iptables", "ip6tables"):
-            for rule in (
-                f"-N PROXY_INIT_REDIRECT",
-                f"-A PROXY_INIT_REDIRECT -p tcp -m multiport --dports {IGNORED_PORTS} -j RETURN",
-                f"-A PROXY_INIT_REDIRECT -p tcp -j REDIRECT --to-port 4143",
-                f"-A PREROUTING -j PROXY_INIT_REDIRECT",
-                f"-N PROXY_INIT_OUTPUT",
-                f"-A PROXY_INIT_OUTPUT -m owner --uid-owner {PROXY_UID} -j RETURN",
-                f"-A PROXY_INIT_OUTPUT -o lo -j RETURN",
-                f"-A PROXY_INIT_OUTPUT -p tcp -j REDIRECT --to-port 4140",
-                f"-A OUTPUT -j PROXY_INIT_OUTPUT",
-            ):
-                run([tool, "-w", "-t", "nat", *rule.split()], namespace=namespace)
+        """As linkerd-init does it, by the tool that WEFT_TEST_REDIRECT names."""
+        flags = [f"--firewall-bin-path={self.tool}", f"--proxy-uid={PROXY_UID}"]
+        self.init(namespace, *flags, f"--inbound-ports-to-ignore={IGNORED_PORTS}")
 
-    def _redirect_with_nft(self, namespace):
-        rules = "".join(
-            f"""
-table {family} weft {{
-  chain prerouting {{
-    type nat hook prerouting priority -100;
-    tcp dport {{ {IGNORED_PORTS} }} return
-    meta l4proto tcp redirect to :4143
-  }}
-  chain output {{
-    type nat hook output priority -100;
-    meta skuid {PROXY_UID} return
-    oifname "lo" return
-    meta l4proto tcp redirect to :4140
-  }}
-}}"""
-            for family in ("ip", "ip6")
-        )
-        run(["nft", "-f", "-"], namespace=namespace, stdin=rules.encode())
+    def init(self, namespace, *flags, check=True, prefix=()):
+        """Runs weft-init in a namespace."""
+        return run([*prefix, self.program, *flags], namespace=namespace, check=check)
+
+    def run(self, namespace, command, check=True):
+        """Runs a command in a namespace; gives what it says."""
+        return run(command, namespace=namespace, check=check).stdout
