@@ -30,7 +30,8 @@ pub(super) fn run(options: &Options) -> Result<(), InitError> {
         return undo(options);
     }
     if capture.uid.is_none() && capture.gid.is_none() {
-        let fault = "neither --proxy-uid nor --proxy-gid: the proxy's own traffic is sent to it again";
+        let fault =
+            "neither --proxy-uid nor --proxy-gid: the proxy's own traffic is sent to it again";
         say(options.logs_json(), "warn", fault);
     }
     let families: Vec<_> =
@@ -294,8 +295,7 @@ fn set_close_wait(options: &Options) -> Result<(), InitError> {
         println!("# echo {seconds} > {CLOSE_WAIT}");
         return Ok(());
     }
-    let failed =
-        |error: String| InitError::Kernel { path: CLOSE_WAIT.to_string(), error };
+    let failed = |error: String| InitError::Kernel { path: CLOSE_WAIT.to_string(), error };
     match options.netns {
         None => std::fs::write(CLOSE_WAIT, seconds.to_string())
             .map_err(|error| failed(error.to_string())),

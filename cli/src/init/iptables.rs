@@ -79,6 +79,7 @@ fn lines(rule: &Rule, chain: &str, script: &mut String) {
         Then::Redirect(port) => format!("REDIRECT --to-ports {port}"),
     };
     for which in which {
-        let _ = writeln!(script, "-A {chain} {which} -m comment --comment \"{}\" -j {then}", rule.why);
+        let _ =
+            writeln!(script, "-A {chain} {which} -m comment --comment \"{}\" -j {then}", rule.why);
     }
 }

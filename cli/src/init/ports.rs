@@ -30,7 +30,9 @@ impl Ports {
         let mut merged: Vec<(u16, u16)> = Vec::new();
         for (first, last) in ranges {
             match merged.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last)
+                }
                 _ => merged.push((first, last)),
             }
         }
@@ -82,7 +84,10 @@ mod tests {
 
     #[test]
     fn ranges_that_overlap_or_touch_are_one() {
-        assert_eq!(read("4190,4191,25,20-30, 4567-4568 ,,25"), Ok("20-30,4190-4191,4567-4568".into()));
+        assert_eq!(
+            read("4190,4191,25,20-30, 4567-4568 ,,25"),
+            Ok("20-30,4190-4191,4567-4568".into())
+        );
         assert_eq!(read("1-65535,80"), Ok("1-65535".into()));
         assert_eq!(read(""), Ok(String::new()));
     }
