@@ -10,6 +10,8 @@ pub mod crypto;
 pub mod directory;
 pub mod entropy;
 pub mod files;
+#[cfg(feature = "kube")]
+pub mod kube;
 pub mod logging;
 pub mod memory;
 pub mod net;

@@ -13,6 +13,7 @@ mod locate;
 pub mod policy;
 pub mod ports;
 pub mod profile;
+mod project;
 pub mod remark;
 pub mod route;
 pub mod traffic;
@@ -97,6 +98,20 @@ impl Kind {
         }
     }
 
+    /// The versions that are read, newest first.
+    pub fn api_versions(self) -> Vec<String> {
+        match self.versions() {
+            [] => vec![self.api_version()],
+            versions => versions.iter().rev().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Whether every API server has this kind: no definition has to be installed.
+    pub fn is_built_in(self) -> bool {
+        let group = self.group();
+        group.is_empty() || group == "discovery.k8s.io"
+    }
+
     /// The API group; empty for Kubernetes' own core.
     pub fn group(self) -> String {
         let version = self.api_version();
@@ -136,6 +151,13 @@ macro_rules! objects {
             pub fn name(self) -> String {
                 match self {
                     $(Self::$kind => $kind::kind(&Default::default()).into_owned(),)*
+                }
+            }
+
+            /// Its name in paths of the API: `httproutes`.
+            pub fn plural(self) -> String {
+                match self {
+                    $(Self::$kind => $kind::plural(&Default::default()).into_owned(),)*
                 }
             }
 
@@ -183,6 +205,14 @@ macro_rules! objects {
                     namespace: meta.namespace.clone().unwrap_or_default(),
                     name: meta.name.clone().unwrap_or_default(),
                 }
+            }
+
+            /// The object as the API has it, with its `apiVersion` and `kind`.
+            pub fn to_json(&self) -> serde_json::Value {
+                let json = match self {
+                    $(Self::$kind(object) => serde_json::to_value(&**object),)*
+                };
+                json.expect("these types have string keys and no failing serializers")
             }
 
             /// Reads an object of a kind out of a document.

@@ -28,7 +28,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, ServiceBuilder};
 
 /// How long a connection may take to be made, its TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,8 +109,8 @@ pub(super) fn client(config: Config) -> Result<kube::Client, KubeConfigError> {
         .layer(config.base_uri_layer())
         .option_layer(auth)
         .layer(headers)
-        .service(transport)
-        .map_err(BoxError::from);
+        .map_err(BoxError::from)
+        .service(transport);
     Ok(kube::Client::new(service, config.default_namespace.clone()))
 }
 

@@ -158,15 +158,16 @@ impl Follower {
     async fn follow(mut self) {
         loop {
             let began = Instant::now();
-            let end = match self.at.clone() {
+            let resumed = self.at.clone();
+            let end = match &resumed {
                 None => self.list().await,
-                Some(at) => self.watch(&at).await,
+                Some(at) => self.watch(at).await,
             };
             let wait = match end {
                 End::Unheard => return,
                 End::Over => {
                     // A server that ends every watch at once is not asked in a loop.
-                    let is_hasty = self.at.is_some() && began.elapsed() < self.patience.retry_min;
+                    let is_hasty = resumed.is_some() && began.elapsed() < self.patience.retry_min;
                     is_hasty.then_some(self.patience.retry_min)
                 }
                 End::Gone => {
@@ -314,7 +315,8 @@ impl Follower {
             return End::Gone;
         };
         let Patience { watch, silence, .. } = self.patience;
-        let jitter = watch.mul_f64(0.25 * (self.entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
+        let jitter =
+            watch.mul_f64(0.25 * (self.entropy.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
             paths::collection(self.kind, &version),
@@ -412,7 +414,10 @@ impl Follower {
             Some(StatusCode::FORBIDDEN) => {
                 let resource = paths::resource(self.kind);
                 let error = ApiError {
-                    reason: format!("{}; let its role get, list and watch {resource}", error.reason),
+                    reason: format!(
+                        "{}; let its role get, list and watch {resource}",
+                        error.reason
+                    ),
                     ..error
                 };
                 End::Trouble(error.told_as(&what), None)
@@ -440,9 +445,8 @@ impl Follower {
 
     async fn tell_trouble(&mut self, error: ClusterError) -> bool {
         let text = error.to_string();
-        let is_known = self.told.as_ref().is_some_and(|(told, at)| {
-            *told == text && at.elapsed() < TELL_AGAIN
-        });
+        let is_known =
+            self.told.as_ref().is_some_and(|(told, at)| *told == text && at.elapsed() < TELL_AGAIN);
         if is_known {
             return !self.tell.is_closed();
         }

@@ -1,0 +1,129 @@
+//! Cuts objects down to what the mesh reads, before they are kept: the bulk of a pod is the
+//! kubelet's business.
+//!
+//! Law: an index of projected objects compiles to the same as one of whole objects. Projecting
+//! twice is projecting once.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{
+    Container, EnvVar, Pod, PodCondition, PodSpec, PodStatus, Probe, Service, ServiceAccount,
+    ServiceSpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Namespace, Object};
+
+/// What `kubectl apply` leaves behind: the whole object again.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The variables of containers that are read: how a pod's own proxy was set up.
+const PROXY_VARIABLES: &str = "LINKERD2_PROXY_";
+
+impl Object {
+    /// Drops what the mesh never reads. Objects whose status the mesh writes keep their resource
+    /// version, which writing takes; others lose it, so that what did not change for the mesh is
+    /// equal.
+    pub fn project(&mut self) {
+        let has_status = self.kind().has_status();
+        let meta = self.meta_mut();
+        project_meta(meta);
+        if !has_status {
+            meta.resource_version = None;
+            meta.generation = None;
+        }
+        match self {
+            Self::Pod(pod) => project_pod(Arc::make_mut(pod)),
+            Self::Service(service) => project_service(Arc::make_mut(service)),
+            Self::ServiceAccount(account) => {
+                let metadata = std::mem::take(&mut Arc::make_mut(account).metadata);
+                *account = Arc::new(ServiceAccount { metadata, ..ServiceAccount::default() });
+            }
+            Self::Namespace(namespace) => {
+                let metadata = std::mem::take(&mut Arc::make_mut(namespace).metadata);
+                *namespace = Arc::new(Namespace { metadata, ..Namespace::default() });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn project_meta(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    meta.finalizers = None;
+    meta.self_link = None;
+    meta.generate_name = None;
+    meta.deletion_grace_period_seconds = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+fn project_pod(pod: &mut Pod) {
+    let spec = std::mem::take(&mut pod.spec);
+    pod.spec = spec.map(|spec| PodSpec {
+        containers: spec.containers.into_iter().map(project_container).collect(),
+        init_containers: spec
+            .init_containers
+            .map(|all| all.into_iter().map(project_container).collect()),
+        host_network: spec.host_network,
+        hostname: spec.hostname,
+        node_name: spec.node_name,
+        service_account_name: spec.service_account_name,
+        subdomain: spec.subdomain,
+        ..PodSpec::default()
+    });
+    let status = std::mem::take(&mut pod.status);
+    pod.status = status.map(|status| PodStatus {
+        conditions: status
+            .conditions
+            .map(|all| all.into_iter().filter_map(project_condition).collect()),
+        host_ip: status.host_ip,
+        host_ips: status.host_ips,
+        phase: status.phase,
+        pod_ip: status.pod_ip,
+        pod_ips: status.pod_ips,
+        ..PodStatus::default()
+    });
+}
+
+fn project_container(container: Container) -> Container {
+    let is_read = |variable: &EnvVar| variable.name.starts_with(PROXY_VARIABLES);
+    Container {
+        name: container.name,
+        env: container.env.map(|all| all.into_iter().filter(is_read).collect()),
+        ports: container.ports,
+        liveness_probe: container.liveness_probe.and_then(project_probe),
+        readiness_probe: container.readiness_probe.and_then(project_probe),
+        startup_probe: container.startup_probe.and_then(project_probe),
+        restart_policy: container.restart_policy,
+        ..Container::default()
+    }
+}
+
+/// Probes over HTTP alone are authorized by their path; gRPC's and TCP's have none.
+fn project_probe(probe: Probe) -> Option<Probe> {
+    let http_get = probe.http_get?;
+    Some(Probe { http_get: Some(http_get), ..Probe::default() })
+}
+
+/// Whether it is ready, without when and why.
+fn project_condition(condition: PodCondition) -> Option<PodCondition> {
+    (condition.type_ == "Ready").then(|| PodCondition {
+        type_: condition.type_,
+        status: condition.status,
+        ..PodCondition::default()
+    })
+}
+
+fn project_service(service: &mut Service) {
+    service.status = None;
+    let spec = std::mem::take(&mut service.spec);
+    service.spec = spec.map(|spec| ServiceSpec {
+        allocate_load_balancer_node_ports: None,
+        health_check_node_port: None,
+        load_balancer_class: None,
+        load_balancer_source_ranges: None,
+        session_affinity_config: None,
+        ..spec
+    });
+}
