@@ -140,8 +140,15 @@ pub fn pod(
 ) -> Result<(), Vec<BadAnnotation>> {
     let namespace = &surroundings.namespace_annotations;
     let settings = Settings::new(values, namespace, &annotations(pod))?;
+    put(pod, &settings, surroundings);
+    Ok(())
+}
+
+/// Puts the sidecar of these settings into a pod or a pod's template.
+pub(super) fn put(pod: &mut Value, settings: &Settings, surroundings: &Surroundings) {
+    let values = &settings.values;
     let ports = application_ports(&pod["spec"]);
-    let version = settings.values.linkerd_version.clone();
+    let version = values.linkerd_version.clone();
     annotate(pod, CREATED_BY, &format!("weft/{version}"));
     annotate(pod, PROXY_VERSION, &version);
     let labels = object(object(pod, "metadata"), "labels");
@@ -153,9 +160,9 @@ pub fn pod(
         labels.insert(format!("{PROXY_OWNER_PREFIX}{kind}"), name.as_str().into());
     }
     let spec = object(pod, "spec");
-    list(spec, "volumes").extend(sidecar::volumes(&settings));
-    let proxy = sidecar::proxy(&settings, &ports);
-    let mut first = vec![sidecar::init(&settings)];
+    list(spec, "volumes").extend(sidecar::volumes(settings));
+    let proxy = sidecar::proxy(settings, &ports);
+    let mut first = vec![sidecar::init(settings)];
     match settings.values.proxy.native_sidecar {
         true => first.push(proxy),
         // Where the application waits for it, it must be the first to start.
@@ -164,9 +171,8 @@ pub fn pod(
     }
     list(spec, "initContainers").splice(0..0, first);
     if let Some(image) = &settings.debug_image {
-        list(spec, "containers").push(sidecar::debug(&settings, image));
+        list(spec, "containers").push(sidecar::debug(settings, image));
     }
-    Ok(())
 }
 
 /// The TCP ports that a pod's containers declare: `8080,9090`.

@@ -6,6 +6,7 @@
 pub mod annotations;
 pub mod documents;
 pub mod inject;
+pub mod install;
 pub mod patch;
 pub mod report;
 pub mod settings;

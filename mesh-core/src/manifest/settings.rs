@@ -12,6 +12,18 @@ use super::annotations::CONFIG_PREFIX;
 use super::values::Values;
 use crate::resource::duration;
 
+/// What may hold for ports that no Server selects.
+pub(super) const DEFAULT_POLICIES: [&str; 8] = [
+    "all-unauthenticated",
+    "all-authenticated",
+    "cluster-unauthenticated",
+    "cluster-authenticated",
+    "all-tls-unauthenticated",
+    "cluster-tls-unauthenticated",
+    "audit",
+    "deny",
+];
+
 /// An annotation whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("annotation {name}: `{value}` cannot be used; it takes {wanted}")]
@@ -45,6 +57,10 @@ pub struct Settings {
     pub hostname_labels: bool,
     /// A gateway for other clusters.
     pub gateway: bool,
+    /// Destinations and policies are served in the pod itself.
+    pub local_destination: bool,
+    /// Certificates are issued in the pod itself.
+    pub local_identity: bool,
     /// A container with tools runs beside the sidecar: its image.
     pub debug_image: Option<String>,
     /// Threads of the sidecar, as a share of the node's cores.
@@ -66,21 +82,7 @@ impl Settings {
         namespace: &BTreeMap<String, String>,
         pod: &BTreeMap<String, String>,
     ) -> Result<Self, Vec<BadAnnotation>> {
-        let mut settings = Self {
-            values: values.clone(),
-            ingress: false,
-            pod_inbound_ports: None,
-            require_identity_inbound_ports: None,
-            enable_external_profiles: false,
-            disable_outbound_detect_timeout: false,
-            disable_inbound_detect_timeout: false,
-            hostname_labels: false,
-            gateway: false,
-            debug_image: None,
-            cores_max_ratio: None,
-            log_http_headers: None,
-            additional_env: Vec::new(),
-        };
+        let mut settings = Self::of_values(values);
         let mut read = Annotations { namespace, pod, bad: Vec::new() };
         settings.images(&mut read);
         settings.listeners(&mut read);
@@ -90,18 +92,49 @@ impl Settings {
         if read.bad.is_empty() { Ok(settings) } else { Err(read.bad) }
     }
 
+    /// What the installation alone says.
+    pub(super) fn of_values(values: &Values) -> Self {
+        let proxy = &values.proxy;
+        let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let env = proxy.additional_env.iter();
+        Self {
+            values: values.clone(),
+            ingress: proxy.is_ingress,
+            pod_inbound_ports: said(&proxy.pod_inbound_ports),
+            require_identity_inbound_ports: said(&proxy.require_identity_on_inbound_ports),
+            enable_external_profiles: proxy.enable_external_profiles,
+            disable_outbound_detect_timeout: proxy.disable_outbound_protocol_detect_timeout,
+            disable_inbound_detect_timeout: proxy.disable_inbound_protocol_detect_timeout,
+            hostname_labels: proxy.metrics.hostname_labels,
+            gateway: proxy.is_gateway,
+            local_destination: false,
+            local_identity: false,
+            debug_image: None,
+            cores_max_ratio: proxy.runtime.workers.maximum_cpu_ratio.map(|r| r.to_string()),
+            log_http_headers: said(&proxy.log_http_headers).filter(|headers| headers == "insecure"),
+            additional_env: env
+                .filter_map(|variable| serde_json::from_value(variable.clone()).ok())
+                .collect(),
+        }
+    }
+
     fn images(&mut self, read: &mut Annotations<'_>) {
-        let Values { proxy, proxy_init, image_pull_policy, linkerd_version, .. } = &mut self.values;
+        let Values {
+            proxy, proxy_init, image_pull_policy, linkerd_version, debug_container, ..
+        } = &mut self.values;
         for image in [&mut proxy.image, &mut proxy_init.image] {
             read.text("proxy-image", &mut image.name);
             read.text("proxy-version", &mut image.version);
         }
         read.choice("image-pull-policy", &["Always", "IfNotPresent", "Never"], image_pull_policy);
-        if read.is_true("enable-debug-sidecar") {
-            let (mut name, mut version) = ("weft/debug".to_string(), linkerd_version.clone());
-            read.text("debug-image", &mut name);
-            read.text("debug-image-version", &mut version);
-            self.debug_image = Some(format!("{name}:{version}"));
+        let mut is_debugged = false;
+        read.truth("enable-debug-sidecar", &mut is_debugged);
+        if is_debugged {
+            let image = &mut debug_container.image;
+            read.text("debug-image", &mut image.name);
+            read.text("debug-image-version", &mut image.version);
+            let version = if image.version.is_empty() { linkerd_version } else { &image.version };
+            self.debug_image = Some(format!("{}:{version}", image.name));
         }
     }
 
@@ -116,7 +149,8 @@ impl Settings {
         read.ports("skip-inbound-ports", &mut proxy_init.ignore_inbound_ports);
         read.ports("skip-outbound-ports", &mut proxy_init.ignore_outbound_ports);
         read.networks("skip-subnets", &mut proxy_init.skip_subnets);
-        let (mut inbound, mut identity) = (String::new(), String::new());
+        let mut inbound = self.pod_inbound_ports.take().unwrap_or_default();
+        let mut identity = self.require_identity_inbound_ports.take().unwrap_or_default();
         read.ports("pod-inbound-ports", &mut inbound);
         read.ports("proxy-require-identity-inbound-ports", &mut identity);
         self.pod_inbound_ports = Some(inbound).filter(|ports| !ports.is_empty());
@@ -132,13 +166,11 @@ impl Settings {
         let storage = &mut resources.ephemeral_storage;
         read.quantity("proxy-ephemeral-storage-request", &mut storage.request);
         read.quantity("proxy-ephemeral-storage-limit", &mut storage.limit);
-        self.cores_max_ratio =
-            read.parsed("proxy-cpu-ratio-limit", "a share from 0 to 1", |text| {
-                text.parse()
-                    .ok()
-                    .filter(|share| (0.0..=1.0).contains(share))
-                    .map(|_: f64| text.into())
-            });
+        let share = read.parsed("proxy-cpu-ratio-limit", "a share from 0 to 1", |text| {
+            let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+            share.map(|_: f64| text.to_string())
+        });
+        self.cores_max_ratio = share.or(self.cores_max_ratio.take());
     }
 
     fn behaviour(&mut self, read: &mut Annotations<'_>) {
@@ -148,35 +180,28 @@ impl Settings {
         read.text("proxy-log-level", &mut proxy.log_level);
         read.choice("proxy-log-format", &["plain", "json"], &mut proxy.log_format);
         read.choice("access-log", &["apache", "json"], &mut proxy.access_log);
-        const POLICIES: [&str; 8] = [
-            "all-unauthenticated",
-            "all-authenticated",
-            "cluster-unauthenticated",
-            "cluster-authenticated",
-            "all-tls-unauthenticated",
-            "cluster-tls-unauthenticated",
-            "audit",
-            "deny",
-        ];
-        read.choice("default-inbound-policy", &POLICIES, &mut proxy.default_inbound_policy);
+        let policy = &mut proxy.default_inbound_policy;
+        read.choice("default-inbound-policy", &DEFAULT_POLICIES, policy);
         read.enabled("proxy-admin-shutdown", &mut proxy.enable_shutdown_endpoint);
         read.enabled("proxy-await", &mut proxy.await_ready);
         read.truth("proxy-enable-native-sidecar", &mut proxy.native_sidecar);
-        self.enable_external_profiles = read.is_true("enable-external-profiles");
-        self.disable_outbound_detect_timeout =
-            read.is_true("proxy-disable-outbound-protocol-detect-timeout");
-        self.disable_inbound_detect_timeout =
-            read.is_true("proxy-disable-inbound-protocol-detect-timeout");
-        self.hostname_labels = read.is_true("proxy-metrics-hostname-labels");
-        self.gateway = read.is_true("enable-gateway");
-        self.ingress =
+        read.truth("enable-external-profiles", &mut self.enable_external_profiles);
+        let disables = &mut self.disable_outbound_detect_timeout;
+        read.truth("proxy-disable-outbound-protocol-detect-timeout", disables);
+        let disables = &mut self.disable_inbound_detect_timeout;
+        read.truth("proxy-disable-inbound-protocol-detect-timeout", disables);
+        read.truth("proxy-metrics-hostname-labels", &mut self.hostname_labels);
+        read.truth("enable-gateway", &mut self.gateway);
+        self.ingress |=
             read.pod.get(super::annotations::INJECT).is_some_and(|mode| mode == "ingress");
-        let mut headers = String::new();
+        let mut headers = self.log_http_headers.take().unwrap_or_default();
         read.choice("proxy-log-http-headers", &["off", "insecure"], &mut headers);
         self.log_http_headers = Some(headers).filter(|headers| headers == "insecure");
         let wanted = "a list of variables in JSON: [{\"name\": \"A\", \"value\": \"b\"}]";
         let env = read.parsed("proxy-additional-env", wanted, |t| serde_json::from_str(t).ok());
-        self.additional_env = env.unwrap_or_default();
+        if let Some(env) = env {
+            self.additional_env = env;
+        }
     }
 
     fn times(&mut self, read: &mut Annotations<'_>) {
@@ -295,12 +320,6 @@ impl Annotations<'_> {
         self.set(name, into, "true or false", |text| text.parse().ok());
     }
 
-    fn is_true(&mut self, name: &str) -> bool {
-        let mut value = false;
-        self.truth(name, &mut value);
-        value
-    }
-
     /// `enabled` and `disabled`, and what a boolean is.
     fn enabled(&mut self, name: &str, into: &mut bool) {
         self.set(name, into, "enabled or disabled", |text| match text {
@@ -312,7 +331,7 @@ impl Annotations<'_> {
 }
 
 /// `25,80-90`. Nothing is a list of no ports.
-fn are_ports(text: &str) -> bool {
+pub(super) fn are_ports(text: &str) -> bool {
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
     let is_range = |text: &str| match text.split_once('-') {
         None => port(text).is_some(),
@@ -325,7 +344,7 @@ fn are_ports(text: &str) -> bool {
 }
 
 /// A number with a unit of Kubernetes.
-fn is_quantity(text: &str) -> bool {
+pub(super) fn is_quantity(text: &str) -> bool {
     const UNITS: [&str; 15] =
         ["m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "n", "u"];
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

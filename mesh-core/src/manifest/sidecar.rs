@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::settings::Settings;
-use super::values::{Proxy, Quantities, Values};
+use super::values::{Quantities, Resources, Values};
 
 /// The sidecar's container.
 pub(super) const PROXY: &str = "linkerd-proxy";
@@ -49,10 +49,7 @@ pub(super) fn init(settings: &Settings) -> Value {
     let (proxy, init) = (&values.proxy, &values.proxy_init);
     let image = values.reference(&init.image);
     let pull_policy = values.pull_policy(&init.image);
-    let resources = json!({
-        "requests": {"cpu": "10m", "memory": "10Mi"},
-        "limits": {"memory": "20Mi"},
-    });
+    let resources = resources(&init.resources);
     if values.cni_enabled {
         let listen = format!("0.0.0.0:{}", proxy.ports.outbound);
         return json!({
@@ -91,11 +88,12 @@ pub(super) fn init(settings: &Settings) -> Value {
         "command": ["weft-init"], "args": arguments, "resources": resources,
         "securityContext": {
             "allowPrivilegeEscalation": sets_kernel,
-            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]},
+            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
             "privileged": sets_kernel,
             "readOnlyRootFilesystem": true,
-            "runAsNonRoot": !sets_kernel,
-            "runAsUser": if sets_kernel { 0 } else { 65_534 },
+            // The kernel gives added capabilities to no other user.
+            "runAsNonRoot": false,
+            "runAsUser": 0,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -113,6 +111,7 @@ pub(super) fn proxy(settings: &Settings, ports: &str) -> Value {
         "name": PROXY,
         "image": values.reference(&proxy.image),
         "imagePullPolicy": values.pull_policy(&proxy.image),
+        "command": ["weft-proxy"],
         "env": env(settings, ports),
         "ports": [
             {"containerPort": proxy.ports.inbound, "name": "linkerd-proxy"},
@@ -127,7 +126,7 @@ pub(super) fn proxy(settings: &Settings, ports: &str) -> Value {
             {"mountPath": TOKEN_PATH, "name": TOKEN},
         ],
     });
-    let resources = resources(proxy);
+    let resources = resources(&proxy.resources);
     if resources.as_object().is_some_and(|resources| !resources.is_empty()) {
         container["resources"] = resources;
     }
@@ -162,7 +161,7 @@ pub(super) fn debug(settings: &Settings, image: &str) -> Value {
 }
 
 /// The rights of a container that needs none.
-fn restricted(uid: u32, gid: i64) -> Value {
+pub(super) fn restricted(uid: u32, gid: i64) -> Value {
     let mut context = json!({
         "allowPrivilegeEscalation": false,
         "capabilities": {"drop": ["ALL"]},
@@ -177,9 +176,9 @@ fn restricted(uid: u32, gid: i64) -> Value {
     context
 }
 
-fn resources(proxy: &Proxy) -> Value {
+/// What a container may use, as Kubernetes writes it.
+pub(super) fn resources(all: &Resources) -> Value {
     let of = |choose: fn(&Quantities) -> &String| {
-        let all = &proxy.resources;
         let named = [
             ("cpu", &all.cpu),
             ("memory", &all.memory),
@@ -203,7 +202,7 @@ fn env(settings: &Settings, ports: &str) -> Vec<Value> {
     let mut env = Env(Vec::new());
     pod(&mut env);
     listeners(&mut env, settings, ports);
-    control_plane(&mut env, &settings.values);
+    control_plane(&mut env, settings);
     behaviour(&mut env, settings);
     identity(&mut env, &settings.values);
     for variable in &settings.additional_env {
@@ -260,21 +259,27 @@ fn listeners(env: &mut Env, settings: &Settings, ports: &str) {
     }
 }
 
-fn control_plane(env: &mut Env, values: &Values) {
-    for (name, service, port, account) in [
-        ("DESTINATION", "linkerd-dst-headless", 8086, "linkerd-destination"),
-        ("POLICY", "linkerd-policy", 8090, "linkerd-destination"),
-        ("IDENTITY", "linkerd-identity-headless", 8080, "linkerd-identity"),
+fn control_plane(env: &mut Env, settings: &Settings) {
+    let Settings { values, local_destination, local_identity, .. } = settings;
+    for (name, service, port, account, is_local) in [
+        ("DESTINATION", "linkerd-dst-headless", 8086, "linkerd-destination", local_destination),
+        ("POLICY", "linkerd-policy", 8090, "linkerd-destination", local_destination),
+        ("IDENTITY", "linkerd-identity-headless", 8080, "linkerd-identity", local_identity),
     ] {
-        env.set(&format!("LINKERD2_PROXY_{name}_SVC_ADDR"), values.service(service, port));
+        let address = match is_local {
+            true => format!("localhost.:{port}"),
+            false => values.service(service, port),
+        };
+        env.set(&format!("LINKERD2_PROXY_{name}_SVC_ADDR"), address);
         env.set(&format!("LINKERD2_PROXY_{name}_SVC_NAME"), values.identity(account));
     }
     let networks = values.cluster_networks.as_str();
     env.set("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", networks);
     env.set("LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS", networks);
-    env.set("LINKERD2_PROXY_CONTROL_STREAM_INITIAL_TIMEOUT", "3s");
-    env.set("LINKERD2_PROXY_CONTROL_STREAM_IDLE_TIMEOUT", "5m");
-    env.set("LINKERD2_PROXY_CONTROL_STREAM_LIFETIME", "1h");
+    let streams = &values.proxy.control.streams;
+    env.set("LINKERD2_PROXY_CONTROL_STREAM_INITIAL_TIMEOUT", streams.initial_timeout.as_str());
+    env.set("LINKERD2_PROXY_CONTROL_STREAM_IDLE_TIMEOUT", streams.idle_timeout.as_str());
+    env.set("LINKERD2_PROXY_CONTROL_STREAM_LIFETIME", streams.lifetime.as_str());
 }
 
 fn behaviour(env: &mut Env, settings: &Settings) {
@@ -299,12 +304,14 @@ fn behaviour(env: &mut Env, settings: &Settings) {
         false => format!("svc.{}.", values.cluster_domain),
     };
     env.set("LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES", suffixes);
+    let cores_min = proxy.runtime.workers.minimum;
     let optional = [
         ("ACCESS_LOG", (!proxy.access_log.is_empty()).then(|| proxy.access_log.clone())),
         (
             "SHUTDOWN_GRACE_PERIOD",
             Some(&proxy.shutdown_grace_period).filter(|grace| !grace.is_empty()).cloned(),
         ),
+        ("CORES_MIN", Some(cores_min).filter(|cores| *cores > 1).map(|cores| cores.to_string())),
         ("CORES_MAX_RATIO", settings.cores_max_ratio.clone()),
         ("INGRESS_MODE", settings.ingress.then(|| "true".into())),
         (

@@ -1,37 +1,7 @@
-//! What an installation is made with, as far as sidecars need it. The names are those of
-//! Linkerd's Helm chart, and so are the defaults.
+//! Values of the sidecar, and of what redirects a pod's traffic to it.
 
 use serde::{Deserialize, Serialize};
-
-/// An installation's values.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Values {
-    /// The control plane's namespace.
-    pub linkerd_namespace: String,
-    /// The cluster's DNS domain.
-    pub cluster_domain: String,
-    /// Networks whose addresses belong to the cluster, comma-separated.
-    pub cluster_networks: String,
-    /// The domain at the end of every identity.
-    pub identity_trust_domain: String,
-    /// Trust anchors in PEM. Empty: the config map of the installation tells them.
-    #[serde(rename = "identityTrustAnchorsPEM")]
-    pub identity_trust_anchors_pem: String,
-    /// The version of the control plane and of its sidecars.
-    pub linkerd_version: String,
-    /// `Always`, `IfNotPresent` or `Never`.
-    pub image_pull_policy: String,
-    /// Traffic is redirected by a CNI plugin, not by an init container.
-    pub cni_enabled: bool,
-    /// No IPv6: neither redirected nor listened on.
-    #[serde(rename = "disableIPv6")]
-    pub disable_ipv6: bool,
-    /// The sidecar.
-    pub proxy: Proxy,
-    /// What redirects a pod's traffic to it.
-    pub proxy_init: ProxyInit,
-}
+use serde_json::Value;
 
 /// The sidecar's values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,10 +13,15 @@ pub struct Proxy {
     pub ports: Ports,
     /// What it may use.
     pub resources: Resources,
+    /// Its threads.
+    pub runtime: ProxyRuntime,
     /// Its log levels.
     pub log_level: String,
     /// `plain` or `json`.
     pub log_format: String,
+    /// `off`, or `insecure`: requests and responses are logged with their headers.
+    #[serde(rename = "logHTTPHeaders")]
+    pub log_http_headers: String,
     /// `apache` or `json`; empty: none.
     pub access_log: String,
     /// The user it runs as, whose traffic is not redirected.
@@ -56,11 +31,29 @@ pub struct Proxy {
     /// It starts before, and ends after, the pod's other containers.
     pub native_sidecar: bool,
     /// Where it is not native: the application waits until it is ready.
+    #[serde(rename = "await")]
     pub await_ready: bool,
     /// What holds for ports without a Server.
     pub default_inbound_policy: String,
+    /// `transport-header`: meshed traffic goes to the peer's proxy port; `transparent`: to the
+    /// application's.
+    pub outbound_transport_mode: String,
     /// Ports whose traffic is carried as bytes, comma-separated.
     pub opaque_ports: String,
+    /// The application's ports, comma-separated; empty: those its containers declare.
+    pub pod_inbound_ports: String,
+    /// Ports on which clients must have an identity, comma-separated.
+    pub require_identity_on_inbound_ports: String,
+    /// Also profiles of names outside of the cluster are asked for.
+    pub enable_external_profiles: bool,
+    /// A gateway for other clusters.
+    pub is_gateway: bool,
+    /// Destinations are taken from the `l5d-dst-override` header.
+    pub is_ingress: bool,
+    /// Detection waits for as long as it takes.
+    pub disable_inbound_protocol_detect_timeout: bool,
+    /// Detection waits for as long as it takes.
+    pub disable_outbound_protocol_detect_timeout: bool,
     /// Its `/shutdown` works.
     pub enable_shutdown_endpoint: bool,
     /// How long a connection to the application may take.
@@ -71,10 +64,63 @@ pub struct Proxy {
     pub inbound_discovery_cache_unused_timeout: String,
     /// How long what was discovered is kept unused.
     pub outbound_discovery_cache_unused_timeout: String,
+    /// Its talk with the control plane.
+    pub control: ProxyControl,
+    /// What it counts.
+    pub metrics: ProxyMetrics,
     /// How long a drain may take; empty: the proxy's own default.
     pub shutdown_grace_period: String,
     /// How long it goes on after it was told to end.
     pub wait_before_exit_seconds: u32,
+    /// Further variables, as a container has them; they win over its own.
+    pub additional_env: Vec<Value>,
+}
+
+/// A sidecar's threads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProxyRuntime {
+    /// Of traffic.
+    pub workers: Workers,
+}
+
+/// A sidecar's threads of traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Workers {
+    /// At least this many.
+    pub minimum: u32,
+    /// At most this share of the node's cores, 0 to 1; none: `minimum` of them.
+    #[serde(rename = "maximumCPURatio")]
+    pub maximum_cpu_ratio: Option<f64>,
+}
+
+/// A sidecar's talk with the control plane.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProxyControl {
+    /// Its streams.
+    pub streams: Streams,
+}
+
+/// A sidecar's streams from the control plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Streams {
+    /// Time for the first item.
+    pub initial_timeout: String,
+    /// A stream that is silent for as long is opened anew.
+    pub idle_timeout: String,
+    /// A stream as old is opened anew.
+    pub lifetime: String,
+}
+
+/// What a sidecar counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProxyMetrics {
+    /// Names of hosts are labels.
+    pub hostname_labels: bool,
 }
 
 /// An image.
@@ -137,31 +183,14 @@ pub struct ProxyInit {
     pub ignore_inbound_ports: String,
     /// Ports of peers that are not redirected, comma-separated.
     pub ignore_outbound_ports: String,
-    /// The API server's ports, which init containers must reach without the sidecar.
+    /// The API server's ports, which the control plane reaches without its sidecars.
     pub kube_api_server_ports: String,
     /// Networks of clients that are not redirected, comma-separated.
     pub skip_subnets: String,
     /// How long closed connections are remembered by the kernel, in seconds; 0: its default.
     pub close_wait_timeout_secs: u32,
-}
-
-impl Default for Values {
-    fn default() -> Self {
-        Self {
-            linkerd_namespace: "linkerd".into(),
-            cluster_domain: "cluster.local".into(),
-            cluster_networks: "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8"
-                .into(),
-            identity_trust_domain: "cluster.local".into(),
-            identity_trust_anchors_pem: String::new(),
-            linkerd_version: env!("CARGO_PKG_VERSION").into(),
-            image_pull_policy: "IfNotPresent".into(),
-            cni_enabled: false,
-            disable_ipv6: true,
-            proxy: Proxy::default(),
-            proxy_init: ProxyInit::default(),
-        }
-    }
+    /// What it may use.
+    pub resources: Resources,
 }
 
 impl Default for Proxy {
@@ -170,29 +199,54 @@ impl Default for Proxy {
             image: Image::default(),
             ports: Ports::default(),
             resources: Resources::default(),
+            runtime: ProxyRuntime::default(),
             log_level: "warn,weft=info".into(),
             log_format: "plain".into(),
+            log_http_headers: "off".into(),
             access_log: String::new(),
             uid: 2102,
             gid: -1,
             native_sidecar: true,
             await_ready: true,
             default_inbound_policy: "all-unauthenticated".into(),
+            outbound_transport_mode: "transport-header".into(),
             opaque_ports: "25,587,3306,4444,5432,6379,9300,11211".into(),
+            pod_inbound_ports: String::new(),
+            require_identity_on_inbound_ports: String::new(),
+            enable_external_profiles: false,
+            is_gateway: false,
+            is_ingress: false,
+            disable_inbound_protocol_detect_timeout: false,
+            disable_outbound_protocol_detect_timeout: false,
             enable_shutdown_endpoint: false,
             inbound_connect_timeout: "100ms".into(),
             outbound_connect_timeout: "1000ms".into(),
             inbound_discovery_cache_unused_timeout: "90s".into(),
             outbound_discovery_cache_unused_timeout: "5s".into(),
+            control: ProxyControl::default(),
+            metrics: ProxyMetrics::default(),
             shutdown_grace_period: String::new(),
             wait_before_exit_seconds: 0,
+            additional_env: Vec::new(),
         }
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { minimum: 1, maximum_cpu_ratio: None }
+    }
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { initial_timeout: "3s".into(), idle_timeout: "5m".into(), lifetime: "1h".into() }
     }
 }
 
 impl Default for Image {
     fn default() -> Self {
-        Self { name: "weft/proxy".into(), version: String::new(), pull_policy: String::new() }
+        Self { name: "weft/weft".into(), version: String::new(), pull_policy: String::new() }
     }
 }
 
@@ -204,6 +258,8 @@ impl Default for Ports {
 
 impl Default for ProxyInit {
     fn default() -> Self {
+        let resource =
+            |request: &str, limit: &str| Quantities { request: request.into(), limit: limit.into() };
         Self {
             image: Image::default(),
             iptables_mode: "nft".into(),
@@ -212,45 +268,11 @@ impl Default for ProxyInit {
             kube_api_server_ports: "443,6443".into(),
             skip_subnets: String::new(),
             close_wait_timeout_secs: 0,
+            resources: Resources {
+                cpu: resource("10m", ""),
+                memory: resource("10Mi", "20Mi"),
+                ephemeral_storage: Quantities::default(),
+            },
         }
     }
-}
-
-impl Values {
-    /// Reads values that differ from the defaults.
-    ///
-    /// # Errors
-    /// What is wrong, with line, column and field.
-    pub fn read(yaml: &str) -> Result<Self, String> {
-        match yaml.trim() {
-            "" => Ok(Self::default()),
-            _ => serde_yaml_ng::from_str(yaml).map_err(|error| error.to_string()),
-        }
-    }
-
-    /// Where an image is, with its tag.
-    pub fn reference(&self, image: &Image) -> String {
-        let version = or(&image.version, &self.linkerd_version);
-        format!("{}:{version}", image.name)
-    }
-
-    /// An image's pull policy.
-    pub fn pull_policy<'a>(&'a self, image: &'a Image) -> &'a str {
-        or(&image.pull_policy, &self.image_pull_policy)
-    }
-
-    /// The identity of one of the control plane's service accounts.
-    pub fn identity(&self, account: &str) -> String {
-        let (namespace, domain) = (&self.linkerd_namespace, &self.identity_trust_domain);
-        format!("{account}.{namespace}.serviceaccount.identity.{namespace}.{domain}")
-    }
-
-    /// The address of one of the control plane's services.
-    pub fn service(&self, name: &str, port: u16) -> String {
-        format!("{name}.{}.svc.{}.:{port}", self.linkerd_namespace, self.cluster_domain)
-    }
-}
-
-fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
-    if text.is_empty() { otherwise } else { text }
 }
