@@ -28,9 +28,7 @@ pub(super) fn documents(values: &Values, component: &Component) -> Vec<Value> {
     }
     let subjects = json!([{"kind": "ServiceAccount", "name": deployment, "namespace": namespace}]);
     let cluster_role = format!("linkerd-{namespace}-{name}");
-    let reference = |kind: &str, name: &str| {
-        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name})
-    };
+    let reference = |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
     let mut documents = vec![
         account,
         json!({
@@ -131,9 +129,7 @@ fn read(kinds: &[Kind]) -> Vec<Value> {
     for kind in kinds {
         groups.entry(kind.group()).or_default().push(plural(*kind));
     }
-    let of = |(group, names): (String, Vec<String>)| {
-        json!({"apiGroups": [group], "resources": names, "verbs": READ})
-    };
+    let of = |(group, names): (String, Vec<String>)| json!({"apiGroups": [group], "resources": names, "verbs": READ});
     groups.into_iter().map(of).collect()
 }
 
@@ -142,9 +138,7 @@ fn write_statuses() -> Vec<Value> {
     for kind in Kind::ALL.iter().filter(|kind| kind.has_status()) {
         groups.entry(kind.group()).or_default().push(format!("{}/status", plural(*kind)));
     }
-    let of = |(group, names): (String, Vec<String>)| {
-        json!({"apiGroups": [group], "resources": names, "verbs": ["patch", "update"]})
-    };
+    let of = |(group, names): (String, Vec<String>)| json!({"apiGroups": [group], "resources": names, "verbs": ["patch", "update"]});
     groups.into_iter().map(of).collect()
 }
 

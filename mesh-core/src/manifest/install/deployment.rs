@@ -224,10 +224,9 @@ fn mounts(component: &Component) -> Vec<Value> {
 fn volumes(component: &Component) -> Vec<Value> {
     let roots = json!({"name": "trust-roots", "configMap": {"name": TRUST_ROOTS}});
     match component.name {
-        "identity" => vec![
-            json!({"name": "identity-issuer", "secret": {"secretName": ISSUER_SECRET}}),
-            roots,
-        ],
+        "identity" => {
+            vec![json!({"name": "identity-issuer", "secret": {"secretName": ISSUER_SECRET}}), roots]
+        }
         "destination" => Vec::new(),
         _ => vec![json!({"name": "config", "configMap": {"name": CONFIG}}), roots],
     }

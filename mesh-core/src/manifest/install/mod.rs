@@ -24,7 +24,7 @@ use crate::resource::crd;
 
 pub use component::{COMPONENTS, Component};
 pub use identity::{
-    ANCHORS_KEY, ISSUER_SECRET, ISSUER_SCHEME_KUBERNETES, ISSUER_SCHEME_LINKERD, TRUST_ROOTS,
+    ANCHORS_KEY, ISSUER_SCHEME_KUBERNETES, ISSUER_SCHEME_LINKERD, ISSUER_SECRET, TRUST_ROOTS,
 };
 pub use text::{Format, render};
 

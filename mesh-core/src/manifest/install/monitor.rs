@@ -50,12 +50,8 @@ fn selector(said: &MonitorOf, otherwise: Value) -> Value {
 
 /// Labels that Linkerd's dashboards ask for.
 fn proxy_labels() -> Vec<Value> {
-    let replace = |from: &str, to: &str| {
-        json!({"action": "replace", "sourceLabels": [from], "targetLabel": to})
-    };
-    let labelmap = |pattern: &str, replacement: &str| {
-        json!({"action": "labelmap", "regex": pattern, "replacement": replacement})
-    };
+    let replace = |from: &str, to: &str| json!({"action": "replace", "sourceLabels": [from], "targetLabel": to});
+    let labelmap = |pattern: &str, replacement: &str| json!({"action": "labelmap", "regex": pattern, "replacement": replacement});
     vec![
         json!({"action": "keep", "regex": "^linkerd-proxy;linkerd-admin$", "sourceLabels": [
             "__meta_kubernetes_pod_container_name", "__meta_kubernetes_pod_container_port_name",

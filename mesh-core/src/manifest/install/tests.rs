@@ -136,7 +136,11 @@ fn keys_are_in_secrets_alone() {
     let values = values(&[json!({"identity": {"issuer": {"tls": {"keyPEM": "sesame"}}}})]);
     for document in install(&values) {
         let is_secret = document["kind"] == "Secret";
-        assert!(is_secret || !document.to_string().contains("sesame"), "{:?}", object_of(&document));
+        assert!(
+            is_secret || !document.to_string().contains("sesame"),
+            "{:?}",
+            object_of(&document)
+        );
     }
 }
 

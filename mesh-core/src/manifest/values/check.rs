@@ -80,7 +80,11 @@ impl Check {
                 &proxy.outbound_transport_mode,
                 &["transport-header", "transparent"],
             ),
-            ("proxyInit.iptablesMode", &values.proxy_init.iptables_mode, &["nft", "legacy", "plain"]),
+            (
+                "proxyInit.iptablesMode",
+                &values.proxy_init.iptables_mode,
+                &["nft", "legacy", "plain"],
+            ),
         ] {
             let named = choices.iter().copied().filter(|choice| !choice.is_empty());
             let named = named.collect::<Vec<_>>().join(", ");

@@ -204,9 +204,7 @@ impl Values {
 
     /// What of the defaults differs in an installation that stays up while nodes go.
     pub fn ha() -> Value {
-        let resources = |cpu: &str, request: &str| {
-            json!({"cpu": {"request": cpu}, "memory": {"request": request, "limit": "250Mi"}})
-        };
+        let resources = |cpu: &str, request: &str| json!({"cpu": {"request": cpu}, "memory": {"request": request, "limit": "250Mi"}});
         json!({
             "controllerReplicas": 3,
             "enablePodAntiAffinity": true,

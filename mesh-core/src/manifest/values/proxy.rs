@@ -258,8 +258,10 @@ impl Default for Ports {
 
 impl Default for ProxyInit {
     fn default() -> Self {
-        let resource =
-            |request: &str, limit: &str| Quantities { request: request.into(), limit: limit.into() };
+        let resource = |request: &str, limit: &str| Quantities {
+            request: request.into(),
+            limit: limit.into(),
+        };
         Self {
             image: Image::default(),
             iptables_mode: "nft".into(),

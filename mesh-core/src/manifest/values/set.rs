@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::layers::Layer;
 use super::ValuesError;
+use super::layers::Layer;
 
 /// Longest list that an index may make.
 const INDEX_MAX: usize = 100;

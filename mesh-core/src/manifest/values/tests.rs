@@ -31,7 +31,10 @@ fn what_is_written_is_read_again() {
 fn later_layers_win_and_maps_are_merged() {
     let layers = [
         layer("a", json!({"proxy": {"uid": 1, "gid": 2}, "tolerations": [{"key": "a"}]})),
-        layer("b", json!({"proxy": {"uid": 3}, "tolerations": [], "nodeSelector": {"disk": "ssd"}})),
+        layer(
+            "b",
+            json!({"proxy": {"uid": 3}, "tolerations": [], "nodeSelector": {"disk": "ssd"}}),
+        ),
     ];
     let values = layers::merge(&layers).unwrap().values;
     assert_eq!((values.proxy.uid, values.proxy.gid), (3, 2));
