@@ -94,7 +94,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }),
         "api_endpoint_update" => compiled(|view| {
             let path = "web.shop.svc.cluster.local:80".parse().expect("a path");
-            let set = destination::endpoints::compile(view, &path, "").expect("endpoints");
+            let set = destination::endpoints::compile(view, &path).expect("endpoints");
+            let set = set.seen_from(&Default::default());
             let empty = EndpointUpdate::NoEndpoints { exists: true };
             let gone = EndpointUpdate::Remove(vec![([10, 3, 0, 1], 8080).into()]);
             let updates = set.updates_since(None).into_iter().chain([empty, gone]);

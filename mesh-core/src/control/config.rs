@@ -64,6 +64,8 @@ pub struct MeshConfig {
     /// Send meshed traffic to the peer's proxy port with a transport header (Linkerd's default);
     /// else only opaque traffic goes there.
     pub transport_header: bool,
+    /// Of a pod that has addresses of both families, proxies are told the IPv6 one; else the other.
+    pub prefer_ipv6: bool,
     /// Let proxies carry HTTP/1 over HTTP/2 between them.
     pub http2_upgrade: bool,
     /// What proxies do on HTTP/2 connections between them; their own way where nothing is said.
@@ -155,6 +157,7 @@ impl Default for MeshConfig {
             default_inbound_policy: DefaultPolicy::AllUnauthenticated,
             opaque_ports: [25, 587, 3306, 4444, 5432, 6379, 9300, 11211].into_iter().collect(),
             transport_header: true,
+            prefer_ipv6: false,
             http2_upgrade: true,
             http2_client: Some(Http2Params {
                 keep_alive: Some(KeepAlive {

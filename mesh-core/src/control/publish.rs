@@ -24,7 +24,8 @@ use crate::runtime::cluster::WatchEvent;
 use crate::time::WallTime;
 
 use super::config::MeshConfig;
-use super::destination::{endpoints, endpoints::EndpointSet, profile};
+use super::destination::place::Placed;
+use super::destination::{endpoints, profile};
 use super::index::{Fact, Index, View};
 use super::metrics::ControlMetrics;
 use super::policy;
@@ -82,6 +83,10 @@ enum Question {
     Endpoints {
         path: NameAddr,
     },
+    /// The zone of a node.
+    Zone {
+        node: String,
+    },
 }
 
 /// What it is told.
@@ -92,7 +97,9 @@ pub(super) enum Answer {
     ClientPolicy(Arc<ClientPolicy>),
     ServerPolicy(Arc<ServerPolicy>),
     Profile(Arc<Profile>),
-    Endpoints(Arc<EndpointSet>),
+    Endpoints(Arc<Placed>),
+    /// Empty where the node has none or is not known.
+    Zone(String),
     /// There is none any more; the stream ends and the client asks again.
     Gone(Refusal),
 }
@@ -315,11 +322,16 @@ impl Discovery for Publisher {
     fn endpoints(
         &self,
         path: &NameAddr,
-        _context: &ContextToken,
+        context: &ContextToken,
     ) -> Result<BoxStream<EndpointUpdate>, Refusal> {
         let answers = self.follow(Question::Endpoints { path: path.clone() })?;
+        let node = context.node.clone();
+        let zone = match node.as_str() {
+            "" => None,
+            _ => Some(self.follow(Question::Zone { node: node.clone() })?),
+        };
         let open = self.0.metrics.streams.guard();
-        Ok(Box::pin(UpdateStream::new(answers, open)))
+        Ok(Box::pin(UpdateStream::new(answers, node, zone, open)))
     }
 }
 
@@ -342,8 +354,9 @@ fn compile(index: &Index, mesh: &MeshConfig, question: &Question) -> (Answer, BT
         Question::Profile { namespace, path } => profile::compile(&view, namespace, path)
             .map(|profile| Answer::Profile(Arc::new(profile))),
         Question::Endpoints { path } => {
-            endpoints::compile(&view, path, "").map(|set| Answer::Endpoints(Arc::new(set)))
+            endpoints::compile(&view, path).map(|set| Answer::Endpoints(Arc::new(set)))
         }
+        Question::Zone { node } => Ok(Answer::Zone(view.zone_of(node).to_string())),
     };
     (answer.unwrap_or_else(Answer::Gone), view.into_facts())
 }

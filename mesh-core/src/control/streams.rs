@@ -13,6 +13,7 @@ use crate::model::endpoint::EndpointUpdate;
 use crate::runtime::BoxFuture;
 
 use super::destination::endpoints::EndpointSet;
+use super::destination::place::{Place, Placed};
 use super::metrics::GaugeGuard;
 use super::publish::Answer;
 
@@ -23,9 +24,14 @@ pub(super) struct AnswerStream<T> {
     _open: GaugeGuard,
 }
 
-/// Changes of an endpoint set.
+/// Changes of an endpoint set, as a client sees it from where it is.
 pub(super) struct UpdateStream {
     changes: Changes,
+    /// Of the client's zone, where its node is known.
+    zone: Option<Changes>,
+    place: Place,
+    /// All that there is, wherever the client is.
+    placed: Option<Arc<Placed>>,
     sent: Option<Arc<EndpointSet>>,
     /// The rest of what turns `sent`'s predecessor into it: two updates at most.
     unsent: VecDeque<EndpointUpdate>,
@@ -44,8 +50,22 @@ impl<T> AnswerStream<T> {
 }
 
 impl UpdateStream {
-    pub(super) fn new(answers: watch::Receiver<Answer>, open: GaugeGuard) -> Self {
-        Self { changes: Changes::new(answers), sent: None, unsent: VecDeque::new(), _open: open }
+    /// `zone`: of `node`, where that is known.
+    pub(super) fn new(
+        answers: watch::Receiver<Answer>,
+        node: String,
+        zone: Option<watch::Receiver<Answer>>,
+        open: GaugeGuard,
+    ) -> Self {
+        Self {
+            changes: Changes::new(answers),
+            zone: zone.map(Changes::new),
+            place: Place { node, zone: String::new() },
+            placed: None,
+            sent: None,
+            unsent: VecDeque::new(),
+            _open: open,
+        }
     }
 }
 
@@ -69,9 +89,23 @@ impl Stream for UpdateStream {
             if let Some(update) = this.unsent.pop_front() {
                 return Poll::Ready(Some(update));
             }
-            let Some(Answer::Endpoints(set)) = ready!(this.changes.poll_next(context)) else {
-                return Poll::Ready(None);
+            let moved = match this.zone.as_mut().map(|zone| zone.poll_next(context)) {
+                Some(Poll::Ready(Some(Answer::Zone(zone)))) => {
+                    this.place.zone = zone;
+                    true
+                }
+                // The publisher ends every question at once.
+                Some(Poll::Ready(_)) => return Poll::Ready(None),
+                Some(Poll::Pending) | None => false,
             };
+            match this.changes.poll_next(context) {
+                Poll::Ready(Some(Answer::Endpoints(placed))) => this.placed = Some(placed),
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending if moved => {}
+                Poll::Pending => return Poll::Pending,
+            }
+            let Some(placed) = &this.placed else { continue };
+            let set = placed.seen_from(&this.place);
             this.unsent.extend(set.updates_since(this.sent.as_deref()));
             this.sent = Some(set);
         }

@@ -64,6 +64,7 @@ pub fn check(object: &Object) -> Vec<Fault> {
         Object::ExternalWorkload(workload) => check_external(&workload.spec, &mut faults),
         Object::PolicyHTTPRoute(_) | Object::HTTPRoute(_) | Object::GRPCRoute(_) => {}
         Object::Namespace(_) | Object::ServiceAccount(_) | Object::Pod(_) => {}
+        Object::Node(_) | Object::ReplicaSet(_) | Object::Job(_) => {}
     }
     if let Some(route) = object.route() {
         check_route(&route, &mut faults);

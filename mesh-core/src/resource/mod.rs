@@ -27,7 +27,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::Resource;
 
 pub use external::ExternalWorkload;
-pub use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
+pub use k8s_openapi::api::apps::v1::ReplicaSet;
+pub use k8s_openapi::api::batch::v1::Job;
+pub use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
 pub use policy::{
     AuthorizationPolicy, EgressNetwork, HTTPLocalRateLimitPolicy, MeshTLSAuthentication,
@@ -131,7 +133,7 @@ impl Kind {
 
     /// Whether objects of this kind live in a namespace.
     pub fn is_namespaced(self) -> bool {
-        self != Self::Namespace
+        !matches!(self, Self::Namespace | Self::Node)
     }
 }
 
@@ -249,6 +251,12 @@ objects! {
     EndpointSlice,
     /// A pod: an instance of a workload.
     Pod,
+    /// A host of pods: its zone.
+    Node,
+    /// Pods of one version of a Deployment: what made them.
+    ReplicaSet,
+    /// Pods that run to their end: what made them.
+    Job,
     /// An instance of a workload on a plain host, and the service it serves.
     Workload,
     /// A port of workloads, and what it speaks.

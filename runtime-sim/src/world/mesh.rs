@@ -163,7 +163,9 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
     set("IDENTITY_LOCAL_NAME", identity(&pod.account, &pod.namespace));
     set("IDENTITY_TRUST_ANCHORS", trust_anchors.to_owned());
     set("IDENTITY_TOKEN_FILE", TOKEN_FILE.to_owned());
-    set("DESTINATION_CONTEXT", workload.clone());
+    let (ns, node, name) = (&pod.namespace, &pod.node, &pod.name);
+    let context = format!("{{\"ns\":\"{ns}\",\"nodeName\":\"{node}\",\"pod\":\"{name}\"}}");
+    set("DESTINATION_CONTEXT", context);
     set("POLICY_WORKLOAD", workload);
     set("INBOUND_IPS", pod.ip.to_string());
     set("INBOUND_PORTS", pod.port.to_string());

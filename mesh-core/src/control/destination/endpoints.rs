@@ -19,6 +19,8 @@ use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::target::NameAddr;
 use crate::resource::Service;
 
+use super::place::{Place, Placed, Placement};
+
 /// Linkerd's control plane gives every endpoint this weight.
 const WEIGHT: u32 = 10_000;
 
@@ -67,12 +69,12 @@ impl EndpointSet {
     }
 }
 
-/// The endpoints of `path` for a client in `zone` (empty where that is not known).
+/// The endpoints of `path`, and where they are.
 ///
 /// # Errors
 /// [`Refusal::InvalidArgument`] for addresses, [`Refusal::NotFound`] for names that are not the
 /// cluster's. A service that does not exist has no endpoints, until it does.
-pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointSet, Refusal> {
+pub fn compile(view: &View<'_>, path: &NameAddr) -> Result<Placed, Refusal> {
     if path.as_address().is_some() {
         let reason = format!("{path} is an address, which has no endpoints");
         return Err(Refusal::InvalidArgument(reason));
@@ -83,11 +85,12 @@ pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointS
     };
     let ServiceName { service, instance } = &name;
     let Some(found) = view.service(&service.namespace, &service.name) else {
-        return Ok(EndpointSet::default());
+        return Ok(Placed::default());
     };
     let spec = found.spec.as_ref();
     let mut ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten());
     let port = ports.find(|port| port.port == i32::from(path.port()));
+    let is_local = spec.and_then(|spec| spec.internal_traffic_policy.as_deref()) == Some("Local");
     let mut set = EndpointSet {
         labels: [("namespace", service.namespace.as_str()), ("service", service.name.as_str())]
             .into_iter()
@@ -95,11 +98,13 @@ pub fn compile(view: &View<'_>, path: &NameAddr, zone: &str) -> Result<EndpointS
         endpoints: BTreeMap::new(),
         exists: true,
     };
-    let reader = Reader { view, service, path, port, instance: instance.as_deref(), zone };
-    reader.read_slices(&mut set);
+    let reader = Reader { view, service, path, port, instance: instance.as_deref() };
+    let mut placements = reader.read_slices(&mut set);
     reader.read_workloads(&mut set);
     reader.read_external_workloads(found, &mut set);
-    Ok(set)
+    keep_one_family(&mut set, view.mesh.prefer_ipv6);
+    placements.retain(|address, _| set.endpoints.contains_key(address));
+    Ok(Placed::new(set, placements, is_local))
 }
 
 struct Reader<'a, 'v> {
@@ -110,11 +115,13 @@ struct Reader<'a, 'v> {
     port: Option<&'a ServicePort>,
     /// Only this one.
     instance: Option<&'a str>,
-    zone: &'a str,
 }
 
+/// Where endpoints are.
+type Placements = BTreeMap<SocketAddr, Placement>;
+
 impl Reader<'_, '_> {
-    fn read_slices(&self, set: &mut EndpointSet) {
+    fn read_slices(&self, set: &mut EndpointSet) -> Placements {
         let slices: Vec<_> = self.view.slices(self.service).collect();
         let ready = |endpoint: &SliceEndpoint| {
             let conditions = endpoint.conditions.as_ref();
@@ -127,9 +134,10 @@ impl Reader<'_, '_> {
                 conditions.serving == Some(true) && conditions.terminating == Some(true)
             })
         };
-        self.read_endpoints(&slices, ready, set);
-        if set.endpoints.is_empty() {
-            self.read_endpoints(&slices, ending, set);
+        let placements = self.read_endpoints(&slices, ready, set);
+        match set.endpoints.is_empty() {
+            true => self.read_endpoints(&slices, ending, set),
+            false => placements,
         }
     }
 
@@ -138,7 +146,8 @@ impl Reader<'_, '_> {
         slices: &[&EndpointSlice],
         takes_traffic: impl Fn(&SliceEndpoint) -> bool,
         set: &mut EndpointSet,
-    ) {
+    ) -> Placements {
+        let mut placements = Placements::new();
         for slice in slices {
             let Some(port) = self.slice_port(slice) else {
                 continue;
@@ -149,10 +158,13 @@ impl Reader<'_, '_> {
                     let address = SocketAddr::new(ip, port);
                     if let Some(compiled) = self.of_slice(slice, endpoint, address) {
                         set.endpoints.insert(address, compiled);
+                        placements
+                            .extend(placement(endpoint).map(|placement| (address, placement)));
                     }
                 }
             }
         }
+        placements
     }
 
     /// The port of a slice's endpoints: the one named as the service's port is.
@@ -185,18 +197,12 @@ impl Reader<'_, '_> {
                 let namespace = target.namespace.as_deref();
                 let namespace = namespace.or(slice.metadata.namespace.as_deref());
                 let instance = self.view.instance(namespace?, target.name.as_deref()?)?;
-                of_instance(self.view, instance, address)
+                of_instance(self.view, instance, address, address.port())
             }
             None => Endpoint { weight: WEIGHT, ..Endpoint::new(address) },
         };
         if let Some(zone) = endpoint.zone.as_deref() {
-            let locality = match self.zone {
-                "" => "unknown",
-                own if own == zone => "local",
-                _ => "remote",
-            };
-            let zones = [("zone", zone), ("zone_locality", locality)].into_iter().collect();
-            compiled.labels = compiled.labels.extended(&zones);
+            compiled.labels = compiled.labels.extended(&[("zone", zone)].into_iter().collect());
         }
         Some(compiled)
     }
@@ -214,7 +220,7 @@ impl Reader<'_, '_> {
             let addresses = workload.spec.addresses.iter();
             for ip in addresses.filter_map(|ip| ip.parse::<IpAddr>().ok()) {
                 let address = SocketAddr::new(ip, port);
-                let compiled = of_instance(self.view, instance, address);
+                let compiled = of_instance(self.view, instance, address, port);
                 set.endpoints.insert(address, compiled);
             }
         }
@@ -241,7 +247,8 @@ impl Reader<'_, '_> {
             let ips = workload.spec.workload_ips.iter().flatten();
             for ip in ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok()) {
                 let address = SocketAddr::new(ip, port);
-                set.endpoints.insert(address, of_instance(self.view, instance, address));
+                let compiled = of_instance(self.view, instance, address, port);
+                set.endpoints.insert(address, compiled);
             }
         }
     }
@@ -256,15 +263,51 @@ impl Reader<'_, '_> {
     }
 }
 
-/// An instance at one of its addresses as an endpoint.
-pub fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr) -> Endpoint {
-    let port = address.port();
+/// Where an endpoint is; none where its slice does not say.
+fn placement(endpoint: &SliceEndpoint) -> Option<Placement> {
+    let zones = endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+    let placement = Placement {
+        place: Place {
+            node: endpoint.node_name.clone().unwrap_or_default(),
+            zone: endpoint.zone.clone().unwrap_or_default(),
+        },
+        for_zones: zones.map(|zone| zone.name.clone()).collect(),
+    };
+    (placement != Placement::default()).then_some(placement)
+}
+
+/// An instance that has addresses of both families is one endpoint, not two.
+fn keep_one_family(set: &mut EndpointSet, prefer_ipv6: bool) {
+    let mut families: BTreeMap<Metadata, [bool; 2]> = BTreeMap::new();
+    for (address, endpoint) in &set.endpoints {
+        if let Some(resource) = &endpoint.resource {
+            let has = families.entry(resource.clone()).or_default();
+            has[usize::from(address.is_ipv6())] = true;
+        }
+    }
+    set.endpoints.retain(|address, endpoint| {
+        let has = endpoint.resource.as_ref().and_then(|resource| families.get(resource));
+        has != Some(&[true, true]) || address.is_ipv6() == prefer_ipv6
+    });
+}
+
+/// An instance as an endpoint at `address`: one of its own, or one of its host's that leads to
+/// `port` of it.
+pub fn of_instance(
+    view: &View<'_>,
+    instance: Instance<'_>,
+    address: SocketAddr,
+    port: u16,
+) -> Endpoint {
     let is_meshed = instance.is_meshed(&view.mesh.control_namespace)
         && !protocol::skips_proxy(view, instance, port);
     let is_opaque = protocol::is_opaque(view, instance, port);
     let tls = is_meshed.then(|| identity(view, instance)).flatten();
-    let takes_header =
-        tls.is_some() && (view.mesh.transport_header || is_opaque) && !instance.is_proxy_port(port);
+    // Its host's address leads to that one port, and not to its proxy's.
+    let takes_header = tls.is_some()
+        && (view.mesh.transport_header || is_opaque)
+        && !instance.is_proxy_port(port)
+        && !instance.is_behind(address.ip());
     Endpoint {
         weight: WEIGHT,
         labels: labels(view, instance),
@@ -344,7 +387,7 @@ fn labels(view: &View<'_>, instance: Instance<'_>) -> Labels {
     if let Some(hash) = instance.label("pod-template-hash") {
         put("pod_template_hash", hash);
     }
-    if let Some((kind, name)) = instance.owner() {
+    if let Some((kind, name)) = view.owner(instance) {
         put(&kind, &name);
     }
     Labels::from(labels)

@@ -2,6 +2,7 @@
 //! question.
 
 pub mod endpoints;
+pub mod place;
 pub mod profile;
 
 #[cfg(test)]

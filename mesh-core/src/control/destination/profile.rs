@@ -62,8 +62,8 @@ fn of_address(view: &View<'_>, client_namespace: &str, address: SocketAddr) -> P
         return of_service(view, client_namespace, service, address.port());
     }
     let (endpoint, opaque) = match view.instance_at(address) {
-        Some(instance) => {
-            let endpoint = endpoints::of_instance(view, instance, address);
+        Some((instance, port)) => {
+            let endpoint = endpoints::of_instance(view, instance, address, port);
             let opaque = endpoint.protocol_hint == ProtocolHint::Opaque;
             (endpoint, opaque)
         }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::endpoints::{self, EndpointSet};
+use super::place::Place;
 use super::profile;
 use crate::control::config::MeshConfig;
 use crate::control::index::View;
@@ -106,8 +107,9 @@ fn print(endpoint: &Endpoint) -> String {
 }
 
 fn endpoints_of(path: &str) -> String {
-    with_view(|view| match endpoints::compile(view, &path.parse().unwrap(), "") {
-        Ok(set) => {
+    with_view(|view| match endpoints::compile(view, &path.parse().unwrap()) {
+        Ok(placed) => {
+            let set = placed.seen_from(&Place::default());
             let lines: Vec<_> = set.endpoints.values().map(print).collect();
             format!("exists={}\n{}", set.exists, lines.join("\n"))
         }
@@ -195,6 +197,100 @@ web.shop.svc.cluster.local:80: web.shop.svc.cluster.local opaque=false
 10.3.0.1:14143:  opaque=false 10.3.0.1:14143 - Unknown via 0 
 192.0.2.1:3306:  opaque=true 192.0.2.1:3306 - Unknown via 0 
 www.example.com:80: invalid argument: www.example.com is not a service
+"#);
+}
+
+/// Pods with addresses of both families, behind ports of their hosts, and made by Jobs.
+const PLACES: &str = "
+apiVersion: v1
+kind: Node
+metadata: {name: n1, labels: {topology.kubernetes.io/zone: east}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dual, namespace: shop}
+spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dual-4, namespace: shop, labels: {kubernetes.io/service-name: dual}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.1.0.7], targetRef: {kind: Pod, name: dual-1, namespace: shop}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dual-6, namespace: shop, labels: {kubernetes.io/service-name: dual}}
+addressType: IPv6
+ports: [{port: 8080}]
+endpoints:
+- {addresses: ['fd00::7'], targetRef: {kind: Pod, name: dual-1, namespace: shop}}
+- {addresses: ['fd00::8']}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: dual-1
+  namespace: shop
+  labels: {linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: batch/v1, kind: Job, name: nightly-28, uid: x, controller: true}]
+spec:
+  nodeName: n1
+  containers:
+  - name: web
+    ports: [{containerPort: 8080, hostPort: 80}, {containerPort: 53, hostPort: 53, protocol: UDP}]
+  - name: linkerd-proxy
+    env: [{name: LINKERD2_PROXY_INBOUND_LISTEN_ADDR, value: '0.0.0.0:4143'}]
+status: {podIP: 10.1.0.7, podIPs: [{ip: 10.1.0.7}, {ip: 'fd00::7'}], hostIP: 192.0.2.10}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: nightly-28
+  namespace: shop
+  ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: nightly, uid: x, controller: true}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: shop}
+spec: {hostNetwork: true, containers: [{name: agent, ports: [{containerPort: 9100}]}]}
+status: {podIP: 192.0.2.10, hostIP: 192.0.2.10}
+";
+
+#[test]
+fn a_pod_of_both_families_is_one_endpoint_and_its_job_is_named_by_what_made_that() {
+    let of = |prefer_ipv6| {
+        let mesh = MeshConfig { prefer_ipv6, ..MeshConfig::default() };
+        let index = testing::index(PLACES);
+        let path = "dual.shop.svc.cluster.local:80".parse().unwrap();
+        let placed = endpoints::compile(&View::new(&index, &mesh), &path).unwrap();
+        let set = placed.seen_from(&Place::default());
+        set.endpoints.values().map(print).collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(of(false), @r#"
+10.1.0.7:8080 default.shop.serviceaccount.identity.linkerd.cluster.local Http2 via 4143 control_plane_ns=linkerd,cronjob=nightly,namespace=shop,pod=dual-1,serviceaccount=default
+[fd00::8]:8080 - Unknown via 0
+"#);
+    insta::assert_snapshot!(of(true), @r#"
+[fd00::7]:8080 default.shop.serviceaccount.identity.linkerd.cluster.local Http2 via 4143 control_plane_ns=linkerd,cronjob=nightly,namespace=shop,pod=dual-1,serviceaccount=default
+[fd00::8]:8080 - Unknown via 0
+"#);
+}
+
+#[test]
+fn a_port_of_a_host_leads_to_the_pod_behind_it_and_not_to_its_proxy() {
+    let (index, mesh) = (testing::index(PLACES), MeshConfig::default());
+    let of = |address: &str| {
+        let profile =
+            profile::compile(&View::new(&index, &mesh), "shop", &address.parse().unwrap());
+        print(&profile.unwrap().endpoint.unwrap())
+    };
+    let addresses = ["192.0.2.10:80", "192.0.2.10:53", "192.0.2.10:9100", "10.1.0.7:8080"];
+    insta::assert_snapshot!(addresses.map(of).join("\n"), @r#"
+192.0.2.10:80 default.shop.serviceaccount.identity.linkerd.cluster.local Http2 via 0 control_plane_ns=linkerd,cronjob=nightly,namespace=shop,pod=dual-1,serviceaccount=default
+192.0.2.10:53 - Unknown via 0 
+192.0.2.10:9100 - Unknown via 0 namespace=shop,pod=agent,serviceaccount=default
+10.1.0.7:8080 default.shop.serviceaccount.identity.linkerd.cluster.local Http2 via 4143 control_plane_ns=linkerd,cronjob=nightly,namespace=shop,pod=dual-1,serviceaccount=default
 "#);
 }
 

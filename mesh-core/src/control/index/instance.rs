@@ -2,6 +2,7 @@
 //! read alike.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -100,6 +101,49 @@ impl<'a> Instance<'a> {
         }
     }
 
+    /// Whether an address is one of its own.
+    pub fn has_address(self, ip: IpAddr) -> bool {
+        let is_it =
+            |text: &String| text.parse::<IpAddr>().is_ok_and(|own| own.to_canonical() == ip);
+        match self {
+            Self::Pod(pod) => pod.status.iter().any(|status| {
+                let ips = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+                ips.chain(&status.pod_ip).any(is_it)
+            }),
+            Self::Workload(workload) => workload.spec.addresses.iter().any(is_it),
+            Self::External(workload) => {
+                workload.spec.workload_ips.iter().flatten().any(|ip| is_it(&ip.ip))
+            }
+        }
+    }
+
+    /// Whether an address is its host's, and not its own.
+    pub fn is_behind(self, ip: IpAddr) -> bool {
+        let Self::Pod(pod) = self else { return false };
+        let host = pod.status.as_ref().and_then(|status| status.host_ip.as_deref());
+        let is_hosts = host.and_then(|host| host.parse().ok()) == Some(ip.to_canonical());
+        is_hosts && !self.has_address(ip.to_canonical())
+    }
+
+    /// Whether ports of its host lead to it.
+    pub fn has_host_port(self) -> bool {
+        let Self::Pod(pod) = self else { return false };
+        let is_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+        let mut ports = containers(pod).flat_map(|container| container.ports.iter().flatten());
+        !is_network && ports.any(|port| port.host_port.is_some_and(|port| port > 0))
+    }
+
+    /// The port of its own that a port of its host leads to.
+    pub fn port_behind(self, host_port: u16) -> Option<u16> {
+        let Self::Pod(pod) = self else { return None };
+        let mut ports = containers(pod).flat_map(|container| container.ports.iter().flatten());
+        let found = ports.find(|port| {
+            port.host_port == Some(i32::from(host_port))
+                && port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        })?;
+        u16::try_from(found.container_port).ok()
+    }
+
     /// Whether it has a proxy of the control plane in `control_namespace`.
     pub fn is_meshed(self, control_namespace: &str) -> bool {
         match self {
@@ -145,22 +189,9 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// What made it: `("deployment", "web")`.
-    pub fn owner(self) -> Option<(String, String)> {
-        let owners = self.meta().owner_references.as_ref()?;
-        let owner = owners
-            .iter()
-            .find(|owner| owner.controller == Some(true))
-            .or_else(|| owners.first())?;
-        // A ReplicaSet's name is its Deployment's with the hash that its pods carry as a label.
-        let hash = self.label("pod-template-hash");
-        let deployment = hash
-            .filter(|_| owner.kind == "ReplicaSet")
-            .and_then(|hash| owner.name.strip_suffix(hash)?.strip_suffix('-'));
-        Some(match deployment {
-            Some(deployment) => ("deployment".to_string(), deployment.to_string()),
-            None => (owner.kind.to_ascii_lowercase(), owner.name.clone()),
-        })
+    /// What made it, by its own word: `("ReplicaSet", "web-5d8f")`.
+    pub fn made_by(self) -> Option<(&'a str, &'a str)> {
+        made_by(self.meta())
     }
 
     /// Paths that the kubelet asks for over plain HTTP on a port, sorted.
@@ -234,6 +265,14 @@ impl<'a> Instance<'a> {
         let (_, port) = variable.value.as_deref()?.rsplit_once(':')?;
         port.parse().ok().filter(|port| *port != 0)
     }
+}
+
+/// What made an object: its controller, or else its first owner.
+pub(super) fn made_by(meta: &ObjectMeta) -> Option<(&str, &str)> {
+    let owners = meta.owner_references.as_ref()?;
+    let owner =
+        owners.iter().find(|owner| owner.controller == Some(true)).or_else(|| owners.first())?;
+    Some((&owner.kind, &owner.name))
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &k8s_openapi::api::core::v1::Container> {

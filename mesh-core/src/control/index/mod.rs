@@ -208,7 +208,9 @@ impl Places {
                 let status = pod.status.iter().filter(|status| !has_ended(status));
                 let all = status.flat_map(|status| {
                     let ips = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
-                    ips.chain(&status.pod_ip)
+                    let has_host_port = Instance::Pod(pod).has_host_port();
+                    let host = status.host_ip.iter().filter(move |_| has_host_port);
+                    ips.chain(&status.pod_ip).chain(host)
                 });
                 (all.collect(), None)
             }

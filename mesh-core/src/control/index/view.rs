@@ -13,7 +13,11 @@ use crate::resource::{
     Service, ServiceProfile, Workload,
 };
 
+use super::instance::made_by;
 use super::{Fact, Index, Instance, ServiceRef};
+
+/// Label of a node: its zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The index as one reader sees it.
 pub struct View<'a> {
@@ -72,20 +76,66 @@ impl<'a> View<'a> {
         self.at(address).find_map(|object| cast!(object, Service))
     }
 
-    /// The instance behind an address: the only one there, or the one that has the port where a
-    /// host's address is not one instance's alone, as a loopback address never is. Of several that
-    /// each have the address to themselves all but the newest have lost it, and their objects are
-    /// about to go.
-    pub fn instance_at(&self, address: SocketAddr) -> Option<Instance<'a>> {
-        let all: Vec<_> = self.at(address.ip()).filter_map(Instance::of).collect();
-        if address.ip().is_loopback() || all.iter().any(|one| one.shares_address()) {
-            return all.iter().find(|one| one.has_port(address.port())).copied();
+    /// The instance behind an address, and its port there: the only instance, or the one that has the
+    /// port where a host's address is not one instance's alone, as a loopback address never is. Of
+    /// several that each have the address to themselves all but the newest have lost it, and their
+    /// objects are about to go.
+    pub fn instance_at(&self, address: SocketAddr) -> Option<(Instance<'a>, u16)> {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        let (behind, own): (Vec<_>, Vec<_>) =
+            self.at(ip).filter_map(Instance::of).partition(|one| one.is_behind(ip));
+        if let Some(found) = behind.iter().find_map(|one| Some((*one, one.port_behind(port)?))) {
+            return Some(found);
         }
-        all.into_iter().max_by_key(|one| {
+        if ip.is_loopback() || own.iter().any(|one| one.shares_address()) {
+            return own.iter().find(|one| one.has_port(port)).map(|one| (*one, port));
+        }
+        let newest = own.into_iter().max_by_key(|one| {
             let meta = one.meta();
             let created = meta.creation_timestamp.as_ref().map(|at| at.0);
             (meta.deletion_timestamp.is_none(), created)
-        })
+        });
+        newest.map(|one| (one, port))
+    }
+
+    /// What made an instance: `("deployment", "web")`, through its ReplicaSet, or `("cronjob",
+    /// "nightly")`, through its Job.
+    pub fn owner(&self, instance: Instance<'_>) -> Option<(String, String)> {
+        let (kind, name) = instance.made_by()?;
+        let (kind, name) = self.maker_of(instance.namespace(), kind, name).unwrap_or_else(|| {
+            // A ReplicaSet's name is its Deployment's with the hash that its pods carry as a label.
+            let hash = instance.label("pod-template-hash").filter(|_| kind == "ReplicaSet");
+            match hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-')) {
+                Some(deployment) => ("Deployment", deployment),
+                None => (kind, name),
+            }
+        });
+        Some((kind.to_ascii_lowercase(), name.to_string()))
+    }
+
+    /// What made a ReplicaSet or a Job, where that is known.
+    pub fn maker_of<'o>(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Option<(&'o str, &'o str)>
+    where
+        'a: 'o,
+    {
+        let kind = match kind {
+            "ReplicaSet" => Kind::ReplicaSet,
+            "Job" => Kind::Job,
+            _ => return None,
+        };
+        made_by(self.object(kind, namespace, name)?.meta())
+    }
+
+    /// The zone of a node; empty where it has none or is not known.
+    pub fn zone_of(&self, node: &str) -> &'a str {
+        let node = self.object(Kind::Node, "", node);
+        let labels = node.and_then(|node| node.meta().labels.as_ref());
+        labels.and_then(|all| all.get(ZONE)).map(String::as_str).unwrap_or_default()
     }
 
     /// The slices of a service.

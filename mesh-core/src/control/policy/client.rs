@@ -67,7 +67,7 @@ fn of_address(view: &View<'_>, client_namespace: &str, address: SocketAddr) -> C
         return of_service(view, client_namespace, service, None, address.port());
     }
     match view.instance_at(address) {
-        Some(instance) => of_instance(view, instance, address),
+        Some((instance, port)) => of_instance(view, instance, address, port),
         None => of_unknown(view, client_namespace, address),
     }
 }
@@ -118,8 +118,13 @@ fn service_ref(namespace: &str, name: &str) -> ObjectRef {
 }
 
 /// A connection to one instance goes to it, with its identity.
-fn of_instance(view: &View<'_>, instance: Instance<'_>, address: SocketAddr) -> ClientPolicy {
-    let endpoint = endpoints::of_instance(view, instance, address);
+fn of_instance(
+    view: &View<'_>,
+    instance: Instance<'_>,
+    address: SocketAddr,
+    port: u16,
+) -> ClientPolicy {
+    let endpoint = endpoints::of_instance(view, instance, address, port);
     let protocol = match endpoint.protocol_hint {
         ProtocolHint::Opaque => PortProtocol::Opaque,
         _ => PortProtocol::Detect,

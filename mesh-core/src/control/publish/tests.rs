@@ -112,6 +112,37 @@ async fn a_stream_tells_the_state_and_then_its_changes() {
 }
 
 #[tokio::test]
+async fn a_client_is_told_how_near_endpoints_are_as_soon_as_its_node_is_known() {
+    let slice = "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-x, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.1.0.1], zone: east}]
+";
+    let publisher = synced(&(service("") + slice));
+    let context = ContextToken { node: "n1".to_string(), ..ContextToken::default() };
+    let mut stream = publisher.endpoints(&WEB.parse().unwrap(), &context).unwrap();
+    let mut next = async || match now(&mut stream).await {
+        Some(Some(EndpointUpdate::Add { endpoints, .. })) => {
+            endpoints[0].labels.value("zone_locality").map(String::from)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next().await.as_deref(), Some("unknown"));
+    for (zone, locality) in [("east", "local"), ("west", "remote")] {
+        let labels = format!("{{topology.kubernetes.io/zone: {zone}}}");
+        let node =
+            format!("apiVersion: v1\nkind: Node\nmetadata: {{name: n1, labels: {labels}}}\n");
+        put(&publisher, &node);
+        publisher.refresh();
+        assert_eq!(next().await.as_deref(), Some(locality));
+    }
+}
+
+#[tokio::test]
 async fn a_slow_client_skips_states_that_it_did_not_take() {
     let publisher = synced(&(service("") + &workload("a", 1, true)));
     let mut stream = endpoints(&publisher);

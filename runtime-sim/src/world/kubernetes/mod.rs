@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use mesh_core::resource::{Kind, Object, ObjectRef};
+use mesh_core::resource::{Kind, Node, Object, ObjectRef};
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
@@ -195,6 +196,9 @@ enum Due {
 
 impl Kubernetes {
     pub(super) fn new(api: ApiServer, settings: Settings) -> Self {
+        for (name, zone) in &settings.nodes {
+            api.apply(node(name, zone.as_deref()).into());
+        }
         Self {
             addresses: Addresses::new(settings.reuse_addresses),
             api,
@@ -572,4 +576,11 @@ impl Pod {
         let PodPlan { namespace, name, .. } = &*self.plan;
         ObjectRef { kind: Kind::Pod, namespace: namespace.clone(), name: name.to_string() }
     }
+}
+
+fn node(name: &str, zone: Option<&str>) -> Node {
+    let labels = zone
+        .map(|zone| BTreeMap::from([("topology.kubernetes.io/zone".to_owned(), zone.to_owned())]));
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() };
+    Node { metadata, ..Node::default() }
 }
