@@ -2,11 +2,13 @@
 //!
 //! Law: results go to stdout, everything else to stderr.
 
+mod cluster;
 mod controller;
 mod demo;
 mod duration;
 pub mod init;
 mod inject;
+mod install;
 mod token;
 
 use std::fmt;
@@ -30,6 +32,8 @@ Exit codes:
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    cluster: cluster::ClusterArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +46,11 @@ enum Command {
     /// destinations, policies and certificates to proxies, and /metrics, /ready and /live.
     #[command(after_help = EXIT_CODES)]
     Controller(ControllerArgs),
+    /// Print the manifests that install the control plane.
+    ///
+    /// weft install --crds | kubectl apply -f - and then weft install | kubectl apply -f -
+    #[command(after_help = EXIT_CODES)]
+    Install(Box<install::InstallArgs>),
     /// Tokens, with which workloads prove who they are.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -213,7 +222,7 @@ impl Failure {
 /// Does what the process's arguments say.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command) {
+    match run(cli.command, &cli.cluster) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
             eprintln!("weft: {message}");
@@ -222,7 +231,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> {
     let runtime = runtime_real::current_thread().map_err(Failure::failed)?;
     runtime.block_on(async {
         match command {
@@ -231,6 +240,7 @@ fn run(command: Command) -> Result<(), Failure> {
                 Ok(())
             }
             Command::Controller(args) => controller::run(args).await,
+            Command::Install(args) => install::run(*args, cluster).await,
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
             Command::Inject(args) => inject::inject(*args),
             Command::Uninject(args) => inject::uninject(args),
@@ -292,11 +302,12 @@ mod tests {
         insta::assert_snapshot!(Cli::command().render_help(), @r#"
         A service mesh for Kubernetes and plain hosts, compatible with Linkerd
 
-        Usage: weft <COMMAND>
+        Usage: weft [OPTIONS] <COMMAND>
 
         Commands:
           version     Print the version
           controller  Run the control plane from a directory of manifests
+          install     Print the manifests that install the control plane
           token       Tokens, with which workloads prove who they are
           inject      Let pods have a sidecar: manifests in, manifests out
           uninject    Take sidecars out of manifests again, and what asks for them
@@ -305,6 +316,15 @@ mod tests {
         Options:
           -h, --help     Print help
           -V, --version  Print version
+
+        Cluster:
+          -L, --linkerd-namespace <NAME>  The control plane's namespace [default: linkerd]
+              --kubeconfig <FILE>         A kubeconfig [default: $KUBECONFIG, else ~/.kube/config]
+              --context <NAME>            A context of the kubeconfig [default: its current one]
+              --as <USER>                 Ask the API server as this user
+              --as-group <GROUP>          Ask the API server as a member of this group
+              --api-addr <HOST:PORT>      Ask the control plane at this address, not through the API server
+              --verbose                   Tell more of what is done
 
         Exit codes:
           0   done

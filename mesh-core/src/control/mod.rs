@@ -13,6 +13,7 @@ mod follow;
 pub mod identity;
 pub mod index;
 pub mod injector;
+pub mod keys;
 mod lease;
 pub mod metrics;
 mod names;

@@ -49,6 +49,10 @@ pub struct KubeOptions {
     pub kubeconfig: Option<PathBuf>,
     /// A context of it; its current one where nothing is said.
     pub context: Option<String>,
+    /// The user to ask as, where it is not the credentials' own.
+    pub impersonate: Option<String>,
+    /// The groups to ask as a member of.
+    pub impersonate_groups: Vec<String>,
 }
 
 /// Why an API server cannot be asked.
@@ -65,7 +69,18 @@ pub enum KubeConfigError {
 /// Finds out which server and as whom: in a pod its service account, unless a kubeconfig or context
 /// is asked for; else the kubeconfig.
 pub(super) async fn configuration(options: &KubeOptions) -> Result<Config, KubeConfigError> {
-    let KubeOptions { kubeconfig, context } = options;
+    let mut config = own_configuration(options).await?;
+    if let Some(user) = &options.impersonate {
+        config.auth_info.impersonate = Some(user.clone());
+    }
+    if !options.impersonate_groups.is_empty() {
+        config.auth_info.impersonate_groups = Some(options.impersonate_groups.clone());
+    }
+    Ok(config)
+}
+
+async fn own_configuration(options: &KubeOptions) -> Result<Config, KubeConfigError> {
+    let KubeOptions { kubeconfig, context, .. } = options;
     let is_in_cluster = std::env::var_os(IN_CLUSTER_HOST).is_some();
     if is_in_cluster && kubeconfig.is_none() && context.is_none() {
         return Config::incluster().map_err(|error| KubeConfigError::Credentials(chain(&error)));
