@@ -47,8 +47,12 @@ impl InstallationKeys {
         let entropy = &*runtime.entropy;
         let validity = Validity::new(runtime.clock.wall(), LIFETIME, CLOCK_SKEW);
         let anchor_key = runtime.crypto.generate_key()?;
-        let anchors_pem =
-            ca::make_anchor(entropy, &anchor_key, &format!("root.linkerd.{trust_domain}"), validity)?;
+        let anchors_pem = ca::make_anchor(
+            entropy,
+            &anchor_key,
+            &format!("root.linkerd.{trust_domain}"),
+            validity,
+        )?;
         let key = runtime.crypto.generate_key()?;
         let issuer_pem = ca::make_issuer(
             entropy,
