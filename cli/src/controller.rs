@@ -1,17 +1,21 @@
-//! `weft controller`: the control plane as a process, from a directory of manifests.
+//! `weft controller`: the control plane as a process, of a Kubernetes cluster or of a directory of
+//! manifests.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_core::control::{
     ControlConfig, ControlError, Controller, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig,
+    MountedIdentity, Roles,
 };
+use mesh_core::runtime::Cluster;
 use mesh_core::wire::drain;
 use runtime_real::directory::DirectoryCluster;
+use runtime_real::kube::{ApiClient, KubeCluster, KubeOptions};
 use runtime_real::logging::{self, Format, Output};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{ControllerArgs, Failure};
+use crate::{ControllerArgs, Failure, Role};
 
 /// Runs it until a signal; a second one ends the process at once.
 pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
@@ -19,14 +23,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
     let format = Format::new(&args.log.log_format).map_err(Failure::misconfigured)?;
     logging::set_up(&args.log.log, format, Output::Stderr).map_err(Failure::misconfigured)?;
 
-    let manifests = args.manifests;
-    let cluster = DirectoryCluster::open(manifests.clone()).await.map_err(|error| {
-        let manifests = manifests.display();
-        Failure::misconfigured(format!(
-            "manifests {manifests}: {error}; give a directory that can be read"
-        ))
-    })?;
-    let runtime = runtime_real::runtime(Arc::new(cluster));
+    let runtime = runtime_real::runtime(cluster(&args).await?);
     let (begin, watch) = drain::channel();
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
@@ -45,11 +42,43 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
             begin.start();
         }
     });
+    let serve = config.serve;
     let controller = Controller::bind(runtime, config).await.map_err(failure)?;
-    let ListenConfig { destination, policy, identity, admin } = controller.addresses();
-    tracing::info!(%destination, %policy, %identity, %admin, "serving");
+    tell_addresses(&controller.addresses(), serve);
     controller.serve(watch).await;
     Ok(())
+}
+
+fn tell_addresses(listen: &ListenConfig, serve: Roles) {
+    let ListenConfig { destination, policy, identity, admin } = listen;
+    match serve {
+        Roles { destination: true, identity: true, .. } => {
+            tracing::info!(%destination, %policy, %identity, %admin, "serving");
+        }
+        Roles { destination: true, .. } => {
+            tracing::info!(%destination, %policy, %admin, "serving");
+        }
+        Roles { identity: true, .. } => tracing::info!(%identity, %admin, "serving"),
+        _ => tracing::info!(%admin, "serving"),
+    }
+}
+
+/// Where the objects come from.
+async fn cluster(args: &ControllerArgs) -> Result<Arc<dyn Cluster>, Failure> {
+    if let Some(manifests) = &args.source.manifests {
+        let cluster = DirectoryCluster::open(manifests.clone()).await.map_err(|error| {
+            let manifests = manifests.display();
+            Failure::misconfigured(format!(
+                "manifests {manifests}: {error}; give a directory that can be read"
+            ))
+        })?;
+        return Ok(Arc::new(cluster));
+    }
+    let (kubeconfig, context) = (args.kubeconfig.clone(), args.context.clone());
+    let client = ApiClient::open(&KubeOptions { kubeconfig, context }).await;
+    let client = client.map_err(Failure::misconfigured)?;
+    tracing::info!(server = client.server(), "following a Kubernetes cluster");
+    Ok(Arc::new(KubeCluster::new(client, &args.control_namespace)))
 }
 
 fn failure(error: ControlError) -> Failure {
@@ -86,6 +115,7 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
             identity: at(args.identity_port),
             admin: at(args.admin_port),
         },
+        serve: roles(&args.serve),
         mesh: MeshConfig {
             control_namespace: args.control_namespace.clone(),
             cluster_domain: args.cluster_domain.clone(),
@@ -96,11 +126,30 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
         },
         identity: IdentityConfig {
             state_directory: args.state_dir.clone(),
+            mounted: mounted(args),
             certificate_lifetime: args.certificate_lifetime,
             ..IdentityConfig::default()
         },
         lease: lease(),
         ..ControlConfig::default()
+    })
+}
+
+fn roles(given: &[Role]) -> Roles {
+    match given {
+        [] => Roles::default(),
+        given => Roles {
+            destination: given.contains(&Role::Destination),
+            identity: given.contains(&Role::Identity),
+            injector: given.contains(&Role::Injector),
+        },
+    }
+}
+
+fn mounted(args: &ControllerArgs) -> Option<MountedIdentity> {
+    Some(MountedIdentity {
+        issuer_directory: args.issuer_dir.clone()?,
+        trust_roots: args.trust_roots.clone()?,
     })
 }
 

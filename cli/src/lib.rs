@@ -40,12 +40,13 @@ struct Cli {
 enum Command {
     /// Print the version.
     Version,
-    /// Run the control plane from a directory of manifests.
+    /// Run the control plane of a Kubernetes cluster, or of a directory of manifests.
     ///
-    /// Reads every *.yaml and *.yml file under the directory and follows their changes. Serves
-    /// destinations, policies and certificates to proxies, and /metrics, /ready and /live.
+    /// Follows the objects of the cluster, or every *.yaml, *.yml and *.json file under the
+    /// directory. Serves destinations, policies and certificates to proxies, and /metrics, /ready
+    /// and /live. Proxies are spoken to over mutual TLS; plaintext is taken from this host alone.
     #[command(after_help = EXIT_CODES)]
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Print the manifests that install the control plane.
     ///
     /// weft install --crds | kubectl apply -f - and then weft install | kubectl apply -f -
@@ -78,12 +79,27 @@ enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ControllerArgs {
-    /// Directory of manifests
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Kubeconfig [default: the pod's service account; else $KUBECONFIG or ~/.kube/config]
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    context: Option<String>,
+    /// What to serve: destination, identity, injector [default: destination,identity]
+    #[arg(long, value_name = "ROLES", value_delimiter = ',')]
+    serve: Vec<Role>,
     /// Directory of the control plane's keys and certificates; made on first start
     #[arg(long, value_name = "DIR", default_value = "weft-state")]
     state_dir: PathBuf,
+    /// Directory of the issuer, in place of --state-dir: crt.pem and key.pem, or tls.crt and
+    /// tls.key. Read again when they change
+    #[arg(long, value_name = "DIR", conflicts_with = "state_dir", requires = "trust_roots")]
+    issuer_dir: Option<PathBuf>,
+    /// File of the trust anchors that the issuer is below. Read again when it changes
+    #[arg(long, value_name = "FILE", requires = "issuer_dir")]
+    trust_roots: Option<PathBuf>,
     /// Address to serve on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     listen: IpAddr,
@@ -120,6 +136,29 @@ pub(crate) struct ControllerArgs {
     certificate_lifetime: Duration,
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// Where objects come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct SourceArgs {
+    /// Directory of manifests
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// The Kubernetes cluster that this runs in, or that a kubeconfig names
+    #[arg(long)]
+    kubernetes: bool,
+}
+
+/// A part of a control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Destinations and policies, statuses, and the lease to write them
+    Destination,
+    /// Certificates for workloads
+    Identity,
+    /// Sidecars for pods
+    Injector,
 }
 
 #[derive(Debug, Args)]
@@ -239,7 +278,7 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
                 println!("weft {}", env!("CARGO_PKG_VERSION"));
                 Ok(())
             }
-            Command::Controller(args) => controller::run(args).await,
+            Command::Controller(args) => controller::run(*args).await,
             Command::Install(args) => install::run(*args, cluster).await,
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
             Command::Inject(args) => inject::inject(*args),
@@ -306,7 +345,7 @@ mod tests {
 
         Commands:
           version     Print the version
-          controller  Run the control plane from a directory of manifests
+          controller  Run the control plane of a Kubernetes cluster, or of a directory of manifests
           install     Print the manifests that install the control plane
           token       Tokens, with which workloads prove who they are
           inject      Let pods have a sidecar: manifests in, manifests out

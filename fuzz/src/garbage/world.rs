@@ -337,7 +337,7 @@ fn start_controller(engine: &Engine, host: HostId, drain: &DrainWatch) -> String
     let within = engine.now() + Duration::from_secs(5);
     let controller = engine.block_on(&runtime, within, binding);
     let controller = controller.expect("the controller can start");
-    let anchors = controller.trust_anchors_pem();
+    let anchors = controller.trust_anchors_pem().expect("it issues certificates");
     runtime.spawn("controller", controller.serve(drain.clone()));
     anchors
 }

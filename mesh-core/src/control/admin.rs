@@ -6,21 +6,24 @@ use ::http::header::{ALLOW, CONTENT_TYPE};
 use ::http::{HeaderValue, Method, StatusCode};
 
 use crate::model::protocol::HttpVersion;
-use crate::runtime::{BoxFuture, Listener, Runtime};
+use crate::runtime::{BoxFuture, Clock, Listener, Runtime};
 use crate::wire::drain::DrainWatch;
 use crate::wire::http::server::{ServerOptions, serve};
 use crate::wire::http::{Body, Request, Response, Service};
 
 use super::identity::IdentityIssuer;
-use super::metrics::ControlMetrics;
+use super::metrics::{ControlMetrics, IndexFigures};
 use super::publish::Publisher;
 use super::serve::next_connection;
 
 /// What the admin port shows.
 #[derive(Clone)]
 pub(super) struct Admin {
-    pub(super) publisher: Publisher,
-    pub(super) issuer: IdentityIssuer,
+    /// Where destinations and policies are served.
+    pub(super) publisher: Option<Publisher>,
+    /// Where certificates are.
+    pub(super) issuer: Option<IdentityIssuer>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<ControlMetrics>,
 }
 
@@ -54,12 +57,18 @@ impl Admin {
         }
         match path {
             "/metrics" => {
-                let ends = self.issuer.authority().expires();
-                let (objects, is_synced) = (self.publisher.objects(), self.publisher.is_synced());
-                let conditions = self.publisher.condition_counts();
-                text(StatusCode::OK, self.metrics.render(&objects, &conditions, is_synced, ends))
+                let authority = self.issuer.as_ref().map(IdentityIssuer::authority);
+                let index = self.publisher.as_ref().map(|publisher| IndexFigures {
+                    objects: publisher.objects(),
+                    conditions: publisher.condition_counts(),
+                    is_synced: publisher.is_synced(),
+                });
+                let (index, authority) = (index.as_ref(), authority.as_deref());
+                text(StatusCode::OK, self.metrics.render(index, authority, self.clock.wall()))
             }
-            "/ready" if self.publisher.is_synced() => text(StatusCode::OK, "ready\n".to_string()),
+            "/ready" if self.publisher.as_ref().is_none_or(Publisher::is_synced) => {
+                text(StatusCode::OK, "ready\n".to_string())
+            }
             "/ready" => {
                 let reason = "not ready: the cluster's objects have not all been listed\n";
                 text(StatusCode::SERVICE_UNAVAILABLE, reason.to_string())

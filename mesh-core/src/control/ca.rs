@@ -29,7 +29,10 @@ use super::{pem, signature};
 /// Signs leaves. Holds the issuer's key; prints nothing of it.
 pub struct Authority {
     anchors_pem: String,
+    anchors: Vec<Anchor>,
     issuer_der: Vec<u8>,
+    /// Certificates between the issuer and an anchor, the issuer's signer first.
+    intermediates_der: Vec<Vec<u8>>,
     issuer: Issuer<'static, RcgenKey>,
     /// The issuer's subject as it stands in its certificate.
     subject_der: Vec<u8>,
@@ -45,6 +48,15 @@ pub struct IssuedLeaf {
     pub intermediates_der: Vec<Vec<u8>>,
     /// When the leaf ends.
     pub valid_until: WallTime,
+}
+
+/// A trust anchor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// The first 16 hexadecimal digits of its SHA-256.
+    pub fingerprint: String,
+    /// When it ends.
+    pub expires: WallTime,
 }
 
 /// When a certificate is valid.
@@ -74,6 +86,11 @@ pub enum CaError {
         /// What is wrong, and what to do.
         fault: String,
     },
+    /// The time of the anchor that signed the issuer is over.
+    #[error(
+        "the trust anchor that signed the issuer expired at {0}; give an issuer below another anchor"
+    )]
+    AnchorExpired(WallTime),
     /// The issuer's time is over.
     #[error("the issuer certificate expired at {0}; give a new issuer.crt and issuer.key")]
     Expired(WallTime),
@@ -98,9 +115,9 @@ impl Authority {
         let file = |file, fault: &str| CaError::File { file, fault: fault.to_string() };
         let anchors_der = pem::certificates(anchors)
             .ok_or_else(|| file("ca.crt", "holds no PEM certificate; give the trust anchors"))?;
-        let issuer_der = pem::certificates(issuer)
-            .ok_or_else(|| file("issuer.crt", "holds no PEM certificate"))?
-            .swap_remove(0);
+        let mut given = pem::certificates(issuer)
+            .ok_or_else(|| file("issuer.crt", "holds no PEM certificate"))?;
+        let issuer_der = given.remove(0);
         let key =
             pem::private_key(key).and_then(|der| crypto.load_key(&der).ok()).ok_or_else(|| {
                 file(
@@ -120,11 +137,15 @@ impl Authority {
                 "may not sign certificates; make it with basic constraint CA:TRUE",
             ));
         }
-        if !anchors_der.iter().any(|der| signs(crypto, der, &parsed)) {
-            return Err(file(
+        let (anchor, intermediates_der) = way_to_anchor(crypto, &issuer_der, given, &anchors_der)
+            .ok_or_else(|| {
+            file(
                 "issuer.crt",
                 "is signed by none of the anchors in ca.crt; add the anchor that signed it",
-            ));
+            )
+        })?;
+        if anchor.expires <= now {
+            return Err(CaError::AnchorExpired(anchor.expires));
         }
         let expires = wall_time(parsed.validity().not_after.timestamp());
         if expires <= now {
@@ -140,7 +161,9 @@ impl Authority {
         Ok(Self {
             subject_der,
             anchors_pem: String::from_utf8_lossy(anchors).into_owned(),
+            anchors: anchors_der.iter().filter_map(|der| Anchor::of(der)).collect(),
             issuer_der,
+            intermediates_der,
             issuer,
             expires,
         })
@@ -149,6 +172,16 @@ impl Authority {
     /// The trust anchors, PEM: what peers verify against.
     pub fn anchors_pem(&self) -> &str {
         &self.anchors_pem
+    }
+
+    /// The trust anchors, in the order of their file.
+    pub fn anchors(&self) -> &[Anchor] {
+        &self.anchors
+    }
+
+    /// The issuer's certificate, DER.
+    pub fn issuer_der(&self) -> &[u8] {
+        &self.issuer_der
     }
 
     /// When the issuer ends.
@@ -193,7 +226,10 @@ impl Authority {
         }
         Ok(IssuedLeaf {
             leaf_der: leaf.der().to_vec(),
-            intermediates_der: vec![self.issuer_der.clone()],
+            intermediates_der: std::iter::once(&self.issuer_der)
+                .chain(&self.intermediates_der)
+                .cloned()
+                .collect(),
             valid_until: WallTime::from_unix_secs(until.as_unix_secs()),
         })
     }
@@ -241,6 +277,22 @@ pub fn make_issuer(
     params.use_authority_key_identifier_extension = true;
     let issuer = params.signed_by(&PublicKey(key.public_key()), &anchor).map_err(signing)?;
     Ok(pem::encode("CERTIFICATE", issuer.der()))
+}
+
+/// An authority below an anchor that may sign authorities itself, PEM.
+#[cfg(test)]
+pub(super) fn make_intermediate(
+    entropy: &dyn Entropy,
+    (anchor_pem, anchor_key): (&[u8], &Arc<dyn KeyPair>),
+    key: &dyn KeyPair,
+    validity: Validity,
+) -> String {
+    let anchor_der = pem::certificates(anchor_pem).expect("an anchor").swap_remove(0);
+    let (_, anchor) = X509Certificate::from_der(&anchor_der).expect("an anchor");
+    let anchor = issuer_from(&anchor, anchor_key.clone()).expect("a plain name");
+    let params = ca_params(entropy, key, "middle", validity, BasicConstraints::Unconstrained);
+    let signed = params.signed_by(&PublicKey(key.public_key()), &anchor).expect("signed");
+    pem::encode("CERTIFICATE", signed.der())
 }
 
 fn ca_params(
@@ -316,6 +368,40 @@ fn issuer_from(
 
 fn key_identifier(public_key: &[u8]) -> Vec<u8> {
     Sha256::digest(public_key)[..20].to_vec()
+}
+
+impl Anchor {
+    fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let hash = Sha256::digest(der);
+        Some(Self {
+            fingerprint: hash[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+            expires: wall_time(certificate.validity().not_after.timestamp()),
+        })
+    }
+}
+
+/// The anchor that an issuer comes from, the one that lasts longest where there are several, and
+/// the certificates of `given` in between. `None` where no anchor signed it.
+fn way_to_anchor(
+    crypto: &dyn Crypto,
+    issuer_der: &[u8],
+    mut given: Vec<Vec<u8>>,
+    anchors_der: &[Vec<u8>],
+) -> Option<(Anchor, Vec<Vec<u8>>)> {
+    let mut way = Vec::new();
+    let mut last = issuer_der.to_vec();
+    loop {
+        let (_, certificate) = X509Certificate::from_der(&last).ok()?;
+        let signers = anchors_der.iter().filter(|anchor| signs(crypto, anchor, &certificate));
+        let anchor = signers.filter_map(|der| Anchor::of(der)).max_by_key(|anchor| anchor.expires);
+        if let Some(anchor) = anchor {
+            return Some((anchor, way));
+        }
+        let next = given.iter().position(|der| signs(crypto, der, &certificate))?;
+        last = given.remove(next);
+        way.push(last.clone());
+    }
 }
 
 /// Whether the certificate `signer_der` signed `certificate`, or is it.

@@ -18,6 +18,8 @@ use crate::resource::ports::PortSet;
 pub struct ControlConfig {
     /// Where it serves; port 0 takes a free one.
     pub listen: ListenConfig,
+    /// Which of the APIs it serves.
+    pub serve: Roles,
     /// What it compiles for proxies.
     pub mesh: MeshConfig,
     /// How it issues certificates.
@@ -28,6 +30,17 @@ pub struct ControlConfig {
     pub coalesce: Duration,
     /// Streams and distinct targets that are served at once; more are refused as unavailable.
     pub streams_max: usize,
+}
+
+/// Which parts of a control plane a process is. Each has ports, rights and secrets of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// Destinations and policies, statuses and the lease to write them.
+    pub destination: bool,
+    /// Certificates for workloads.
+    pub identity: bool,
+    /// Sidecars for pods.
+    pub injector: bool,
 }
 
 /// Where a control plane serves. Every API is served on each of the three ports; there are three
@@ -79,10 +92,21 @@ pub struct MeshConfig {
 pub struct IdentityConfig {
     /// The directory of `ca.crt`, `issuer.crt`, `issuer.key`, `token.key`; made on first start.
     pub state_directory: PathBuf,
+    /// Files that a cluster gives, in place of the state directory.
+    pub mounted: Option<MountedIdentity>,
     /// Life of a workload's certificate.
     pub certificate_lifetime: Duration,
     /// Certificates are valid from this much earlier, for clocks that are behind.
     pub clock_skew: Duration,
+}
+
+/// The authority as files that are mounted, and change when others change them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountedIdentity {
+    /// The directory of `crt.pem` and `key.pem`, or `tls.crt` and `tls.key`.
+    pub issuer_directory: PathBuf,
+    /// The trust anchors, PEM.
+    pub trust_roots: PathBuf,
 }
 
 /// How several control planes agree on which of them writes statuses.
@@ -111,12 +135,20 @@ impl Default for ControlConfig {
     fn default() -> Self {
         Self {
             listen: ListenConfig::default(),
+            serve: Roles::default(),
             mesh: MeshConfig::default(),
             identity: IdentityConfig::default(),
             lease: LeaseConfig::default(),
             coalesce: Duration::from_millis(10),
             streams_max: 100_000,
         }
+    }
+}
+
+impl Default for Roles {
+    /// All that a mesh of plain hosts needs: nobody there asks for sidecars.
+    fn default() -> Self {
+        Self { destination: true, identity: true, injector: false }
     }
 }
 
@@ -176,6 +208,7 @@ impl Default for IdentityConfig {
     fn default() -> Self {
         Self {
             state_directory: PathBuf::from("weft-state"),
+            mounted: None,
             certificate_lifetime: Duration::from_secs(24 * 60 * 60),
             clock_skew: Duration::from_secs(20),
         }

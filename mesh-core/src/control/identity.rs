@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use sha2::{Digest, Sha256};
 
 use crate::api::identity::Certificate;
 use crate::api::server::{Certifier, Refusal};
 use crate::model::identity::{DnsName, Identity};
-use crate::runtime::cluster::ClusterError;
+use crate::runtime::cluster::{ClusterError, Event};
 use crate::runtime::crypto::KeyPair;
 use crate::runtime::{BoxFuture, Runtime};
 
@@ -18,8 +19,13 @@ use super::ca::{Authority, CaError, IssuedLeaf, Validity};
 use super::config::{IdentityConfig, MeshConfig};
 use super::csr;
 use super::metrics::ControlMetrics;
+use super::mounted;
+use super::recorder::Recorder;
 use super::state::{self, StateError};
 use super::token::{self, AUDIENCE, ServiceAccountName, TOKEN_BYTES_MAX, TokenError};
+
+/// Who tells events, and the Deployment that its own are of.
+const COMPONENT: &str = "linkerd-identity";
 
 /// Checks tokens and requests, and signs.
 #[derive(Clone)]
@@ -30,12 +36,15 @@ struct Inner {
     config: IdentityConfig,
     mesh: MeshConfig,
     authority: ArcSwap<Authority>,
-    token_key: Arc<dyn KeyPair>,
+    /// Where this control plane makes tokens of its own.
+    token_key: Option<Arc<dyn KeyPair>>,
+    /// Where the authority is mounted: in a cluster, which keeps events.
+    recorder: Option<Recorder>,
     metrics: Arc<ControlMetrics>,
 }
 
 impl IdentityIssuer {
-    /// Reads the state directory, or fills it on first start.
+    /// Reads the files that are mounted; or else the state directory, which it fills on first start.
     ///
     /// # Errors
     /// [`StateError`].
@@ -45,15 +54,18 @@ impl IdentityIssuer {
         mesh: &MeshConfig,
         metrics: Arc<ControlMetrics>,
     ) -> Result<Self, StateError> {
-        let directory = &config.state_directory;
-        let authority = state::authority(runtime, directory).await?;
-        let token_key = state::token_key(runtime, directory).await?;
+        let authority = authority(runtime, config).await?;
+        let (token_key, recorder) = match &config.mounted {
+            None => (Some(state::token_key(runtime, &config.state_directory).await?), None),
+            Some(_) => (None, Some(Recorder::new(runtime))),
+        };
         Ok(Self(Arc::new(Inner {
             runtime: runtime.clone(),
             config: config.clone(),
             mesh: mesh.clone(),
             authority: ArcSwap::from_pointee(authority),
             token_key,
+            recorder,
             metrics,
         })))
     }
@@ -69,8 +81,21 @@ impl IdentityIssuer {
     /// [`StateError`].
     pub async fn reload(&self) -> Result<(), StateError> {
         let Inner { runtime, config, .. } = &*self.0;
-        let authority = state::authority(runtime, &config.state_directory).await?;
-        self.0.authority.store(Arc::new(authority));
+        let read = authority(runtime, config).await;
+        match &read {
+            Ok(new) if new.issuer_der() != self.authority().issuer_der() => {
+                mark!("issuer-replaced");
+                let until = new.expires();
+                tracing::info!(%until, "the issuer is another one");
+                self.0.record_own(false, "IssuerUpdated", "Updated identity issuer".to_string());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let reason = "IssuerUpdateSkipped";
+                self.0.record_own(true, reason, format!("Skipping issuer update: {error}"));
+            }
+        }
+        self.0.authority.store(Arc::new(read?));
         Ok(())
     }
 
@@ -85,6 +110,13 @@ impl IdentityIssuer {
     /// [`CaError`].
     pub fn issue_own(&self, public_key: &[u8], names: &[DnsName]) -> Result<IssuedLeaf, CaError> {
         self.0.issue(public_key, names)
+    }
+}
+
+async fn authority(runtime: &Runtime, config: &IdentityConfig) -> Result<Authority, StateError> {
+    match &config.mounted {
+        Some(mounted) => mounted::authority(runtime, mounted).await,
+        None => state::authority(runtime, &config.state_directory).await,
     }
 }
 
@@ -103,6 +135,7 @@ impl Certifier for IdentityIssuer {
                     inner.metrics.certificates_issued.increment();
                     let until = certificate.valid_until;
                     tracing::info!(%identity, %until, "certificate issued");
+                    inner.record_issued(&identity, certificate);
                 }
                 Err(refusal) => {
                     mark!("certificate-refused");
@@ -149,9 +182,12 @@ impl Inner {
             return Err(Refusal::Denied(TokenError::Malformed.to_string()));
         }
         let now = self.runtime.clock.wall();
-        let key = self.token_key.public_key();
         let denied = |reason: &dyn std::fmt::Display| Refusal::Denied(reason.to_string());
-        let foreign = match token::verify(&*self.runtime.crypto, key, token, now) {
+        let verified = match &self.token_key {
+            Some(key) => token::verify(&*self.runtime.crypto, key.public_key(), token, now),
+            None => Err(TokenError::Signature),
+        };
+        let foreign = match verified {
             Ok(account) => return Ok(account),
             Err(error @ (TokenError::Malformed | TokenError::Signature)) => error,
             // Ours, but not good: nobody else can vouch for it.
@@ -171,6 +207,43 @@ impl Inner {
             // The source reviews no tokens.
             Err(_) => Err(denied(&foreign)),
         }
+    }
+
+    /// Has an event recorded on the control plane's own Deployment.
+    fn record_own(&self, is_warning: bool, reason: &str, message: String) {
+        let Some(recorder) = &self.recorder else { return };
+        recorder.record(Event {
+            api_version: "apps/v1".to_string(),
+            kind: "Deployment".to_string(),
+            namespace: self.mesh.control_namespace.clone(),
+            name: COMPONENT.to_string(),
+            uid: None,
+            is_warning,
+            reason: reason.to_string(),
+            message,
+            component: COMPONENT.to_string(),
+        });
+    }
+
+    /// Has an event recorded on the service account, as Linkerd's identity service does.
+    fn record_issued(&self, identity: &str, certificate: &Certificate) {
+        let Some(recorder) = &self.recorder else { return };
+        let mut parts = identity.split('.');
+        let (Some(name), Some(namespace)) = (parts.next(), parts.next()) else { return };
+        let hash = Sha256::digest(&certificate.leaf_der);
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let until = certificate.valid_until;
+        recorder.record(Event {
+            api_version: "v1".to_string(),
+            kind: "ServiceAccount".to_string(),
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            uid: None,
+            is_warning: false,
+            reason: "IssuedLeafCertificate".to_string(),
+            message: format!("issued certificate for {identity} until {until}: {hash}"),
+            component: COMPONENT.to_string(),
+        });
     }
 
     fn name_of(&self, account: &ServiceAccountName) -> Result<DnsName, Refusal> {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::resource::Kind;
 use crate::time::WallTime;
 
+use super::ca::Authority;
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub struct ControlMetrics {
@@ -48,6 +50,63 @@ pub struct StatusCounters {
     pub refused: Counter,
     /// Not answered in time.
     pub timed_out: Counter,
+}
+
+/// What the index of a control plane shows.
+#[derive(Debug, Default)]
+pub struct IndexFigures {
+    /// How many there are of each kind.
+    pub objects: Vec<(Kind, usize)>,
+    /// Conditions by kind, type and status.
+    pub conditions: BTreeMap<(Kind, String, String), u64>,
+    /// Whether every kind was listed.
+    pub is_synced: bool,
+}
+
+/// Writes a family: its name, type, help, and samples by their labels.
+type Family<'a> = dyn FnMut(&str, &str, &str, &[(String, u64)]) + 'a;
+
+impl IndexFigures {
+    fn render(&self, is_leader: bool, family: &mut Family<'_>) {
+        let by_kind = self.objects.iter();
+        let by_kind: Vec<_> =
+            by_kind.map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), *count as u64)).collect();
+        family("weft_control_objects", "gauge", "Objects in the index.", &by_kind);
+        let synced = [(String::new(), u64::from(self.is_synced))];
+        family("weft_control_synced", "gauge", "Whether every kind was listed.", &synced);
+        let leader = [("{name=\"policy-controller-write\"}".to_string(), u64::from(is_leader))];
+        let help = "Whether this control plane holds the lease.";
+        family("leader_election_master_status", "gauge", help, &leader);
+        let conditions = self.conditions.iter();
+        let conditions: Vec<_> = conditions
+            .map(|((kind, type_, status), count)| {
+                (format!("{{kind=\"{kind}\",type=\"{type_}\",status=\"{status}\"}}"), *count)
+            })
+            .collect();
+        let help = "Conditions of objects, where this control plane writes them.";
+        family("weft_control_conditions", "gauge", help, &conditions);
+    }
+}
+
+fn render_authority(authority: &Authority, now: WallTime, family: &mut Family<'_>) {
+    let expires = authority.expires();
+    let one = |value: u64| [(String::new(), value)];
+    let help = "When the issuer's certificate ends.";
+    let name = "weft_control_issuer_expiration_timestamp_seconds";
+    family(name, "gauge", help, &one(expires.as_unix_secs()));
+    let help = "How long the issuer's certificate is still valid.";
+    family("issuer_cert_ttl_seconds", "gauge", help, &one(expires.since(now).as_secs()));
+    let anchors = authority.anchors().iter();
+    let labelled =
+        anchors.map(|anchor| (format!("{{sha256=\"{}\"}}", anchor.fingerprint), anchor.expires));
+    let anchors: BTreeMap<_, _> = labelled.collect();
+    let ends: Vec<_> =
+        anchors.iter().map(|(labels, ends)| (labels.clone(), ends.as_unix_secs())).collect();
+    let help = "When each trust anchor ends.";
+    family("weft_control_anchor_expiration_timestamp_seconds", "gauge", help, &ends);
+    let left: Vec<_> =
+        anchors.iter().map(|(labels, ends)| (labels.clone(), ends.since(now).as_secs())).collect();
+    family("trust_anchor_cert_ttl_seconds", "gauge", "How long each is still valid.", &left);
 }
 
 /// Only grows.
@@ -115,10 +174,9 @@ impl ControlMetrics {
     /// Prometheus' text format.
     pub fn render(
         &self,
-        objects: &[(Kind, usize)],
-        conditions: &BTreeMap<(Kind, String, String), u64>,
-        is_synced: bool,
-        issuer_ends: WallTime,
+        index: Option<&IndexFigures>,
+        authority: Option<&Authority>,
+        now: WallTime,
     ) -> String {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
@@ -128,28 +186,12 @@ impl ControlMetrics {
             }
         };
         let one = |value: u64| [(String::new(), value)];
-        let by_kind: Vec<_> = objects
-            .iter()
-            .map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), *count as u64))
-            .collect();
-        family("weft_control_objects", "gauge", "Objects in the index.", &by_kind);
-        let synced = one(u64::from(is_synced));
-        family("weft_control_synced", "gauge", "Whether every kind was listed.", &synced);
-        let ends = one(issuer_ends.as_unix_secs());
-        let help = "When the issuer's certificate ends.";
-        family("weft_control_issuer_expiration_timestamp_seconds", "gauge", help, &ends);
-        let leader =
-            [("{name=\"policy-controller-write\"}".to_string(), u64::from(self.is_leader()))];
-        let help = "Whether this control plane holds the lease.";
-        family("leader_election_master_status", "gauge", help, &leader);
-        let conditions: Vec<_> = conditions
-            .iter()
-            .map(|((kind, type_, status), count)| {
-                (format!("{{kind=\"{kind}\",type=\"{type_}\",status=\"{status}\"}}"), *count)
-            })
-            .collect();
-        let help = "Conditions of objects, where this control plane writes them.";
-        family("weft_control_conditions", "gauge", help, &conditions);
+        if let Some(index) = index {
+            index.render(self.is_leader(), &mut family);
+        }
+        if let Some(authority) = authority {
+            render_authority(authority, now, &mut family);
+        }
         let gauges = [
             ("streams_open", "Streams to proxies.", &self.streams),
             ("connections_open", "Connections.", &self.connections),

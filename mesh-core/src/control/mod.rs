@@ -16,12 +16,14 @@ pub mod injector;
 pub mod keys;
 mod lease;
 pub mod metrics;
+mod mounted;
 mod names;
 mod own;
 mod pem;
 pub mod policy;
 mod protocol;
 pub mod publish;
+mod recorder;
 mod select;
 mod serve;
 mod signature;
@@ -42,7 +44,7 @@ use tokio::sync::{Notify, watch};
 use crate::resource::Kind;
 use crate::runtime::crypto::CryptoError;
 use crate::runtime::net::ListenOptions;
-use crate::runtime::{Listener, Runtime};
+use crate::runtime::{Listener, Runtime, TaskGuard};
 use crate::wire::drain::{self, DrainWatch};
 use crate::wire::tls::credentials::CredentialsError;
 
@@ -55,7 +57,9 @@ use publish::Publisher;
 use serve::Server;
 use state::StateError;
 
-pub use config::{ControlConfig, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig};
+pub use config::{
+    ControlConfig, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig, MountedIdentity, Roles,
+};
 
 /// How long connections may take to end once a drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
@@ -108,15 +112,16 @@ pub struct Controller {
     runtime: Runtime,
     config: ControlConfig,
     listeners: Listeners,
-    issuer: IdentityIssuer,
-    own: OwnCertificate,
+    /// Where it issues certificates: the authority, and its own certificate.
+    identity: Option<(IdentityIssuer, OwnCertificate)>,
     metrics: Arc<ControlMetrics>,
 }
 
+/// Those of the roles that it has.
 struct Listeners {
-    destination: Box<dyn Listener>,
-    policy: Box<dyn Listener>,
-    identity: Box<dyn Listener>,
+    destination: Option<Box<dyn Listener>>,
+    policy: Option<Box<dyn Listener>>,
+    identity: Option<Box<dyn Listener>>,
     admin: Box<dyn Listener>,
 }
 
@@ -128,34 +133,46 @@ impl Controller {
     /// [`ControlError`].
     pub async fn bind(runtime: Runtime, config: ControlConfig) -> Result<Self, ControlError> {
         let metrics = Arc::new(ControlMetrics::default());
-        let ControlConfig { listen, mesh, identity, .. } = &config;
-        let changes = runtime.files.watch(&identity.state_directory);
-        let issuer = IdentityIssuer::open(&runtime, identity, mesh, metrics.clone())
-            .await
-            .map_err(ControlError::State)?;
-        let own = OwnCertificate::new(&runtime, issuer.clone(), changes)?;
+        let ControlConfig { listen, serve, mesh, identity, .. } = &config;
+        let issuing = match serve.identity {
+            true => {
+                let changes = own::changes(&runtime, identity);
+                let issuer = IdentityIssuer::open(&runtime, identity, mesh, metrics.clone())
+                    .await
+                    .map_err(ControlError::State)?;
+                let own = OwnCertificate::new(&runtime, issuer.clone(), changes)?;
+                Some((issuer, own))
+            }
+            false => None,
+        };
         let listeners = Listeners {
-            destination: bind(&runtime, listen.destination).await?,
-            policy: bind(&runtime, listen.policy).await?,
-            identity: bind(&runtime, listen.identity).await?,
+            destination: bind_if(serve.destination, &runtime, listen.destination).await?,
+            policy: bind_if(serve.destination, &runtime, listen.policy).await?,
+            identity: bind_if(serve.identity, &runtime, listen.identity).await?,
             admin: bind(&runtime, listen.admin).await?,
         };
-        Ok(Self { runtime, config, listeners, issuer, own, metrics })
+        Ok(Self { runtime, config, listeners, identity: issuing, metrics })
     }
 
-    /// Where it listens, with the ports that port 0 became.
+    /// Where it listens, with the ports that port 0 became; what was configured, where it does not.
     pub fn addresses(&self) -> ListenConfig {
+        let ListenConfig { destination, policy, identity, .. } = self.config.listen;
+        let of = |listener: &Option<Box<dyn Listener>>, configured| {
+            listener.as_ref().map_or(configured, |listener| listener.local_addr())
+        };
         ListenConfig {
-            destination: self.listeners.destination.local_addr(),
-            policy: self.listeners.policy.local_addr(),
-            identity: self.listeners.identity.local_addr(),
+            destination: of(&self.listeners.destination, destination),
+            policy: of(&self.listeners.policy, policy),
+            identity: of(&self.listeners.identity, identity),
             admin: self.listeners.admin.local_addr(),
         }
     }
 
-    /// The trust anchors that proxies verify this mesh by, PEM.
-    pub fn trust_anchors_pem(&self) -> String {
-        self.issuer.authority().anchors_pem().to_string()
+    /// The trust anchors that proxies verify this mesh by, PEM; none where it issues no
+    /// certificates.
+    pub fn trust_anchors_pem(&self) -> Option<String> {
+        let (issuer, _) = self.identity.as_ref()?;
+        Some(issuer.authority().anchors_pem().to_string())
     }
 
     /// What it counts.
@@ -166,66 +183,109 @@ impl Controller {
     /// Serves until `drain` begins, and then until connections have ended or ten seconds have
     /// passed.
     pub async fn serve(self, drain: DrainWatch) {
-        let Self { runtime, config, listeners, issuer, own, metrics } = self;
-        let publisher = Publisher::new(config.mesh, config.streams_max, metrics.clone());
+        let Self { runtime, config, listeners, identity, metrics } = self;
+        let (issuer, own) = identity.unzip();
         let (stop, stopping) = drain::channel();
+        let mut tasks = Vec::new();
+        let publisher = config
+            .serve
+            .destination
+            .then(|| Publisher::new(config.mesh, config.streams_max, metrics.clone()));
         let server = Server::new(
             &runtime,
-            own.credentials.clone(),
+            own.as_ref().map(|own| own.credentials.clone()),
             publisher.clone(),
             issuer.clone(),
             config.streams_max,
             metrics.clone(),
         );
-        let admin = Admin { publisher: publisher.clone(), issuer, metrics: metrics.clone() };
-        for listener in [listeners.destination, listeners.policy, listeners.identity] {
-            let accepting = server.clone().accept_loop(listener, stopping.clone());
-            runtime.spawn("control accept", accepting);
+        let admin = Admin {
+            publisher: publisher.clone(),
+            issuer,
+            clock: runtime.clock.clone(),
+            metrics: metrics.clone(),
+        };
+        let Listeners { destination, policy, identity, admin: admin_listener } = listeners;
+        if let Some(server) = server {
+            for listener in [destination, policy, identity].into_iter().flatten() {
+                let accepting = server.clone().accept_loop(listener, stopping.clone());
+                runtime.spawn("control accept", accepting);
+            }
         }
-        let accepting = admin.accept_loop(runtime.clone(), listeners.admin, stopping.clone());
+        let accepting = admin.accept_loop(runtime.clone(), admin_listener, stopping.clone());
         runtime.spawn("control admin accept", accepting);
-
-        let (changed, refreshed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let mut tasks = Vec::new();
-        for kind in Kind::ALL {
-            let (publisher, changed) = (publisher.clone(), changed.clone());
-            let metrics = metrics.clone();
+        if let Some(publisher) = &publisher {
+            let ControlConfig { lease, coalesce, .. } = config;
             let following =
-                follow::follow_kind(runtime.clone(), *kind, publisher, changed, metrics);
-            tasks.push(runtime.spawn_guarded("control watch", following));
+                follow_cluster(&runtime, publisher, lease, coalesce, &metrics, stopping);
+            tasks.extend(following);
         }
-        let publishing = follow::publish_changes(
-            runtime.clone(),
-            publisher.clone(),
-            changed,
-            refreshed.clone(),
-            config.coalesce,
-            metrics.clone(),
-        );
-        tasks.push(runtime.spawn_guarded("control publish", publishing));
-        let (told, leadership) = watch::channel(None);
-        let standing =
-            lease::lead::stand(runtime.clone(), config.lease, told, metrics.clone(), stopping);
-        runtime.spawn("control lease", standing);
-        let writing = status::write::write_statuses(
-            runtime.clone(),
-            publisher.clone(),
-            leadership,
-            refreshed,
-            metrics.clone(),
-        );
-        tasks.push(runtime.spawn_guarded("control status", writing));
-        let keeping = own.keep(runtime.clone(), config.identity, metrics);
-        tasks.push(runtime.spawn_guarded("control certificate", keeping));
+        if let Some(own) = own {
+            let keeping = own.keep(runtime.clone(), config.identity, metrics);
+            tasks.push(runtime.spawn_guarded("control certificate", keeping));
+        }
 
         drain.draining().await;
         // Streams never end by themselves: proxies that hold one go elsewhere, or come back.
-        publisher.drain();
+        if let Some(publisher) = publisher {
+            publisher.drain();
+        }
         stop.start();
         if runtime.timeout(DRAIN_GRACE, stop.drained()).await.is_err() {
             mark!("control-drain-deadline-hit");
             tracing::warn!("connections were still open when the control plane ended");
         }
+    }
+}
+
+/// Follows the cluster, publishes what changes, and writes statuses while it holds the lease.
+fn follow_cluster(
+    runtime: &Runtime,
+    publisher: &Publisher,
+    lease: LeaseConfig,
+    coalesce: Duration,
+    metrics: &Arc<ControlMetrics>,
+    stopping: DrainWatch,
+) -> Vec<TaskGuard> {
+    let (changed, refreshed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut tasks = Vec::new();
+    for kind in Kind::ALL {
+        let (publisher, changed) = (publisher.clone(), changed.clone());
+        let metrics = metrics.clone();
+        let following = follow::follow_kind(runtime.clone(), *kind, publisher, changed, metrics);
+        tasks.push(runtime.spawn_guarded("control watch", following));
+    }
+    let publishing = follow::publish_changes(
+        runtime.clone(),
+        publisher.clone(),
+        changed,
+        refreshed.clone(),
+        coalesce,
+        metrics.clone(),
+    );
+    tasks.push(runtime.spawn_guarded("control publish", publishing));
+    let (told, leadership) = watch::channel(None);
+    let standing = lease::lead::stand(runtime.clone(), lease, told, metrics.clone(), stopping);
+    runtime.spawn("control lease", standing);
+    let writing = status::write::write_statuses(
+        runtime.clone(),
+        publisher.clone(),
+        leadership,
+        refreshed,
+        metrics.clone(),
+    );
+    tasks.push(runtime.spawn_guarded("control status", writing));
+    tasks
+}
+
+async fn bind_if(
+    wanted: bool,
+    runtime: &Runtime,
+    address: SocketAddr,
+) -> Result<Option<Box<dyn Listener>>, ControlError> {
+    match wanted {
+        true => bind(runtime, address).await.map(Some),
+        false => Ok(None),
     }
 }
 

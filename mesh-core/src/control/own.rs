@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::model::identity::{DnsName, Identity, ServerTls};
@@ -11,7 +12,7 @@ use crate::runtime::{BoxStream, Runtime};
 use crate::wire::tls::credentials::{Credentials, CredentialsError};
 
 use super::ControlError;
-use super::config::{IdentityConfig, MeshConfig};
+use super::config::{IdentityConfig, MeshConfig, MountedIdentity};
 use super::identity::IdentityIssuer;
 use super::metrics::ControlMetrics;
 
@@ -30,7 +31,18 @@ pub(super) struct OwnCertificate {
     key: Arc<dyn KeyPair>,
     issuer: IdentityIssuer,
     /// Of the authority's files, since before they were read.
-    changes: BoxStream<()>,
+    changes: Vec<BoxStream<()>>,
+}
+
+/// Changes of the files that an authority is read from.
+pub(super) fn changes(runtime: &Runtime, config: &IdentityConfig) -> Vec<BoxStream<()>> {
+    let IdentityConfig { state_directory, mounted, .. } = config;
+    match mounted {
+        None => vec![runtime.files.watch(state_directory)],
+        Some(MountedIdentity { issuer_directory, trust_roots }) => {
+            [issuer_directory, trust_roots].map(|path| runtime.files.watch(path)).into()
+        }
+    }
 }
 
 impl OwnCertificate {
@@ -38,7 +50,7 @@ impl OwnCertificate {
     pub(super) fn new(
         runtime: &Runtime,
         issuer: IdentityIssuer,
-        changes: BoxStream<()>,
+        changes: Vec<BoxStream<()>>,
     ) -> Result<Self, ControlError> {
         let names = names(issuer.mesh())?;
         let server_name = names.first().cloned().expect("ACCOUNTS is not empty");
@@ -78,11 +90,7 @@ impl OwnCertificate {
         loop {
             tokio::select! {
                 biased;
-                change = poll_fn(|context| self.changes.as_mut().poll_next(context)) => {
-                    if change.is_none() {
-                        runtime.sleep(wait).await;
-                    }
-                }
+                () = poll_fn(|context| poll_changes(&mut self.changes, context)) => {}
                 () = runtime.sleep(wait) => {}
             }
             let reloaded = self.issuer.reload().await.map_err(ControlError::State);
@@ -97,6 +105,21 @@ impl OwnCertificate {
             };
         }
     }
+}
+
+/// Ready where any of them has changed. One that ends tells no more.
+fn poll_changes(changes: &mut Vec<BoxStream<()>>, context: &mut Context<'_>) -> Poll<()> {
+    let mut has_changed = false;
+    changes.retain_mut(|change| {
+        loop {
+            match change.as_mut().poll_next(context) {
+                Poll::Ready(Some(())) => has_changed = true,
+                Poll::Ready(None) => break false,
+                Poll::Pending => break true,
+            }
+        }
+    });
+    if has_changed { Poll::Ready(()) } else { Poll::Pending }
 }
 
 fn names(mesh: &MeshConfig) -> Result<Vec<DnsName>, ControlError> {

@@ -29,37 +29,44 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Server {
     runtime: Runtime,
-    credentials: Credentials,
+    /// None where this control plane has no authority to give it any.
+    credentials: Option<Credentials>,
     /// For proxies that have an identity.
     everything: Arc<dyn Service>,
-    /// For those that come to get one.
-    identity: Arc<dyn Service>,
+    /// For those that come to get one, where this control plane gives them.
+    identity: Option<Arc<dyn Service>>,
     options: Arc<ServerOptions>,
     connections_max: usize,
     metrics: Arc<ControlMetrics>,
 }
 
 impl Server {
+    /// What serves these; none where there is nothing to serve.
     pub(super) fn new(
         runtime: &Runtime,
-        credentials: Credentials,
-        publisher: Publisher,
-        issuer: IdentityIssuer,
+        credentials: Option<Credentials>,
+        publisher: Option<Publisher>,
+        issuer: Option<IdentityIssuer>,
         connections_max: usize,
         metrics: Arc<ControlMetrics>,
-    ) -> Self {
-        let discovery: Arc<dyn Discovery> = Arc::new(publisher);
-        let certifier: Arc<dyn Certifier> = Arc::new(issuer);
+    ) -> Option<Self> {
+        let discovery = publisher.map(|publisher| Arc::new(publisher) as Arc<dyn Discovery>);
+        let certifier = issuer.map(|issuer| Arc::new(issuer) as Arc<dyn Certifier>);
+        let everything = match (discovery, certifier.clone()) {
+            (Some(discovery), certifier) => grpc_service(discovery, certifier),
+            (None, Some(certifier)) => identity_service(certifier),
+            (None, None) => return None,
+        };
         let keep_alive = KeepAlive {
             interval: Some(Duration::from_secs(30)),
             timeout: Some(Duration::from_secs(10)),
             while_idle: true,
         };
-        Self {
+        Some(Self {
             runtime: runtime.clone(),
             credentials,
-            everything: grpc_service(discovery, Some(certifier.clone())),
-            identity: identity_service(certifier),
+            everything,
+            identity: certifier.map(identity_service),
             options: Arc::new(ServerOptions {
                 http2: Http2ServerOptions {
                     keep_alive: Some(keep_alive),
@@ -69,7 +76,7 @@ impl Server {
             }),
             connections_max,
             metrics,
-        }
+        })
     }
 
     /// Serves every connection of a listener until the drain begins.
@@ -96,10 +103,15 @@ impl Server {
         drain: DrainWatch,
     ) -> Result<(), http::Error> {
         let _open = self.metrics.connections.guard();
-        let (io, service) = if is_this_host(connection.peer) {
+        let (io, service) = if is_this_host(connection.peer, connection.local) {
             (connection.io, self.everything.clone())
         } else {
-            let handshake = accept(connection.io, &self.credentials, &[]);
+            let Some(credentials) = &self.credentials else {
+                mark!("control-connection-without-credentials");
+                tracing::debug!(peer = %connection.peer, "refused: there is a proxy to speak TLS");
+                return Ok(());
+            };
+            let handshake = accept(connection.io, credentials, &[]);
             let session = match self.runtime.timeout(HANDSHAKE_TIMEOUT, handshake).await {
                 Ok(Ok(session)) => session,
                 failed => {
@@ -114,9 +126,10 @@ impl Server {
                 }
             };
             let service = match &session.client {
-                Some(_) => &self.everything,
-                None => &self.identity,
+                Some(_) => Some(&self.everything),
+                None => self.identity.as_ref(),
             };
+            let Some(service) = service else { return Ok(()) };
             (session.io, service.clone())
         };
         let version = HttpVersion::Http2;
@@ -146,7 +159,24 @@ pub(super) async fn next_connection(
     }
 }
 
-/// Linkerd's proxies speak plaintext to loopback addresses, and TLS to all others.
-fn is_this_host(peer: SocketAddr) -> bool {
-    peer.ip().to_canonical().is_loopback()
+/// Linkerd's proxies speak plaintext to loopback addresses, and TLS to all others. One beside this
+/// process, in the same pod, has terminated that TLS and comes from the pod's own address.
+fn is_this_host(peer: SocketAddr, local: SocketAddr) -> bool {
+    let peer = peer.ip().to_canonical();
+    peer.is_loopback() || peer == local.ip().to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_is_taken_from_this_host_alone() {
+        let is_this_host =
+            |peer: &str, local: &str| is_this_host(peer.parse().unwrap(), local.parse().unwrap());
+        assert!(is_this_host("127.0.0.1:5", "127.0.0.1:8086"));
+        assert!(is_this_host("[::ffff:127.0.0.1]:5", "[::1]:8086"));
+        assert!(is_this_host("10.0.0.7:5", "10.0.0.7:8086"), "the pod's own proxy");
+        assert!(!is_this_host("10.0.0.8:5", "10.0.0.7:8086"));
+    }
 }

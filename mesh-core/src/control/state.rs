@@ -65,6 +65,29 @@ pub enum StateError {
         /// Why.
         error: CaError,
     },
+    /// A mounted file is not there.
+    #[error(
+        "{path} is not there; mount the Secret linkerd-identity-issuer (crt.pem and key.pem, or \
+         tls.crt and tls.key) and the ConfigMap linkerd-identity-trust-roots",
+        path = .path.display()
+    )]
+    NotMounted {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Mounted files do not make an authority.
+    #[error(
+        "issuer {issuer}, trust roots {roots}: {error}",
+        issuer = .issuer.display(), roots = .roots.display()
+    )]
+    Mounted {
+        /// The issuer's directory.
+        issuer: PathBuf,
+        /// The trust roots.
+        roots: PathBuf,
+        /// Why.
+        error: CaError,
+    },
     /// A key cannot be made or read.
     #[error("{path}: {error}; remove the file to have a new key made", path = .path.display())]
     Key {

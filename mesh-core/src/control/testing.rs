@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 
 use crate::resource::{Kind, Object, ObjectRef, yaml};
-use crate::runtime::cluster::{ClusterError, Lease, TokenReview, WatchEvent};
+use crate::runtime::cluster::{ClusterError, Event, Lease, TokenReview, WatchEvent};
 use crate::runtime::files::Privacy;
 use crate::runtime::testing::net::MemoryNet;
 use crate::runtime::{BoxFuture, BoxStream, Cluster, Files, Runtime};
@@ -49,6 +49,7 @@ pub(super) fn put(index: &mut Index, object: Object) -> BTreeSet<Fact> {
 pub(super) fn runtime() -> (Runtime, MemoryFiles, MemoryCluster, MemoryNet) {
     let (files, cluster) = (MemoryFiles::default(), MemoryCluster::default());
     let net = MemoryNet::default();
+    net.connect_from([10, 0, 0, 99].into());
     let runtime = Runtime {
         files: Arc::new(files.clone()),
         cluster: Arc::new(cluster.clone()),
@@ -129,6 +130,7 @@ struct ClusterState {
     refusals: VecDeque<ClusterError>,
     /// Of which objects a status was written.
     writes: Vec<ObjectRef>,
+    events: Vec<Event>,
 }
 
 impl MemoryCluster {
@@ -173,6 +175,13 @@ impl MemoryCluster {
             Some(lease) => drop(leases.insert(name.to_string(), lease)),
             None => drop(leases.remove(name)),
         }
+    }
+
+    /// The reasons of the events that were recorded, and whose they are.
+    pub(super) fn events(&self) -> Vec<String> {
+        let state = self.0.lock().unwrap();
+        let events = state.events.iter();
+        events.map(|e| format!("{} {}/{}", e.reason, e.namespace, e.name)).collect()
     }
 
     pub(super) fn add_token(&self, token: &str, username: &str) {
@@ -246,6 +255,11 @@ impl Cluster for MemoryCluster {
             Err(ClusterError::Conflict(name.to_string()))
         };
         Box::pin(async { result })
+    }
+
+    fn record_event(&self, event: Event) -> BoxFuture<'static, Result<(), ClusterError>> {
+        self.0.lock().unwrap().events.push(event);
+        Box::pin(async { Ok(()) })
     }
 
     fn review_token(

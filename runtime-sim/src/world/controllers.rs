@@ -4,22 +4,20 @@
 //!
 //! Law: all of them have one issuer, as a Secret that each mounts gives them.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use mesh_core::time::{Timestamp, WallTime};
+use mesh_core::control::metrics::IndexFigures;
+use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
 use crate::lock;
 use crate::topology::{DnsAnswer, HostSpec, Role};
+use crate::trace::START;
 
 use super::oracle::metrics::Metrics;
 use super::scenario::{Component, Target, Topology};
 use super::{Simulator, World, mesh};
-
-/// What a controller's metrics say of its issuer here: nobody looks.
-const ISSUER_ENDS: WallTime = WallTime::from_unix_secs(0);
 
 /// A controller and its host.
 pub(super) struct Controller {
@@ -69,12 +67,8 @@ impl Controller {
     /// The metrics of its process, while that runs.
     pub(super) fn metrics(&self) -> Option<Metrics> {
         let metrics = self.metrics.get().filter(|metrics| Arc::strong_count(metrics) > 1)?;
-        Some(Metrics::read(&metrics.render(
-            &[],
-            &BTreeMap::new(),
-            metrics.is_synced(),
-            ISSUER_ENDS,
-        )))
+        let index = IndexFigures { is_synced: metrics.is_synced(), ..IndexFigures::default() };
+        Some(Metrics::read(&metrics.render(Some(&index), None, START)))
     }
 
     /// Whether it runs and has listed the cluster's objects, as its probe finds it.

@@ -24,6 +24,8 @@ struct Wires {
     /// Of the connection opened last; counts upward.
     client_port: u16,
     dialed: Vec<SocketAddr>,
+    /// Where connections come from; where each goes to, where nothing is said.
+    own: Option<IpAddr>,
 }
 
 impl MemoryNet {
@@ -31,6 +33,12 @@ impl MemoryNet {
     pub(crate) fn set_name(&self, name: &str, addresses: &[IpAddr]) {
         let addresses = addresses.to_vec();
         self.wires().names.insert(name.to_string(), addresses);
+    }
+
+    /// From now on connections come from this address, save those to loopback; else each comes from
+    /// the address that it goes to.
+    pub(crate) fn connect_from(&self, own: IpAddr) {
+        self.wires().own = Some(own);
     }
 
     /// Where connections were opened or tried, in order.
@@ -69,7 +77,8 @@ impl Net for MemoryNet {
         to: SocketAddr,
         _options: TcpOptions,
     ) -> BoxFuture<'static, io::Result<Connection>> {
-        let opened = self.dial(to.ip(), to, None);
+        let own = self.wires().own.filter(|_| !to.ip().is_loopback());
+        let opened = self.dial(own.unwrap_or(to.ip()), to, None);
         Box::pin(async move { opened })
     }
 
