@@ -75,7 +75,8 @@ async fn cluster(args: &ControllerArgs) -> Result<Arc<dyn Cluster>, Failure> {
         return Ok(Arc::new(cluster));
     }
     let (kubeconfig, context) = (args.kubeconfig.clone(), args.context.clone());
-    let client = ApiClient::open(&KubeOptions { kubeconfig, context }).await;
+    let client =
+        ApiClient::open(&KubeOptions { kubeconfig, context, ..KubeOptions::default() }).await;
     let client = client.map_err(Failure::misconfigured)?;
     tracing::info!(server = client.server(), "following a Kubernetes cluster");
     Ok(Arc::new(KubeCluster::new(client, &args.control_namespace)))
@@ -122,6 +123,7 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
             trust_domain: args.trust_domain.clone(),
             cluster_networks,
             default_inbound_policy,
+            prefer_ipv6: args.prefer_ipv6,
             ..defaults
         },
         identity: IdentityConfig {

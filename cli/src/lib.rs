@@ -131,6 +131,9 @@ pub(crate) struct ControllerArgs {
     /// cluster-unauthenticated, cluster-authenticated, deny or audit
     #[arg(long, value_name = "POLICY", default_value = "all-unauthenticated")]
     default_inbound_policy: String,
+    /// Tell proxies the IPv6 addresses of pods that have both families
+    #[arg(long)]
+    prefer_ipv6: bool,
     /// Life of workloads' certificates
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     certificate_lifetime: Duration,

@@ -108,10 +108,16 @@ impl Kind {
         }
     }
 
+    /// Whether nothing but the metadata of such objects is read.
+    pub fn is_metadata(self) -> bool {
+        let owners = matches!(self, Self::ReplicaSet | Self::Job);
+        owners || matches!(self, Self::Namespace | Self::ServiceAccount | Self::Node)
+    }
+
     /// Whether every API server has this kind: no definition has to be installed.
     pub fn is_built_in(self) -> bool {
         let group = self.group();
-        group.is_empty() || group == "discovery.k8s.io"
+        ["", "apps", "batch", "discovery.k8s.io"].contains(&group.as_str())
     }
 
     /// The API group; empty for Kubernetes' own core.

@@ -12,10 +12,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Namespace, Object};
+use super::{Job, Kind, Namespace, Node, Object, ReplicaSet};
 
 /// What `kubectl apply` leaves behind: the whole object again.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Where a node is.
+const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 /// The variables of containers that are read: how a pod's own proxy was set up.
 const PROXY_VARIABLES: &str = "LINKERD2_PROXY_";
 
@@ -34,17 +36,44 @@ impl Object {
         match self {
             Self::Pod(pod) => project_pod(Arc::make_mut(pod)),
             Self::Service(service) => project_service(Arc::make_mut(service)),
-            Self::ServiceAccount(account) => {
-                let metadata = std::mem::take(&mut Arc::make_mut(account).metadata);
-                *account = Arc::new(ServiceAccount { metadata, ..ServiceAccount::default() });
+            _ => {
+                let meta = self.meta().clone();
+                if let Some(bare) = Self::of_metadata(self.kind(), meta) {
+                    *self = bare;
+                }
             }
-            Self::Namespace(namespace) => {
-                let metadata = std::mem::take(&mut Arc::make_mut(namespace).metadata);
-                *namespace = Arc::new(Namespace { metadata, ..Namespace::default() });
-            }
-            _ => {}
         }
     }
+
+    /// An object of a kind of which only the metadata is read, cut down like every other; none of
+    /// other kinds.
+    pub fn of_metadata(kind: Kind, mut metadata: ObjectMeta) -> Option<Self> {
+        project_meta(&mut metadata);
+        metadata.resource_version = None;
+        metadata.generation = None;
+        Some(match kind {
+            Kind::Namespace => Namespace { metadata, ..Namespace::default() }.into(),
+            Kind::ServiceAccount => ServiceAccount { metadata, ..ServiceAccount::default() }.into(),
+            Kind::Node => {
+                let is_read = |label: &String| ZONES.contains(&label.as_str());
+                let labels = metadata.labels.take().unwrap_or_default();
+                let labels = labels.into_iter().filter(|(label, _)| is_read(label)).collect();
+                let metadata = ObjectMeta { labels: Some(labels), ..bare(metadata) };
+                Node { metadata, ..Node::default() }.into()
+            }
+            Kind::ReplicaSet => {
+                ReplicaSet { metadata: bare(metadata), ..ReplicaSet::default() }.into()
+            }
+            Kind::Job => Job { metadata: bare(metadata), ..Job::default() }.into(),
+            _ => return None,
+        })
+    }
+}
+
+/// Who it is and what made it.
+fn bare(metadata: ObjectMeta) -> ObjectMeta {
+    let ObjectMeta { name, namespace, uid, owner_references, .. } = metadata;
+    ObjectMeta { name, namespace, uid, owner_references, ..ObjectMeta::default() }
 }
 
 fn project_meta(meta: &mut ObjectMeta) {

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::client::Body;
 use mesh_core::runtime::cluster::ClusterError;
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::timeout;
 
 use super::connect::{self, KubeConfigError, KubeOptions};
 
@@ -70,7 +70,16 @@ impl ApiClient {
     /// # Errors
     /// [`ApiError`].
     pub async fn find(&self, path: &str) -> Result<Bytes, ApiError> {
-        self.call(Method::GET, path, JSON, Vec::new()).await
+        self.find_as(path, JSON).await
+    }
+
+    /// What is at a path, in a form of JSON.
+    pub(super) async fn find_as(&self, path: &str, form: &str) -> Result<Bytes, ApiError> {
+        within(async {
+            let body = self.send(Method::GET, path, (form, JSON), Vec::new()).await?;
+            collect(body, ANSWER_BYTES_MAX).await
+        })
+        .await
     }
 
     /// One request with JSON of a kind as its body, and its answer.
@@ -84,18 +93,16 @@ impl ApiClient {
         content_type: &str,
         body: Vec<u8>,
     ) -> Result<Bytes, ApiError> {
-        let work = async {
-            let response = self.send(method, path, content_type, body).await?;
-            collect(response, ANSWER_BYTES_MAX).await
-        };
-        timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+        within(async {
+            let body = self.send(method, path, (JSON, content_type), body).await?;
+            collect(body, ANSWER_BYTES_MAX).await
+        })
+        .await
     }
 
     /// Opens a stream of lines. It is the reader's to give up on it.
-    pub(super) async fn lines(&self, path: &str) -> Result<Lines, ApiError> {
-        let opened = self.send(Method::GET, path, JSON, Vec::new());
-        let opened = timeout(REQUEST_TIMEOUT, opened).await;
-        let body = opened.unwrap_or_else(|elapsed| Err(late(elapsed)))?;
+    pub(super) async fn lines(&self, path: &str, form: &str) -> Result<Lines, ApiError> {
+        let body = within(self.send(Method::GET, path, (form, JSON), Vec::new())).await?;
         Ok(Lines { body, read: BytesMut::new(), searched: 0 })
     }
 
@@ -103,11 +110,11 @@ impl ApiClient {
         &self,
         method: Method,
         path: &str,
-        content_type: &str,
+        (accept, content_type): (&str, &str),
         body: Vec<u8>,
     ) -> Result<Body, ApiError> {
         let request = Request::builder().method(method).uri(path);
-        let request = request.header(ACCEPT, JSON).header(CONTENT_TYPE, content_type);
+        let request = request.header(ACCEPT, accept).header(CONTENT_TYPE, content_type);
         let request = request.body(Body::from(body)).map_err(|error| broken(&error))?;
         let response = self.client.send(request).await.map_err(|error| broken(&error))?;
         let (head, body) = response.into_parts();
@@ -155,9 +162,11 @@ impl ApiError {
     }
 }
 
-fn late(_: Elapsed) -> ApiError {
-    let reason = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
-    ApiError { status: None, reason, retry_after: None }
+async fn within<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
+        let reason = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
+        Err(ApiError { status: None, reason, retry_after: None })
+    })
 }
 
 fn broken(error: &(dyn std::error::Error + 'static)) -> ApiError {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mesh_core::resource::{Kind, Object, ObjectRef, yaml};
 use mesh_core::runtime::cluster::ClusterError;
 use serde::Deserialize;
@@ -49,6 +50,12 @@ pub(super) struct HeadMeta {
     pub(super) resource_version: String,
 }
 
+/// An object of which the metadata was asked for.
+#[derive(Deserialize)]
+struct Partial {
+    metadata: ObjectMeta,
+}
+
 impl Head {
     pub(super) fn of(object: &RawValue) -> Self {
         serde_json::from_str(object.get()).unwrap_or_default()
@@ -65,6 +72,12 @@ impl Head {
 /// # Errors
 /// [`ClusterError::Invalid`], which names the object and, where it is known, the field.
 pub(super) fn object(kind: Kind, text: &RawValue) -> Result<Object, ClusterError> {
+    if kind.is_metadata()
+        && let Ok(Partial { metadata }) = serde_json::from_str(text.get())
+        && let Some(object) = Object::of_metadata(kind, metadata)
+    {
+        return Ok(object);
+    }
     let mut reader = serde_json::Deserializer::from_str(text.get());
     match Object::deserialize(kind, &mut reader) {
         Ok(mut object) => {

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::client::{ApiClient, ApiError};
+use super::client::{ApiClient, ApiError, JSON};
 use super::decode::{self, Head, Line, Page};
 use super::paths::{self, Versions};
 use crate::entropy::SystemEntropy;
@@ -199,6 +199,14 @@ impl Follower {
         }
     }
 
+    /// What is asked for: of some kinds the metadata is enough.
+    fn form(&self, partial: &str) -> String {
+        match self.kind.is_metadata() {
+            true => format!("application/json;as={partial};g=meta.k8s.io;v=v1,application/json"),
+            false => JSON.to_owned(),
+        }
+    }
+
     fn next_wait(&mut self) -> Duration {
         self.backoff.failed(self.entropy.next_u64())
     }
@@ -233,10 +241,11 @@ impl Follower {
                 path.push_str("&continue=");
                 path.push_str(&paths::escaped(next));
             }
-            let answer = match self.client.find(&path).await {
-                Ok(answer) => answer,
-                Err(error) => return self.failed("list", error),
-            };
+            let answer =
+                match self.client.find_as(&path, &self.form("PartialObjectMetadataList")).await {
+                    Ok(answer) => answer,
+                    Err(error) => return self.failed("list", error),
+                };
             let Ok(page) = serde_json::from_slice::<Page<'_>>(&answer) else {
                 let error = format!("list {}: the answer is no list", self.kind);
                 return End::Trouble(ClusterError::Unavailable(error), None);
@@ -323,7 +332,7 @@ impl Follower {
             paths::escaped(at),
             (watch + jitter).as_secs().max(1),
         );
-        let mut lines = match self.client.lines(&path).await {
+        let mut lines = match self.client.lines(&path, &self.form("PartialObjectMetadata")).await {
             Ok(lines) => lines,
             // The definition is gone: the list says so.
             Err(error) if error.is(StatusCode::NOT_FOUND) => return End::Gone,
