@@ -2,22 +2,27 @@
 //!
 //! Law: results go to stdout, everything else to stderr.
 
+mod check;
 mod cluster;
+mod completion;
 mod controller;
 mod demo;
 mod duration;
 pub mod init;
 mod inject;
 mod install;
+mod plugin;
 mod token;
+mod version;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -38,8 +43,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the version.
-    Version,
+    /// Print the versions of this program, of the control plane and of sidecars.
+    Version(version::VersionArgs),
     /// Run the control plane of a Kubernetes cluster, or of a directory of manifests.
     ///
     /// Follows the objects of the cluster, or every *.yaml, *.yml and *.json file under the
@@ -52,6 +57,24 @@ enum Command {
     /// weft install --crds | kubectl apply -f - and then weft install | kubectl apply -f -
     #[command(after_help = EXIT_CODES)]
     Install(Box<install::InstallArgs>),
+    /// Print the manifests that make the control plane one of this version.
+    ///
+    /// Values and keys are the cluster's, as far as flags do not say otherwise.
+    #[command(after_help = EXIT_CODES)]
+    Upgrade(Box<install::upgrade::UpgradeArgs>),
+    /// Print what is to be deleted: weft uninstall | kubectl delete -f -
+    #[command(after_help = EXIT_CODES)]
+    Uninstall(install::remove::UninstallArgs),
+    /// Print what earlier versions made and this one does not need: weft prune | kubectl delete -f -
+    #[command(after_help = EXIT_CODES)]
+    Prune(install::remove::PruneArgs),
+    /// Check whether the control plane can be installed, or works.
+    ///
+    /// √ holds, ‼ should be seen to, × does not work. Exits with 1 where anything does not work.
+    #[command(after_help = EXIT_CODES)]
+    Check(check::CheckArgs),
+    /// Print a script that completes this command line: source <(weft completion bash)
+    Completion(completion::CompletionArgs),
     /// Tokens, with which workloads prove who they are.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -75,6 +98,9 @@ enum Command {
     /// One application of the demo.
     #[command(hide = true)]
     DemoApplication(ApplicationArgs),
+    /// `weft NAME` runs weft-NAME or linkerd-NAME, wherever the path has one.
+    #[command(external_subcommand)]
+    Plugin(Vec<OsString>),
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +280,11 @@ impl Failure {
         Self { code: 1, message }
     }
 
+    /// Something did not work, and what it was is told already.
+    pub(crate) fn silent(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// What was asked for cannot be.
     pub(crate) fn misconfigured(message: impl fmt::Display) -> Self {
         let message = message.to_string();
@@ -267,7 +298,9 @@ pub fn main() -> ExitCode {
     match run(cli.command, &cli.cluster) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
-            eprintln!("weft: {message}");
+            if !message.is_empty() {
+                eprintln!("weft: {message}");
+            }
             ExitCode::from(code)
         }
     }
@@ -277,17 +310,20 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
     let runtime = runtime_real::current_thread().map_err(Failure::failed)?;
     runtime.block_on(async {
         match command {
-            Command::Version => {
-                println!("weft {}", env!("CARGO_PKG_VERSION"));
-                Ok(())
-            }
+            Command::Version(args) => version::run(args, cluster).await,
             Command::Controller(args) => controller::run(*args).await,
             Command::Install(args) => install::run(*args, cluster).await,
+            Command::Upgrade(args) => install::upgrade::run(*args, cluster).await,
+            Command::Uninstall(args) => install::remove::uninstall(args, cluster).await,
+            Command::Prune(args) => install::remove::prune(args, cluster).await,
+            Command::Check(args) => check::run(args, cluster).await,
+            Command::Completion(args) => completion::run(&args, &mut Cli::command()),
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
             Command::Inject(args) => inject::inject(*args),
             Command::Uninject(args) => inject::uninject(args),
             Command::Demo(args) => run_demo(args).await,
             Command::DemoApplication(args) => run_application(args).await,
+            Command::Plugin(arguments) => plugin::run(&arguments),
         }
     })
 }
@@ -330,8 +366,6 @@ fn rate(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -347,9 +381,14 @@ mod tests {
         Usage: weft [OPTIONS] <COMMAND>
 
         Commands:
-          version     Print the version
+          version     Print the versions of this program, of the control plane and of sidecars
           controller  Run the control plane of a Kubernetes cluster, or of a directory of manifests
           install     Print the manifests that install the control plane
+          upgrade     Print the manifests that make the control plane one of this version
+          uninstall   Print what is to be deleted: weft uninstall | kubectl delete -f -
+          prune       Print what earlier versions made and this one does not need: weft prune | kubectl delete -f -
+          check       Check whether the control plane can be installed, or works
+          completion  Print a script that completes this command line: source <(weft completion bash)
           token       Tokens, with which workloads prove who they are
           inject      Let pods have a sidecar: manifests in, manifests out
           uninject    Take sidecars out of manifests again, and what asks for them

@@ -10,6 +10,19 @@ use runtime_real::no_cluster::NoCluster;
 
 use crate::Failure;
 
+/// Checks the keys that values have. New ones are not made: they would cut workloads off.
+pub(super) fn settle_given(values: &mut Values) -> Result<(), Failure> {
+    let issuer = &values.identity.issuer;
+    let is_external = issuer.scheme == ISSUER_SCHEME_KUBERNETES;
+    if !is_external && (issuer.tls.certificate_pem.is_empty() || issuer.tls.key_pem.is_empty()) {
+        return Err(Failure::failed(
+            "the cluster's Secret linkerd-identity-issuer has no certificate and key; give \
+             --identity-issuer-certificate-file and --identity-issuer-key-file",
+        ));
+    }
+    settle(values)
+}
+
 /// Checks the keys that values have, or makes them where they have none.
 pub(super) fn settle(values: &mut Values) -> Result<(), Failure> {
     let runtime = runtime_real::runtime(Arc::new(NoCluster));

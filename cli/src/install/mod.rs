@@ -4,6 +4,8 @@
 //! Law: manifests go to stdout, and only where all of them can be made.
 
 mod keys;
+pub(crate) mod remove;
+pub(crate) mod upgrade;
 
 use std::fs;
 use std::io::Write as _;

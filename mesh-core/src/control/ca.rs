@@ -405,7 +405,7 @@ fn way_to_anchor(
 }
 
 /// Whether the certificate `signer_der` signed `certificate`, or is it.
-fn signs(crypto: &dyn Crypto, signer_der: &[u8], certificate: &X509Certificate<'_>) -> bool {
+pub(super) fn signs(crypto: &dyn Crypto, signer_der: &[u8], certificate: &X509Certificate<'_>) -> bool {
     let Ok((_, signer)) = X509Certificate::from_der(signer_der) else {
         return false;
     };
@@ -418,7 +418,7 @@ fn signs(crypto: &dyn Crypto, signer_der: &[u8], certificate: &X509Certificate<'
         )
 }
 
-fn wall_time(unix_secs: i64) -> WallTime {
+pub(super) fn wall_time(unix_secs: i64) -> WallTime {
     WallTime::from_unix_secs(u64::try_from(unix_secs).unwrap_or(0))
 }
 

@@ -4,8 +4,12 @@
 
 use std::time::Duration;
 
-use crate::runtime::Runtime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
 use crate::runtime::crypto::CryptoError;
+use crate::runtime::{Crypto, Runtime};
 
 use super::ca::{self, Authority, CaError, Validity};
 use super::pem;
@@ -82,4 +86,73 @@ impl InstallationKeys {
 /// Whether a text holds certificates in PEM, and nothing broken.
 pub fn are_certificates(pem: &str) -> bool {
     pem::certificates(pem.as_bytes()).is_some()
+}
+
+/// What a certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Its subject: `CN=identity.linkerd.cluster.local`.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Its number, in hexadecimal digits.
+    pub serial: String,
+    /// When it is valid.
+    pub validity: Validity,
+    /// Its DNS names.
+    pub dns_names: Vec<String>,
+    /// Its key is an ECDSA key of curve P-256, which proxies take.
+    pub is_p256: bool,
+    /// It may sign certificates.
+    pub is_ca: bool,
+}
+
+/// The certificates of a PEM text, in order; none where one of them is broken.
+pub fn read_certificates(pem: &str) -> Option<Vec<CertificateFacts>> {
+    pem::certificates(pem.as_bytes())?.iter().map(|der| read_certificate(der)).collect()
+}
+
+/// A certificate in DER.
+pub fn read_certificate(der: &[u8]) -> Option<CertificateFacts> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let validity = certificate.validity();
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+    let dns_names = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_string()),
+        _ => None,
+    });
+    Some(CertificateFacts {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        serial: certificate.raw_serial_as_string(),
+        validity: Validity {
+            from: ca::wall_time(validity.not_before.timestamp()),
+            until: ca::wall_time(validity.not_after.timestamp()),
+        },
+        dns_names: dns_names.collect(),
+        // An uncompressed point of this curve, and of no other, has 65 bytes.
+        is_p256: certificate.public_key().subject_public_key.data.len() == 65,
+        is_ca: certificate.is_ca(),
+    })
+}
+
+/// Whether the first certificate of a text is signed by one of the anchors, or by another of the
+/// text's certificates that is.
+pub fn is_anchored(crypto: &dyn Crypto, chain_pem: &str, anchors_pem: &str) -> bool {
+    let chain = pem::certificates(chain_pem.as_bytes()).unwrap_or_default();
+    let anchors = pem::certificates(anchors_pem.as_bytes()).unwrap_or_default();
+    for (index, der) in chain.iter().enumerate() {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+            return false;
+        };
+        if anchors.iter().any(|anchor| ca::signs(crypto, anchor, &certificate)) {
+            return true;
+        }
+        let next = chain.get(index + 1);
+        if !next.is_some_and(|next| ca::signs(crypto, next, &certificate)) {
+            return false;
+        }
+    }
+    false
 }

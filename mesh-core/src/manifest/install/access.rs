@@ -70,10 +70,6 @@ fn cluster_rules(component: &Component) -> Vec<Value> {
     match component.name {
         "destination" => {
             let mut rules = read(Kind::ALL);
-            // Whose a pod is: a metric label.
-            rules.push(rule("apps", &["replicasets"], &READ));
-            rules.push(rule("batch", &["jobs"], &READ));
-            rules.push(rule("", &["nodes"], &READ));
             rules.extend(write_statuses());
             rules.push(named(
                 "admissionregistration.k8s.io",
@@ -89,6 +85,7 @@ fn cluster_rules(component: &Component) -> Vec<Value> {
         }
         _ => vec![
             rule("", &["namespaces"], &READ),
+            // Whose a pod is to be.
             rule("apps", &["replicasets"], &READ),
             rule("batch", &["jobs"], &READ),
             named(

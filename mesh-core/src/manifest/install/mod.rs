@@ -26,7 +26,7 @@ pub use component::{COMPONENTS, Component};
 pub use identity::{
     ANCHORS_KEY, ISSUER_SCHEME_KUBERNETES, ISSUER_SCHEME_LINKERD, ISSUER_SECRET, TRUST_ROOTS,
 };
-pub use text::{Format, render};
+pub use text::{Format, documents, render};
 
 /// The config map of an installation's values.
 pub const CONFIG: &str = "linkerd-config";

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::resource::yaml;
+
 /// How documents are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -24,4 +26,23 @@ pub fn render(documents: &[Value], format: Format) -> String {
             documents.iter().map(|document| format!("---\n{}", text(document))).collect()
         }
     }
+}
+
+/// The documents of a text, those in Lists too.
+///
+/// # Errors
+/// Which document is no YAML, and what is wrong with it.
+pub fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let mut documents = Vec::new();
+    for (index, (_, document)) in yaml::documents(text).into_iter().enumerate() {
+        let read: Result<Value, _> = serde_yaml_ng::from_str(document);
+        let document = read.map_err(|error| format!("document {}: {error}", index + 1))?;
+        let is_list = document["kind"] == "List" && document["items"].is_array();
+        match is_list {
+            true => documents.extend(document["items"].as_array().into_iter().flatten().cloned()),
+            false if document.is_null() => {}
+            false => documents.push(document),
+        }
+    }
+    Ok(documents)
 }

@@ -183,7 +183,8 @@ impl Merging<'_> {
 fn nearest<'a>(path: &str, known: &'a [String]) -> Option<&'a String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_lowercase();
     let distance = |known: &&String| strsim::levenshtein(known, path);
-    let close = known.iter().min_by_key(distance).filter(|known| distance(known) <= 3);
+    let is_close = |known: &&String| distance(known) <= 3.min(last(path).len() / 2);
+    let close = known.iter().min_by_key(distance).filter(is_close);
     let elsewhere = || known.iter().filter(|known| last(known) == last(path)).min_by_key(distance);
     close.or_else(elsewhere)
 }
