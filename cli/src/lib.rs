@@ -62,10 +62,14 @@ enum Command {
     /// Values and keys are the cluster's, as far as flags do not say otherwise.
     #[command(after_help = EXIT_CODES)]
     Upgrade(Box<install::upgrade::UpgradeArgs>),
-    /// Print what is to be deleted: weft uninstall | kubectl delete -f -
+    /// Print what is to be deleted for the control plane to go.
+    ///
+    /// weft uninstall | kubectl delete -f -
     #[command(after_help = EXIT_CODES)]
     Uninstall(install::remove::UninstallArgs),
-    /// Print what earlier versions made and this one does not need: weft prune | kubectl delete -f -
+    /// Print what earlier versions made and this one does not.
+    ///
+    /// weft prune | kubectl delete -f -
     #[command(after_help = EXIT_CODES)]
     Prune(install::remove::PruneArgs),
     /// Check whether the control plane can be installed, or works.
@@ -73,7 +77,9 @@ enum Command {
     /// √ holds, ‼ should be seen to, × does not work. Exits with 1 where anything does not work.
     #[command(after_help = EXIT_CODES)]
     Check(check::CheckArgs),
-    /// Print a script that completes this command line: source <(weft completion bash)
+    /// Print a script with which a shell completes this command line.
+    ///
+    /// source <(weft completion bash)
     Completion(completion::CompletionArgs),
     /// Tokens, with which workloads prove who they are.
     #[command(subcommand)]
@@ -385,10 +391,10 @@ mod tests {
           controller  Run the control plane of a Kubernetes cluster, or of a directory of manifests
           install     Print the manifests that install the control plane
           upgrade     Print the manifests that make the control plane one of this version
-          uninstall   Print what is to be deleted: weft uninstall | kubectl delete -f -
-          prune       Print what earlier versions made and this one does not need: weft prune | kubectl delete -f -
+          uninstall   Print what is to be deleted for the control plane to go
+          prune       Print what earlier versions made and this one does not
           check       Check whether the control plane can be installed, or works
-          completion  Print a script that completes this command line: source <(weft completion bash)
+          completion  Print a script with which a shell completes this command line
           token       Tokens, with which workloads prove who they are
           inject      Let pods have a sidecar: manifests in, manifests out
           uninject    Take sidecars out of manifests again, and what asks for them

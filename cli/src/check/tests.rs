@@ -119,7 +119,70 @@ fn a_running_control_plane_is_fine() {
         let question = Question { proxies: false, ..question(Stage::After) };
         let facts = running(&question, runtime);
         let categories = told(&question, &facts, runtime, runtime.clock.wall());
-        insta::assert_snapshot!(report::table(&categories, false), @"");
+        insta::assert_snapshot!(report::table(&categories, false), @r#"
+        kubernetes-api
+        --------------
+        √ can initialize the client
+        √ can query the Kubernetes API
+
+        kubernetes-version
+        ------------------
+        √ is running the minimum Kubernetes API version
+
+        linkerd-crd
+        -----------
+        √ control plane CustomResourceDefinitions exist
+
+        linkerd-existence
+        -----------------
+        √ 'linkerd-config' config map exists
+        √ control plane replica sets are ready
+        √ no unschedulable pods
+        √ control plane pods are ready
+        √ cluster networks contains all node podCIDRs
+        √ cluster networks contains all pods
+
+        linkerd-config
+        --------------
+        √ control plane Namespace exists
+        √ control plane ClusterRoles exist
+        √ control plane ClusterRoleBindings exist
+        √ control plane ServiceAccounts exist
+        √ control plane MutatingWebhookConfigurations exist
+        √ control plane ValidatingWebhookConfigurations exist
+
+        linkerd-identity
+        ----------------
+        √ certificate config is valid
+        √ trust anchors are using supported crypto algorithm
+        √ trust anchors are within their validity period
+        √ trust anchors are valid for at least 60 days
+        √ issuer cert is using supported crypto algorithm
+        √ issuer cert is within its validity period
+        √ issuer cert is valid for at least 60 days
+        √ issuer cert is issued by the trust anchor
+
+        linkerd-webhooks-and-apisvc-tls
+        -------------------------------
+        √ proxy-injector webhook has valid cert
+        √ proxy-injector cert is valid for at least a day
+        √ sp-validator webhook has valid cert
+        √ sp-validator cert is valid for at least a day
+        √ policy-validator webhook has valid cert
+        √ policy-validator cert is valid for at least a day
+
+        control-plane-version
+        ---------------------
+        √ can retrieve the control plane version
+        √ control plane and cli versions match
+
+        linkerd-control-plane-proxy
+        ---------------------------
+        √ control plane proxies are healthy
+        √ control plane proxies and cli versions match
+
+        Status check results are √
+        "#);
     });
 }
 
@@ -130,7 +193,15 @@ fn nothing_else_is_told_of_a_cluster_that_cannot_be_reached() {
         let no_client = Some("no kubeconfig".to_string());
         let facts = Facts { no_client, ..Facts::default() };
         let categories = told(&question, &facts, runtime, runtime.clock.wall());
-        insta::assert_snapshot!(report::table(&categories, false), @"");
+        insta::assert_snapshot!(report::table(&categories, false), @r#"
+        kubernetes-api
+        --------------
+        × can initialize the client
+            no kubeconfig
+            to do: give a kubeconfig with --kubeconfig or $KUBECONFIG, and a context of it with --context
+
+        Status check results are ×
+        "#);
         assert!(!report::may_pass(&categories));
     });
 }
@@ -168,7 +239,80 @@ fn what_is_wrong_is_told_with_what_to_do() {
         }]});
         facts.found.insert(question.services(), Found::Object(services));
         let categories = told(&question, &facts, runtime, runtime.clock.wall());
-        insta::assert_snapshot!(report::table(&categories, true), @"");
+        insta::assert_snapshot!(report::table(&categories, true), @r#"
+        kubernetes-version
+        ------------------
+        ‼ is running the minimum Kubernetes API version
+            Kubernetes is v1.20.2, older than 1.21
+            to do: upgrade Kubernetes; until then, EndpointSlices have to be served as discovery.k8s.io/v1, and values have to leave out what it lacks: proxy.nativeSidecar=false, enablePodDisruptionBudget=false
+
+        linkerd-crd
+        -----------
+        × control plane CustomResourceDefinitions exist
+            missing: servers.policy.linkerd.io
+            to do: weft install --crds | kubectl apply -f -
+
+        linkerd-existence
+        -----------------
+        × control plane replica sets are ready
+            there is no Deployment linkerd-identity
+            there is no Deployment linkerd-destination
+            there is no Deployment linkerd-proxy-injector
+            to do: kubectl -n linkerd describe pods, and their logs
+        × no unschedulable pods
+            /api/v1/namespaces/linkerd/pods: forbidden
+            to do: see that the credentials may read it
+        × control plane pods are ready
+            /api/v1/namespaces/linkerd/pods: forbidden
+            to do: see that the credentials may read it
+        × cluster networks contains all pods
+            /api/v1/namespaces/linkerd/pods: forbidden
+            to do: see that the credentials may read it
+
+        linkerd-identity
+        ----------------
+        × issuer cert is issued by the trust anchor
+            CN=identity.linkerd.cluster.local is signed by none of the trust anchors
+            to do: add the anchor that signed it to ConfigMap linkerd-identity-trust-roots, or give an issuer of the anchors there: `weft upgrade --identity-trust-anchors-file …`
+
+        linkerd-webhooks-and-apisvc-tls
+        -------------------------------
+        × proxy-injector webhook has valid cert
+            linkerd-proxy-injector-webhook-config has no caBundle: nobody is trusted
+            to do: the control plane makes it when it starts: see the log of its pods
+
+        linkerd-control-plane-proxy
+        ---------------------------
+        × control plane proxies are healthy
+            /api/v1/namespaces/linkerd/pods: forbidden
+            to do: see that the credentials may read it
+
+        linkerd-identity-data-plane
+        ---------------------------
+        ‼ data plane proxies certificate match CA
+            sidecars that began with other trust anchors: shop/web-1
+            to do: restart these pods: kubectl rollout restart
+
+        linkerd-data-plane
+        ------------------
+        × data plane proxies are ready
+            shop/web-1: its linkerd-proxy is not ready
+            to do: see the log of these containers: kubectl logs POD -c linkerd-proxy
+        ‼ data plane and cli versions match
+            sidecars of another version than 0.1.0: shop/web-1: 0.0.1
+            to do: restart these pods once the control plane is upgraded: kubectl rollout restart
+        ‼ data plane pod annotations mean something
+            shop/web-1: annotation config.linkerd.io/proxy-uidd means nothing; did you mean config.linkerd.io/proxy-uid?
+            to do: mend them where the pods come from
+
+        linkerd-opaque-ports-definition
+        -------------------------------
+        ‼ opaque ports are properly annotated
+            service shop/web has port 80 opaque, and pod shop/web-1 has not 8080
+            to do: annotate the service and its pods with the same opaque ports
+
+        Status check results are ×
+        "#);
         assert!(!report::succeeded(&categories));
     });
 }
@@ -221,7 +365,45 @@ fn before_an_installation_rights_are_checked() {
         }
         assert_eq!(facts.allowed.len(), CREATED.len());
         let categories = told(&question, &facts, runtime, runtime.clock.wall());
-        insta::assert_snapshot!(report::table(&categories, false), @"");
+        insta::assert_snapshot!(report::table(&categories, false), @r#"
+        kubernetes-api
+        --------------
+        √ can initialize the client
+        √ can query the Kubernetes API
+
+        kubernetes-version
+        ------------------
+        √ is running the minimum Kubernetes API version
+
+        gateway-api-crd
+        ---------------
+        ‼ httproutes.gateway.networking.k8s.io exists
+            there is no httproutes.gateway.networking.k8s.io
+            to do: routes of Gateway API need it: apply the standard channel of https://github.com/kubernetes-sigs/gateway-api/releases
+        ‼ grpcroutes.gateway.networking.k8s.io exists
+            there is no grpcroutes.gateway.networking.k8s.io
+            to do: routes of Gateway API need it: apply the standard channel of https://github.com/kubernetes-sigs/gateway-api/releases
+
+        pre-kubernetes-setup
+        --------------------
+        √ control plane namespace does not already exist
+        √ can create namespaces
+        √ can create customresourcedefinitions
+        √ can create clusterroles
+        √ can create clusterrolebindings
+        √ can create mutatingwebhookconfigurations
+        √ can create validatingwebhookconfigurations
+        √ can create serviceaccounts
+        √ can create services
+        √ can create deployments
+        √ can create configmaps
+        × can create secrets
+            not allowed to create secrets
+            to do: install with credentials that may, such as of the group system:masters or with the ClusterRole cluster-admin
+        √ can create roles
+
+        Status check results are ×
+        "#);
     });
 }
 
@@ -231,5 +413,31 @@ fn the_json_is_linkerds() {
     category.check("one", Ok(()));
     category.check("two", Err(report::Fault::warning("it is so", "")));
     category.check("three", Err(report::Fault::error("it is not", "make it so")));
-    insta::assert_snapshot!(format!("{:#}", report::json(&[category])), @"");
+    insta::assert_snapshot!(format!("{:#}", report::json(&[category])), @r#"
+    {
+      "categories": [
+        {
+          "categoryName": "linkerd-config",
+          "checks": [
+            {
+              "description": "one",
+              "result": "success"
+            },
+            {
+              "description": "two",
+              "error": "it is so",
+              "result": "warning"
+            },
+            {
+              "description": "three",
+              "error": "it is not",
+              "hint": "make it so",
+              "result": "error"
+            }
+          ]
+        }
+      ],
+      "success": false
+    }
+    "#);
 }

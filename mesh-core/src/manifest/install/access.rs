@@ -11,6 +11,9 @@ use super::component::Component;
 use super::{cluster_metadata, metadata, webhooks};
 use crate::resource::Kind;
 
+/// Who of the control plane's pods writes statuses.
+const LEASE: &str = "policy-controller-write";
+
 const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// The service account of a component, its roles and their bindings.
@@ -75,9 +78,8 @@ fn cluster_rules(component: &Component) -> Vec<Value> {
                 "admissionregistration.k8s.io",
                 &["validatingwebhookconfigurations"],
                 &[webhooks::POLICY_VALIDATOR_CONFIG, webhooks::PROFILE_VALIDATOR_CONFIG],
-                &["get", "patch", "update"],
+                &["get", "patch"],
             ));
-            rules.push(event);
             rules
         }
         "identity" => {
@@ -92,7 +94,7 @@ fn cluster_rules(component: &Component) -> Vec<Value> {
                 "admissionregistration.k8s.io",
                 &["mutatingwebhookconfigurations"],
                 &[webhooks::INJECTOR_CONFIG],
-                &["get", "patch", "update"],
+                &["get", "patch"],
             ),
             event,
         ],
@@ -105,13 +107,16 @@ fn rules(component: &Component) -> Vec<Value> {
         [
             // What is not there yet has no name to be allowed by.
             rule("", &["secrets"], &["create"]),
-            named("", &["secrets"], &[name], &["get", "patch", "update"]),
+            named("", &["secrets"], &[name], &["get", "patch"]),
         ]
     };
     match component.name {
         "destination" => {
-            let verbs = ["create", "get", "patch", "update"];
-            let mut rules = vec![rule("coordination.k8s.io", &["leases"], &verbs)];
+            let group = "coordination.k8s.io";
+            let mut rules = vec![
+                rule(group, &["leases"], &["create"]),
+                named(group, &["leases"], &[LEASE], &["get", "patch"]),
+            ];
             rules.extend(secret(webhooks::POLICY_VALIDATOR_SECRET));
             rules
         }
@@ -135,7 +140,7 @@ fn write_statuses() -> Vec<Value> {
     for kind in Kind::ALL.iter().filter(|kind| kind.has_status()) {
         groups.entry(kind.group()).or_default().push(format!("{}/status", plural(*kind)));
     }
-    let of = |(group, names): (String, Vec<String>)| json!({"apiGroups": [group], "resources": names, "verbs": ["patch", "update"]});
+    let of = |(group, names): (String, Vec<String>)| json!({"apiGroups": [group], "resources": names, "verbs": ["patch"]});
     groups.into_iter().map(of).collect()
 }
 

@@ -196,11 +196,23 @@ fn arguments(values: &Values, component: &Component) -> Vec<String> {
             say("issuer-dir", ISSUER_PATH);
             say("trust-roots", &format!("{TRUST_ROOTS_PATH}/ca-bundle.crt"));
             say("certificate-lifetime", &format!("{}s", lifetime.as_secs()));
+            let skew = duration::parse(&issuer.clock_skew_allowance).unwrap_or_default();
+            say("clock-skew", &format!("{}s", skew.as_secs()));
         }
         "destination" => {
             say("cluster-networks", &values.cluster_networks);
             say("default-inbound-policy", &values.proxy.default_inbound_policy);
             say("webhook-port", &WEBHOOK_PORT.to_string());
+            say("opaque-ports", &values.proxy.opaque_ports);
+            say("probe-networks", &values.policy_controller.probe_networks.join(","));
+            say("egress-namespace", &values.egress.global_egress_network_namespace);
+            say("outbound-transport-mode", &values.proxy.outbound_transport_mode);
+            if !values.enable_h2_upgrade {
+                arguments.push("--disable-h2-upgrade".into());
+            }
+            if !values.disable_ipv6 {
+                arguments.push("--prefer-ipv6".into());
+            }
         }
         _ => {
             say("values", &format!("{CONFIG_PATH}/values"));
