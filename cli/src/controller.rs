@@ -109,7 +109,7 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
             })
             .collect::<Result<_, _>>()?,
     };
-    Ok(ControlConfig {
+    let mut config = ControlConfig {
         listen: ListenConfig {
             destination: at(args.destination_port),
             policy: at(args.policy_port),
@@ -134,7 +134,9 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
         },
         lease: lease(),
         ..ControlConfig::default()
-    })
+    };
+    args.mesh.apply(&mut config.mesh, &mut config.identity)?;
+    Ok(config)
 }
 
 fn roles(given: &[Role]) -> Roles {

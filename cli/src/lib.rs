@@ -11,6 +11,7 @@ mod duration;
 pub mod init;
 mod inject;
 mod install;
+mod mesh;
 mod plugin;
 mod token;
 mod version;
@@ -169,6 +170,8 @@ pub(crate) struct ControllerArgs {
     /// Life of workloads' certificates
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     certificate_lifetime: Duration,
+    #[command(flatten)]
+    mesh: mesh::MeshArgs,
     #[command(flatten)]
     log: LogArgs,
 }
