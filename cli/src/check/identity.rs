@@ -27,7 +27,8 @@ pub(super) struct Now<'a> {
 /// `linkerd-identity`.
 pub(super) fn certificates(question: &Question, facts: &Facts, now: &Now<'_>) -> Category {
     let mut category = Category::new("linkerd-identity");
-    let found = anchors(question, facts).and_then(|anchors| Ok((anchors, issuer(question, facts)?)));
+    let found =
+        anchors(question, facts).and_then(|anchors| Ok((anchors, issuer(question, facts)?)));
     let (anchors_pem, issuer_pem) = match found {
         Ok(found) => found,
         Err(fault) => {

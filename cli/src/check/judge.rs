@@ -8,8 +8,8 @@ use mesh_core::manifest::install::CONFIG_KEY;
 use serde_json::Value;
 
 use super::facts::{
-    COMPONENTS, CREATED, Facts, GATEWAY_CRDS, Question, Stage, VERSION, WEBHOOKS, cluster_role, crd,
-    crd_names,
+    COMPONENTS, CREATED, Facts, GATEWAY_CRDS, Question, Stage, VERSION, WEBHOOKS, cluster_role,
+    crd, crd_names,
 };
 use super::identity::{self, Now};
 use super::report::{Category, Fault};
@@ -85,7 +85,8 @@ fn api(facts: &Facts, categories: &mut Vec<Category>) -> bool {
     let mut reached = category.check("can initialize the client", client);
     if reached {
         let answered = facts.at(VERSION).map(|_| ()).map_err(|error| {
-            let hint = "see that the API server of the kubeconfig runs and can be reached from here";
+            let hint =
+                "see that the API server of the kubeconfig runs and can be reached from here";
             Fault::error(error, hint).may_pass()
         });
         reached = category.check("can query the Kubernetes API", answered);
@@ -149,14 +150,16 @@ fn before(question: &Question, facts: &Facts) -> Category {
     for (_, resource, _) in CREATED {
         let review = facts.allowed.get(&format!("create {resource}"));
         let allowed = match review {
-            Some(super::facts::Found::Object(review)) => match review["status"]["allowed"] == true {
-                true => Ok(()),
-                false => Err(Fault::error(
-                    format!("not allowed to create {resource}"),
-                    "install with credentials that may, such as of the group system:masters or \
+            Some(super::facts::Found::Object(review)) => {
+                match review["status"]["allowed"] == true {
+                    true => Ok(()),
+                    false => Err(Fault::error(
+                        format!("not allowed to create {resource}"),
+                        "install with credentials that may, such as of the group system:masters or \
                      with the ClusterRole cluster-admin",
-                )),
-            },
+                    )),
+                }
+            }
             Some(super::facts::Found::Unknown(reason)) => Err(unknown(reason.clone())),
             _ => Err(unknown("the API server was not asked".into())),
         };
@@ -173,7 +176,8 @@ fn definitions(facts: &Facts) -> Category {
             Ok(Some(_)) => {}
             Ok(None) => missing.push(name),
             Err(error) => {
-                category.check("control plane CustomResourceDefinitions exist", Err(unknown(error)));
+                category
+                    .check("control plane CustomResourceDefinitions exist", Err(unknown(error)));
                 return category;
             }
         }
@@ -235,8 +239,7 @@ fn config(question: &Question, facts: &Facts) -> Category {
         }
     };
     let namespace = &question.namespace;
-    let roles =
-        |kind| COMPONENTS.iter().map(|c| cluster_role(kind, namespace, c.name)).collect();
+    let roles = |kind| COMPONENTS.iter().map(|c| cluster_role(kind, namespace, c.name)).collect();
     let accounts = COMPONENTS.iter().map(|c| question.account(c.deployment)).collect();
     let webhooks = |is_mutating| {
         let of_kind = WEBHOOKS.iter().filter(|webhook| webhook.is_mutating() == is_mutating);

@@ -108,8 +108,7 @@ fn certify_webhooks(question: &Question, facts: &mut Facts, runtime: &Runtime) {
         let Some(Found::Object(configuration)) = facts.found.get_mut(&webhook.path()) else {
             panic!("{} is not installed", webhook.configuration);
         };
-        configuration["webhooks"][0]["clientConfig"]["caBundle"] =
-            STANDARD.encode(&anchors).into();
+        configuration["webhooks"][0]["clientConfig"]["caBundle"] = STANDARD.encode(&anchors).into();
     }
 }
 

@@ -99,9 +99,9 @@ pub(super) fn networks(
     };
     let hint = "weft upgrade --set clusterNetworks='10.0.0.0/8\\,…' | kubectl apply -f -";
     let outside = |what: Vec<(String, IpNet)>| {
-        let outside = what.into_iter().filter(|(_, network)| {
-            !networks.iter().any(|known| known.contains(network))
-        });
+        let outside = what
+            .into_iter()
+            .filter(|(_, network)| !networks.iter().any(|known| known.contains(network)));
         let outside = outside.map(|(name, network)| format!("{name}: {network}")).collect();
         told(outside, |fault| Fault::error(format!("not in clusterNetworks: {fault}"), hint))
     };
@@ -294,7 +294,9 @@ pub(super) fn data_plane(question: &Question, facts: &Facts) -> Category {
         let wrong = services.iter().filter(|service| service.pointer(label).is_some());
         told(wrong.map(|service| name(service)).collect(), |fault| {
             Fault::warning(
-                format!("config.linkerd.io/opaque-ports is a label, where an annotation counts: {fault}"),
+                format!(
+                    "config.linkerd.io/opaque-ports is a label, where an annotation counts: {fault}"
+                ),
                 "make it an annotation of these services",
             )
         })

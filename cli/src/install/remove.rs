@@ -42,10 +42,18 @@ pub(crate) struct PruneArgs {
 type InstalledKind = (&'static str, &'static str, &'static str, bool);
 
 const KINDS: [InstalledKind; 14] = [
-    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration",
-     "mutatingwebhookconfigurations", false),
-    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration",
-     "validatingwebhookconfigurations", false),
+    (
+        "admissionregistration.k8s.io/v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        false,
+    ),
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        false,
+    ),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", false),
     ("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", false),
     ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", true),
@@ -153,7 +161,8 @@ async fn refuse_sidecars(client: &ApiClient, namespace: &str) -> Result<(), Fail
         return Ok(());
     }
     let listed = meshed.iter().take(NAMED_MAX);
-    let mut listed: Vec<_> = listed.map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+    let mut listed: Vec<_> =
+        listed.map(|(namespace, name)| format!("{namespace}/{name}")).collect();
     if meshed.len() > NAMED_MAX {
         listed.push(format!("and {} more", meshed.len() - NAMED_MAX));
     }

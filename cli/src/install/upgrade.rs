@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use mesh_core::manifest::Values;
-use mesh_core::manifest::install::{self, ANCHORS_KEY, CONFIG, CONFIG_KEY, ISSUER_SECRET};
 use mesh_core::manifest::install::TRUST_ROOTS;
+use mesh_core::manifest::install::{self, ANCHORS_KEY, CONFIG, CONFIG_KEY, ISSUER_SECRET};
 use mesh_core::manifest::values::layers::{self, Layer};
 use serde_json::{Value, json};
 
@@ -161,8 +161,7 @@ impl Installed {
             let certificate = of(["crt.pem", "tls.crt"]);
             let key = of(["key.pem", "tls.key"]);
             if let (Some(certificate), Some(key)) = (certificate, key) {
-                values["identity"]["issuer"]["tls"] =
-                    json!({"crtPEM": certificate, "keyPEM": key});
+                values["identity"]["issuer"]["tls"] = json!({"crtPEM": certificate, "keyPEM": key});
             }
         }
         Ok(layer)

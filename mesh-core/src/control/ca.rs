@@ -405,7 +405,11 @@ fn way_to_anchor(
 }
 
 /// Whether the certificate `signer_der` signed `certificate`, or is it.
-pub(super) fn signs(crypto: &dyn Crypto, signer_der: &[u8], certificate: &X509Certificate<'_>) -> bool {
+pub(super) fn signs(
+    crypto: &dyn Crypto,
+    signer_der: &[u8],
+    certificate: &X509Certificate<'_>,
+) -> bool {
     let Ok((_, signer)) = X509Certificate::from_der(signer_der) else {
         return false;
     };
