@@ -422,6 +422,19 @@ pub(super) fn signs(
         )
 }
 
+/// Whether the certificate `signer_der` signed `certificate_der`, or is it.
+pub(super) fn is_signed_by(crypto: &dyn Crypto, certificate_der: &[u8], signer_der: &[u8]) -> bool {
+    X509Certificate::from_der(certificate_der)
+        .is_ok_and(|(_, certificate)| signs(crypto, signer_der, &certificate))
+}
+
+/// Whether a certificate is for a key.
+pub(super) fn is_for_key(certificate_der: &[u8], key: &dyn KeyPair) -> bool {
+    X509Certificate::from_der(certificate_der).is_ok_and(|(_, certificate)| {
+        certificate.public_key().subject_public_key.data.as_ref() == key.public_key()
+    })
+}
+
 pub(super) fn wall_time(unix_secs: i64) -> WallTime {
     WallTime::from_unix_secs(u64::try_from(unix_secs).unwrap_or(0))
 }

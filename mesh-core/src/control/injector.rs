@@ -9,18 +9,15 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::manifest::annotations::{self, OPAQUE_PORTS};
+use crate::manifest::annotations::{self, INJECT, OPAQUE_PORTS};
 use crate::manifest::inject::{self, Skip, Surroundings};
 use crate::manifest::{Values, patch};
 
-/// The largest review that is read: the API server's own limit for an object is 1.5 MiB.
-pub const REVIEW_BYTES_MAX: usize = 4 * 1024 * 1024;
+use super::review::Request;
 
-/// Most warnings of one answer; the API server cuts what is longer.
-const WARNINGS_MAX: usize = 16;
+pub use super::review::{REVIEW_BYTES_MAX, ReviewError};
 
 /// What the injector knows of the cluster.
 pub trait Surrounded {
@@ -31,17 +28,6 @@ pub trait Surrounded {
     fn owner_of(&self, namespace: &str, kind: &str, name: &str) -> Option<(String, String)>;
 }
 
-/// What is wrong with a review: there is nothing that could be answered.
-#[derive(Debug, thiserror::Error)]
-pub enum ReviewError {
-    /// It is too large.
-    #[error("the review has {0} bytes, more than {REVIEW_BYTES_MAX}")]
-    TooLarge(usize),
-    /// It is no AdmissionReview.
-    #[error("not an AdmissionReview of admission.k8s.io/v1: {0}")]
-    Malformed(String),
-}
-
 /// An answer, and what it was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -49,6 +35,34 @@ pub struct Answer {
     pub review: Vec<u8>,
     /// What was decided.
     pub decision: Decision,
+    /// Of what.
+    pub subject: Subject,
+}
+
+/// What an answer is about, for those who count and tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// `Pod` and the like.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What owns it, through what is between them.
+    pub owner: Option<Owner>,
+    /// Whose annotation asks for a sidecar or refuses one: `workload`, `namespace` or nobody's.
+    pub annotation_at: &'static str,
+}
+
+/// What owns a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `apps/v1` and the like.
+    pub api_version: String,
+    /// `Deployment` and the like.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid, where the pod tells it.
+    pub uid: Option<String>,
 }
 
 /// What was decided.
@@ -64,44 +78,6 @@ pub enum Decision {
     Ignored,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Review {
-    api_version: String,
-    kind: String,
-    request: Option<Request>,
-}
-
-#[derive(Deserialize)]
-struct Request {
-    uid: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    object: Value,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Reviewed<'a> {
-    api_version: &'a str,
-    kind: &'a str,
-    response: Response,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Response {
-    uid: String,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-}
-
 /// Answers a review.
 ///
 /// # Errors
@@ -111,17 +87,15 @@ pub fn answer(
     values: &Values,
     surrounded: &dyn Surrounded,
 ) -> Result<Answer, ReviewError> {
-    if review.len() > REVIEW_BYTES_MAX {
-        return Err(ReviewError::TooLarge(review.len()));
-    }
-    let malformed = |fault: String| ReviewError::Malformed(fault);
-    let review = std::str::from_utf8(review).map_err(|error| malformed(error.to_string()))?;
-    let Review { api_version, kind, request } =
-        serde_json::from_str(review).map_err(|error| malformed(error.to_string()))?;
-    if kind != "AdmissionReview" || api_version != "admission.k8s.io/v1" {
-        return Err(malformed(format!("it is a {kind} of {api_version}")));
-    }
-    let request = request.ok_or_else(|| malformed("it has no request".into()))?;
+    Ok(answer_request(&Request::read(review)?, values, surrounded))
+}
+
+/// Answers a review that has been read.
+pub(super) fn answer_request(
+    request: &Request,
+    values: &Values,
+    surrounded: &dyn Surrounded,
+) -> Answer {
     let mut after = request.object.clone();
     let mut warnings = Vec::new();
     let decision = match request.object["kind"].as_str() {
@@ -135,17 +109,8 @@ pub fn answer(
     let operations = patch::difference(&request.object, &after);
     let patch = (!operations.is_empty())
         .then(|| STANDARD.encode(serde_json::to_vec(&operations).expect("plain data")));
-    warnings.truncate(WARNINGS_MAX);
-    let response = Response {
-        uid: request.uid,
-        allowed: true,
-        patch_type: patch.is_some().then_some("JSONPatch"),
-        patch,
-        warnings,
-    };
-    let reviewed = Reviewed { api_version: &api_version, kind: &kind, response };
-    let review = serde_json::to_vec(&reviewed).expect("plain data serializes");
-    Ok(Answer { review, decision })
+    let subject = Subject::of(&request.object, &request.namespace, surrounded);
+    Answer { review: request.allow(patch, warnings).review(), decision, subject }
 }
 
 fn pod(
@@ -156,7 +121,8 @@ fn pod(
     warnings: &mut Vec<String>,
 ) -> Decision {
     let namespace_annotations = surrounded.namespace_annotations(namespace);
-    let owner = owner(pod, namespace, surrounded);
+    let owner = Owner::of(pod, namespace, surrounded);
+    let owner = owner.map(|owner| (owner.kind.to_lowercase(), owner.name));
     let mut surroundings =
         Surroundings { namespace: namespace.to_string(), namespace_annotations, owner };
     if !inject::is_whole(pod) {
@@ -192,15 +158,41 @@ fn pod(
     Decision::Injected
 }
 
-/// What made a pod, through what made that.
-fn owner(pod: &Value, namespace: &str, surrounded: &dyn Surrounded) -> Option<(String, String)> {
-    let owners = pod["metadata"]["ownerReferences"].as_array()?;
-    let is_controller = |owner: &&Value| owner["controller"] == true;
-    let owner = owners.iter().find(is_controller).or_else(|| owners.first())?;
-    let (kind, name) = (owner["kind"].as_str()?, owner["name"].as_str()?);
-    let above = surrounded.owner_of(namespace, kind, name);
-    let (kind, name) = above.unwrap_or_else(|| (kind.to_string(), name.to_string()));
-    Some((kind.to_lowercase(), name))
+impl Subject {
+    fn of(object: &Value, namespace: &str, surrounded: &dyn Surrounded) -> Self {
+        let asks = |annotations: &BTreeMap<String, String>| annotations.contains_key(INJECT);
+        let annotation_at = match inject::has_whole_metadata(object) {
+            true if asks(&inject::annotations(object)) => "workload",
+            _ if asks(&surrounded.namespace_annotations(namespace)) => "namespace",
+            _ => "",
+        };
+        let kind = object["kind"].as_str().unwrap_or_default().to_string();
+        let owner = Owner::of(object, namespace, surrounded);
+        Self { kind, namespace: namespace.to_string(), owner, annotation_at }
+    }
+}
+
+impl Owner {
+    /// What made a pod, through what made that.
+    fn of(pod: &Value, namespace: &str, surrounded: &dyn Surrounded) -> Option<Self> {
+        let owners = pod["metadata"]["ownerReferences"].as_array()?;
+        let is_controller = |owner: &&Value| owner["controller"] == true;
+        let owner = owners.iter().find(is_controller).or_else(|| owners.first())?;
+        let text = |name: &str| owner[name].as_str().map(str::to_string);
+        let (kind, name) = (text("kind")?, text("name")?);
+        let api_version = text("apiVersion").unwrap_or_default();
+        let above = surrounded.owner_of(namespace, &kind, &name);
+        // A ReplicaSet's name is its Deployment's with the hash that its pods carry as a label.
+        let by_name = || {
+            let hash = pod["metadata"]["labels"]["pod-template-hash"].as_str()?;
+            let deployment = name.strip_suffix(hash)?.strip_suffix('-')?;
+            (kind == "ReplicaSet").then(|| ("Deployment".to_string(), deployment.to_string()))
+        };
+        Some(match above.or_else(by_name) {
+            Some((kind, name)) => Self { api_version, kind, name, uid: None },
+            None => Self { api_version, kind, name, uid: text("uid") },
+        })
+    }
 }
 
 /// Opaque ports of a namespace are those of its services and pods that name none themselves.

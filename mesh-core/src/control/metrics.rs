@@ -9,6 +9,7 @@ use crate::resource::Kind;
 use crate::time::WallTime;
 
 use super::ca::Authority;
+use super::webhook::AdmissionCounters;
 
 /// Everything that is counted.
 #[derive(Debug, Default)]
@@ -35,6 +36,8 @@ pub struct ControlMetrics {
     pub statuses: StatusCounters,
     /// Times that this control plane took the lease.
     pub leases_taken: Counter,
+    /// Reviews of webhooks.
+    pub admission: AdmissionCounters,
     synced: AtomicBool,
     leader: AtomicBool,
 }
@@ -223,6 +226,6 @@ impl ControlMetrics {
             let name = format!("resource_status_{name}_total");
             family(&name, "counter", help, &one(counter.value()));
         }
-        text
+        text + &self.admission.render()
     }
 }

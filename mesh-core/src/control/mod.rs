@@ -24,6 +24,7 @@ pub mod policy;
 mod protocol;
 pub mod publish;
 mod recorder;
+mod review;
 mod select;
 mod serve;
 mod signature;
@@ -33,6 +34,7 @@ mod streams;
 #[cfg(test)]
 mod testing;
 pub mod token;
+pub mod webhook;
 
 use std::io;
 use std::net::SocketAddr;

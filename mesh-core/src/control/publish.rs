@@ -126,6 +126,12 @@ impl Publisher {
         self.state().index.is_synced()
     }
 
+    /// Reads the index as it is now.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&View<'_>) -> T) -> T {
+        let state = self.state();
+        read(&View::new(&state.index, &self.0.mesh))
+    }
+
     /// Objects by kind.
     pub fn objects(&self) -> Vec<(Kind, usize)> {
         let state = self.state();

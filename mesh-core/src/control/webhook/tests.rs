@@ -1,0 +1,1 @@
+//! Reviews over the network, as an API server sends them.
