@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mesh_core::control::{
     ControlConfig, ControlError, Controller, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig,
-    MountedIdentity, Roles,
+    MountedIdentity, Roles, WebhookConfig,
 };
 use mesh_core::runtime::Cluster;
 use mesh_core::wire::drain;
@@ -117,6 +117,7 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
             admin: at(args.admin_port),
         },
         serve: roles(&args.serve),
+        webhook: webhook(args, at(args.webhook_port)),
         mesh: MeshConfig {
             control_namespace: args.control_namespace.clone(),
             cluster_domain: args.cluster_domain.clone(),
@@ -148,6 +149,14 @@ fn roles(given: &[Role]) -> Roles {
             injector: given.contains(&Role::Injector),
         },
     }
+}
+
+/// An API server asks only those who follow it.
+fn webhook(args: &ControllerArgs, listen: SocketAddr) -> Option<WebhookConfig> {
+    let Roles { destination, injector, .. } = roles(&args.serve);
+    let values = injector.then(|| args.values.clone());
+    let is_asked = args.source.kubernetes && (destination || injector);
+    is_asked.then_some(WebhookConfig { listen, values, validates: destination })
 }
 
 fn mounted(args: &ControllerArgs) -> Option<MountedIdentity> {

@@ -148,6 +148,14 @@ pub(crate) struct ControllerArgs {
     /// Port of /metrics, /ready and /live
     #[arg(long, value_name = "PORT", default_value_t = 9996)]
     admin_port: u16,
+    /// Port of the webhooks, which an API server asks over TLS: with --kubernetes, where
+    /// destinations or sidecars are served
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    webhook_port: u16,
+    /// File of the installation's values, by which pods get their sidecars. Read again when it
+    /// changes
+    #[arg(long, value_name = "FILE", default_value = "/var/run/linkerd/config/values")]
+    values: PathBuf,
     /// The control plane's namespace: a part of every identity
     #[arg(long, value_name = "NAME", default_value = "linkerd")]
     control_namespace: String,

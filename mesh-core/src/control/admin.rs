@@ -15,6 +15,7 @@ use super::identity::IdentityIssuer;
 use super::metrics::{ControlMetrics, IndexFigures};
 use super::publish::Publisher;
 use super::serve::next_connection;
+use super::webhook::Webhook;
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub(super) struct Admin {
     pub(super) publisher: Option<Publisher>,
     /// Where certificates are.
     pub(super) issuer: Option<IdentityIssuer>,
+    /// Where pods get their sidecars, or resources are checked.
+    pub(super) webhook: Option<Webhook>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<ControlMetrics>,
 }
@@ -66,17 +69,26 @@ impl Admin {
                 let (index, authority) = (index.as_ref(), authority.as_deref());
                 text(StatusCode::OK, self.metrics.render(index, authority, self.clock.wall()))
             }
-            "/ready" if self.publisher.as_ref().is_none_or(Publisher::is_synced) => {
-                text(StatusCode::OK, "ready\n".to_string())
-            }
-            "/ready" => {
-                let reason = "not ready: the cluster's objects have not all been listed\n";
-                text(StatusCode::SERVICE_UNAVAILABLE, reason.to_string())
-            }
+            "/ready" => match self.unready() {
+                None => text(StatusCode::OK, "ready\n".to_string()),
+                Some(reason) => {
+                    text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n"))
+                }
+            },
             "/live" => text(StatusCode::OK, "live\n".to_string()),
             "/ping" => text(StatusCode::OK, "pong\n".to_string()),
             _ => text(StatusCode::NOT_FOUND, "/metrics /ready /live\n".to_string()),
         }
+    }
+}
+
+impl Admin {
+    /// Why it is not ready; nothing where it is.
+    fn unready(&self) -> Option<&'static str> {
+        if !self.publisher.as_ref().is_none_or(Publisher::is_synced) {
+            return Some("the cluster's objects have not all been listed");
+        }
+        self.webhook.as_ref().and_then(Webhook::unready)
     }
 }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::model::identity::{Identity, InvalidIdentity};
 use crate::model::protocol::{Http2Params, KeepAlive};
 
+use super::webhook::WebhookConfig;
 use crate::resource::policy::DefaultPolicy;
 use crate::resource::ports::PortSet;
 
@@ -20,6 +21,8 @@ pub struct ControlConfig {
     pub listen: ListenConfig,
     /// Which of the APIs it serves.
     pub serve: Roles,
+    /// What it answers an API server that is about to store something.
+    pub webhook: Option<WebhookConfig>,
     /// What it compiles for proxies.
     pub mesh: MeshConfig,
     /// How it issues certificates.
@@ -136,6 +139,7 @@ impl Default for ControlConfig {
         Self {
             listen: ListenConfig::default(),
             serve: Roles::default(),
+            webhook: None,
             mesh: MeshConfig::default(),
             identity: IdentityConfig::default(),
             lease: LeaseConfig::default(),

@@ -58,10 +58,12 @@ use own::OwnCertificate;
 use publish::Publisher;
 use serve::Server;
 use state::StateError;
+use webhook::Webhook;
 
 pub use config::{
     ControlConfig, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig, MountedIdentity, Roles,
 };
+pub use webhook::WebhookConfig;
 
 /// How long connections may take to end once a drain has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(10);
@@ -124,6 +126,7 @@ struct Listeners {
     destination: Option<Box<dyn Listener>>,
     policy: Option<Box<dyn Listener>>,
     identity: Option<Box<dyn Listener>>,
+    webhook: Option<Box<dyn Listener>>,
     admin: Box<dyn Listener>,
 }
 
@@ -151,8 +154,16 @@ impl Controller {
             destination: bind_if(serve.destination, &runtime, listen.destination).await?,
             policy: bind_if(serve.destination, &runtime, listen.policy).await?,
             identity: bind_if(serve.identity, &runtime, listen.identity).await?,
+            webhook: match &config.webhook {
+                Some(webhook) => Some(bind(&runtime, webhook.listen).await?),
+                None => None,
+            },
             admin: bind(&runtime, listen.admin).await?,
         };
+        // Wrong names are told before anything is served.
+        if let Some(webhook) = &config.webhook {
+            webhook.names(mesh)?;
+        }
         Ok(Self { runtime, config, listeners, identity: issuing, metrics })
     }
 
@@ -192,7 +203,16 @@ impl Controller {
         let publisher = config
             .serve
             .destination
-            .then(|| Publisher::new(config.mesh, config.streams_max, metrics.clone()));
+            .then(|| Publisher::new(config.mesh.clone(), config.streams_max, metrics.clone()));
+        let webhook = config.webhook.as_ref().and_then(|webhook| {
+            let publisher = publisher.clone().unwrap_or_else(|| {
+                let publisher = Publisher::new(config.mesh.clone(), 0, metrics.clone());
+                tasks.extend(follow_kinds(&runtime, &webhook::INJECTOR_KINDS, &publisher, &metrics));
+                publisher
+            });
+            // Its names were good when it was bound.
+            Webhook::new(&runtime, webhook, &config.mesh, publisher, metrics.clone()).ok()
+        });
         let server = Server::new(
             &runtime,
             own.as_ref().map(|own| own.credentials.clone()),
@@ -204,10 +224,12 @@ impl Controller {
         let admin = Admin {
             publisher: publisher.clone(),
             issuer,
+            webhook: webhook.clone(),
             clock: runtime.clock.clone(),
             metrics: metrics.clone(),
         };
-        let Listeners { destination, policy, identity, admin: admin_listener } = listeners;
+        let Listeners { destination, policy, identity, webhook: hooked, admin: admin_listener } =
+            listeners;
         if let Some(server) = server {
             for listener in [destination, policy, identity].into_iter().flatten() {
                 let accepting = server.clone().accept_loop(listener, stopping.clone());
@@ -216,6 +238,9 @@ impl Controller {
         }
         let accepting = admin.accept_loop(runtime.clone(), admin_listener, stopping.clone());
         runtime.spawn("control admin accept", accepting);
+        if let (Some(webhook), Some(listener)) = (webhook, hooked) {
+            runtime.spawn("webhook accept", webhook.serve(listener, stopping.clone()));
+        }
         if let Some(publisher) = &publisher {
             let ControlConfig { lease, coalesce, .. } = config;
             let following =
@@ -252,10 +277,8 @@ fn follow_cluster(
     let (changed, refreshed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let mut tasks = Vec::new();
     for kind in Kind::ALL {
-        let (publisher, changed) = (publisher.clone(), changed.clone());
-        let metrics = metrics.clone();
-        let following = follow::follow_kind(runtime.clone(), *kind, publisher, changed, metrics);
-        tasks.push(runtime.spawn_guarded("control watch", following));
+        let following = follow_kind(runtime, *kind, publisher, &changed, metrics);
+        tasks.push(following);
     }
     let publishing = follow::publish_changes(
         runtime.clone(),
@@ -278,6 +301,30 @@ fn follow_cluster(
     );
     tasks.push(runtime.spawn_guarded("control status", writing));
     tasks
+}
+
+fn follow_kind(
+    runtime: &Runtime,
+    kind: Kind,
+    publisher: &Publisher,
+    changed: &Arc<Notify>,
+    metrics: &Arc<ControlMetrics>,
+) -> TaskGuard {
+    let (publisher, changed) = (publisher.clone(), changed.clone());
+    let following = follow::follow_kind(runtime.clone(), kind, publisher, changed, metrics.clone());
+    runtime.spawn_guarded("control watch", following)
+}
+
+/// Follows some kinds for an index that is only read.
+fn follow_kinds(
+    runtime: &Runtime,
+    kinds: &[Kind],
+    publisher: &Publisher,
+    metrics: &Arc<ControlMetrics>,
+) -> Vec<TaskGuard> {
+    let changed = Arc::new(Notify::new());
+    let follow = |kind: &Kind| follow_kind(runtime, *kind, publisher, &changed, metrics);
+    kinds.iter().map(follow).collect()
 }
 
 async fn bind_if(

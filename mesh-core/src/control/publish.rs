@@ -126,6 +126,11 @@ impl Publisher {
         self.state().index.is_synced()
     }
 
+    /// Whether this kind has been listed once.
+    pub(super) fn has_listed(&self, kind: Kind) -> bool {
+        self.state().index.has_listed(kind)
+    }
+
     /// Reads the index as it is now.
     pub(super) fn read<T>(&self, read: impl FnOnce(&View<'_>) -> T) -> T {
         let state = self.state();

@@ -11,7 +11,9 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 
 use crate::resource::{Kind, Object, ObjectRef, yaml};
-use crate::runtime::cluster::{ClusterError, Event, Lease, TokenReview, WatchEvent};
+use crate::runtime::cluster::{
+    ClusterError, Event, Lease, Secret, TokenReview, WatchEvent, WebhookKind,
+};
 use crate::runtime::files::Privacy;
 use crate::runtime::testing::net::MemoryNet;
 use crate::runtime::{BoxFuture, BoxStream, Cluster, Files, Runtime};
@@ -130,6 +132,9 @@ struct ClusterState {
     refusals: VecDeque<ClusterError>,
     /// Of which objects a status was written.
     writes: Vec<ObjectRef>,
+    /// By namespace and name.
+    secrets: BTreeMap<(String, String), Secret>,
+    bundles: BTreeMap<(WebhookKind, String), String>,
     events: Vec<Event>,
 }
 
@@ -167,6 +172,31 @@ impl MemoryCluster {
 
     pub(super) fn holder(&self, lease: &str) -> Option<String> {
         self.0.lock().unwrap().leases.get(lease).map(|lease| lease.holder.clone())
+    }
+
+    pub(super) fn secret_of(&self, name: &str) -> Option<Secret> {
+        let state = self.0.lock().unwrap();
+        state.secrets.get(&("linkerd".to_string(), name.to_string())).cloned()
+    }
+
+    pub(super) fn put_secret(&self, name: &str, secret: Secret) {
+        let mut state = self.0.lock().unwrap();
+        state.secrets.insert(("linkerd".to_string(), name.to_string()), secret);
+    }
+
+    pub(super) fn bundle(&self, webhook: WebhookKind, name: &str) -> Option<String> {
+        self.0.lock().unwrap().bundles.get(&(webhook, name.to_string())).cloned()
+    }
+
+    /// Of whom which event was recorded, with its text.
+    pub(super) fn event_texts(&self) -> Vec<String> {
+        let state = self.0.lock().unwrap();
+        let text = |event: &Event| {
+            let uid = event.uid.as_deref().unwrap_or("no uid");
+            let of = format!("{} {} {} ({uid})", event.api_version, event.kind, event.name);
+            format!("{of}: {}: {}", event.reason, event.message)
+        };
+        state.events.iter().map(text).collect()
     }
 
     pub(super) fn give_lease(&self, name: &str, lease: Option<Lease>) {
@@ -276,6 +306,47 @@ impl Cluster for MemoryCluster {
                 extra: BTreeMap::new(),
             })
         })
+    }
+
+    fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> BoxFuture<'static, Result<Option<Secret>, ClusterError>> {
+        let key = (namespace.to_string(), name.to_string());
+        let secret = self.0.lock().unwrap().secrets.get(&key).cloned();
+        Box::pin(async { Ok(secret) })
+    }
+
+    fn write_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        mut secret: Secret,
+    ) -> BoxFuture<'static, Result<Secret, ClusterError>> {
+        let key = (namespace.to_string(), name.to_string());
+        let secrets = &mut self.0.lock().unwrap().secrets;
+        let version = secrets.get(&key).and_then(|known| known.version.clone());
+        let result = if version == secret.version {
+            let last = version.map_or(0, |version| version.parse::<u64>().unwrap());
+            secret.version = Some((last + 1).to_string());
+            secrets.insert(key, secret.clone());
+            Ok(secret)
+        } else {
+            Err(ClusterError::Conflict(name.to_string()))
+        };
+        Box::pin(async { result })
+    }
+
+    fn write_ca_bundle(
+        &self,
+        webhook: WebhookKind,
+        name: &str,
+        pem: &str,
+    ) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let bundles = &mut self.0.lock().unwrap().bundles;
+        bundles.insert((webhook, name.to_string()), pem.to_string());
+        Box::pin(async { Ok(()) })
     }
 }
 

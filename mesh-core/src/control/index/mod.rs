@@ -88,6 +88,11 @@ impl Index {
         Kind::ALL.iter().all(|kind| self.synced.contains(kind))
     }
 
+    /// Whether this kind has been listed once.
+    pub fn has_listed(&self, kind: Kind) -> bool {
+        self.synced.contains(&kind)
+    }
+
     /// The objects of a kind, by namespace and name.
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &ObjectRef> {
         self.objects_of(kind, None).map(|(name, _)| name)

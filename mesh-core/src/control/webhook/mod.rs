@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::model::identity::{DnsName, Identity, ServerTls};
 use crate::model::protocol::HttpVersion;
+use crate::resource::Kind;
 use crate::runtime::cluster::WebhookKind;
 use crate::runtime::{BoxFuture, Connection, Listener, Runtime};
 use crate::wire::drain::DrainWatch;
@@ -55,6 +56,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at an index that is still being filled.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What the injector must know of a cluster, where nothing else is followed.
+pub(super) const INJECTOR_KINDS: [Kind; 3] = [Kind::Namespace, Kind::ReplicaSet, Kind::Job];
 
 /// What a process's webhooks are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +103,7 @@ impl WebhookConfig {
     }
 
     /// The names that the certificate has.
-    fn names(&self, mesh: &MeshConfig) -> Result<Vec<DnsName>, ControlError> {
+    pub(super) fn names(&self, mesh: &MeshConfig) -> Result<Vec<DnsName>, ControlError> {
         let MeshConfig { control_namespace, cluster_domain, .. } = mesh;
         let named = self.services().into_iter().flat_map(|service| {
             let short = format!("{service}.{control_namespace}.svc");
@@ -173,10 +177,17 @@ impl Webhook {
         })))
     }
 
-    /// Whether it can answer: it has a certificate, and values where it injects.
-    pub(super) fn is_ready(&self) -> bool {
-        let has_values = self.0.injector.as_ref().is_none_or(Injector::is_ready);
-        self.0.credentials.is_ready() && has_values
+    /// Why pods cannot be given sidecars yet; nothing where they can. Resources that cannot be checked
+    /// are no reason: what is served beside the webhook does not depend on it.
+    pub(super) fn unready(&self) -> Option<&'static str> {
+        let injector = self.0.injector.as_ref()?;
+        let is_listed = self.0.publisher.has_listed(Kind::Namespace);
+        match (self.0.credentials.is_ready(), injector.is_ready(), is_listed) {
+            (false, ..) => Some("the webhook has no certificate yet"),
+            (_, false, _) => Some("the installation's values cannot be read"),
+            (.., false) => Some("the cluster's namespaces have not been listed"),
+            (true, true, true) => None,
+        }
     }
 
     /// Serves every connection of a listener until the drain begins, and keeps the certificate and
@@ -279,7 +290,11 @@ impl Webhook {
             Err(error) => return malformed(&error),
         };
         // Before, a pod would miss a sidecar that its namespace asks for.
-        while !publisher.is_synced() {
+        let is_synced = || match asked {
+            Asked::Mutate => publisher.has_listed(Kind::Namespace),
+            Asked::Validate(_) => publisher.is_synced(),
+        };
+        while !is_synced() {
             runtime.sleep(SYNC_INTERVAL).await;
         }
         match (asked, injector) {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 
 use crate::control::injector::{self, Decision, Subject, Surrounded};
 use crate::control::metrics::ControlMetrics;
 use crate::control::publish::Publisher;
+use crate::control::recorder::Recorder;
 use crate::control::review::Request;
 use crate::manifest::Values;
 use crate::runtime::cluster::Event;
@@ -22,8 +22,6 @@ use crate::runtime::{BoxStream, Runtime};
 const VALUES_BYTES_MAX: usize = 1 << 20;
 /// The file is read again at least so often, whatever its watch tells.
 const VALUES_INTERVAL: Duration = Duration::from_secs(60);
-/// Events on their way; beyond, they are left out.
-const EVENTS_MAX: usize = 32;
 /// How long a namespace may take to be heard of after something is made in it.
 const NAMESPACE_PATIENCE: Duration = Duration::from_secs(2);
 const NAMESPACE_INTERVAL: Duration = Duration::from_millis(20);
@@ -37,7 +35,7 @@ pub(super) struct Injector {
     /// The values in force, or why there are none.
     values: Arc<ArcSwap<Result<Values, String>>>,
     publisher: Publisher,
-    events: Arc<Semaphore>,
+    events: Recorder,
     metrics: Arc<ControlMetrics>,
 }
 
@@ -54,7 +52,7 @@ impl Injector {
             path,
             values: Arc::new(ArcSwap::from_pointee(unread)),
             publisher,
-            events: Arc::new(Semaphore::new(EVENTS_MAX)),
+            events: Recorder::new(runtime),
             metrics,
         }
     }
@@ -87,7 +85,8 @@ impl Injector {
         let text = read.map_err(|error| error.to_string()).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_string())
         });
-        match text.and_then(|text| Values::read(&text)) {
+        let values = text.and_then(|text| Values::read(&text).map_err(|error| error.to_string()));
+        match values {
             Ok(values) => {
                 let is_new = self.values.load().as_ref().as_ref() != Ok(&values);
                 if is_new {
@@ -109,8 +108,9 @@ impl Injector {
     pub(super) async fn answer(&self, request: &Request) -> Result<Vec<u8>, String> {
         let values = self.values.load_full();
         let values = (*values).as_ref().map_err(Clone::clone)?;
-        let namespace = Namespace(self.namespace(&request.namespace).await);
-        let answer = injector::answer_request(request, values, &namespace);
+        let annotations = self.namespace(&request.namespace).await;
+        let known = Known { annotations, publisher: &self.publisher };
+        let answer = injector::answer_request(request, values, &known);
         self.metrics.admission.injected(&answer.subject, answer.decision);
         self.tell(&answer.subject, answer.decision);
         Ok(answer.review)
@@ -145,10 +145,6 @@ impl Injector {
             Decision::Annotated | Decision::Ignored => return,
         };
         let Some(owner) = &subject.owner else { return };
-        let Ok(turn) = self.events.clone().try_acquire_owned() else {
-            tracing::debug!(reason, "event left out: too many are on their way");
-            return;
-        };
         let event = Event {
             api_version: owner.api_version.clone(),
             kind: owner.kind.clone(),
@@ -160,25 +156,25 @@ impl Injector {
             message,
             component: COMPONENT.to_string(),
         };
-        let cluster = self.runtime.cluster.clone();
-        self.runtime.spawn("webhook event", async move {
-            let _turn = turn;
-            if let Err(error) = cluster.record_event(event).await {
-                tracing::debug!(%error, "event not recorded");
-            }
-        });
+        self.events.record(event);
     }
 }
 
 /// What is known of a review's own namespace.
-struct Namespace(BTreeMap<String, String>);
+struct Known<'a> {
+    annotations: BTreeMap<String, String>,
+    publisher: &'a Publisher,
+}
 
-impl Surrounded for Namespace {
+impl Surrounded for Known<'_> {
     fn namespace_annotations(&self, _: &str) -> BTreeMap<String, String> {
-        self.0.clone()
+        self.annotations.clone()
     }
 
-    fn owner_of(&self, _: &str, _: &str, _: &str) -> Option<(String, String)> {
-        None
+    fn owner_of(&self, namespace: &str, kind: &str, name: &str) -> Option<(String, String)> {
+        self.publisher.read(|view| {
+            let (kind, name) = view.maker_of(namespace, kind, name)?;
+            Some((kind.to_string(), name.to_string()))
+        })
     }
 }
