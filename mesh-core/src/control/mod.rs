@@ -207,7 +207,12 @@ impl Controller {
         let webhook = config.webhook.as_ref().and_then(|webhook| {
             let publisher = publisher.clone().unwrap_or_else(|| {
                 let publisher = Publisher::new(config.mesh.clone(), 0, metrics.clone());
-                tasks.extend(follow_kinds(&runtime, &webhook::INJECTOR_KINDS, &publisher, &metrics));
+                tasks.extend(follow_kinds(
+                    &runtime,
+                    &webhook::INJECTOR_KINDS,
+                    &publisher,
+                    &metrics,
+                ));
                 publisher
             });
             // Its names were good when it was bound.

@@ -273,7 +273,8 @@ mod tests {
         let runtime = testing::runtime();
         let old = Secret { version: Some("7".into()), kind: "Opaque".into(), ..Secret::default() };
         let now = runtime.clock.wall();
-        let new = make(&*runtime.crypto, &*runtime.entropy, &names(), &[], Some(&old), now).unwrap();
+        let new =
+            make(&*runtime.crypto, &*runtime.entropy, &names(), &[], Some(&old), now).unwrap();
         assert_eq!((new.version, new.kind), (old.version, old.kind));
     }
 

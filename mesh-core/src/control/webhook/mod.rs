@@ -8,9 +8,9 @@ pub mod certificate;
 mod counters;
 mod keep;
 mod mutate;
-pub mod validate;
 #[cfg(test)]
 mod tests;
+pub mod validate;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -205,7 +205,8 @@ impl Webhook {
                 () = drain.draining() => return,
                 open = shared.connections.clone().acquire_owned() => open,
             };
-            let Some(connection) = next_connection(&shared.runtime, &*listener, &drain).await else {
+            let Some(connection) = next_connection(&shared.runtime, &*listener, &drain).await
+            else {
                 return;
             };
             let (webhook, drain) = (self.clone(), drain.clone());

@@ -345,7 +345,8 @@ async fn two_replicas_that_start_at_once_serve_one_certificate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_is_renewed_by_one_replica_and_api_servers_never_meet_one_they_do_not_trust() {
+async fn a_certificate_is_renewed_by_one_replica_and_api_servers_never_meet_one_they_do_not_trust()
+{
     let bench = Bench::new();
     bench.sync();
     let config = WebhookConfig {

@@ -47,9 +47,9 @@ pub(in crate::control) fn judge(request: &Request, checked: Checked, view: &View
         return allow(Vec::new());
     }
     let (api_version, name) = (text(object, "apiVersion"), text(object, "kind"));
-    let kind = Kind::named(name).find(|kind| kind.reads(api_version)).filter(|kind| {
-        matches!(kind, Kind::ServiceProfile) == (checked == Checked::Profile)
-    });
+    let kind = Kind::named(name)
+        .find(|kind| kind.reads(api_version))
+        .filter(|kind| matches!(kind, Kind::ServiceProfile) == (checked == Checked::Profile));
     let Some(kind) = kind else {
         return allow(vec![format!("{api_version} {name} is not read by this mesh")]);
     };
