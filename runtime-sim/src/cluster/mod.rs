@@ -6,12 +6,14 @@
 //! is not faulty is told at once.
 //!
 //! Modules: `store` has objects and history, `fault` what is wrong and for whom, `watch` is the
-//! client's end, `lease`, `secret`, `token` and `metrics` what their names say.
+//! client's end, `served` shows it to clients that keep their own place, `lease`, `secret`, `token`
+//! and `metrics` what their names say.
 
 mod fault;
 mod lease;
 mod metrics;
 mod secret;
+pub mod served;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use mesh_core::runtime::cluster::{
 };
 use mesh_core::runtime::{BoxFuture, BoxStream, Clock, Cluster};
 use mesh_core::time::{Timestamp, WallTime};
+use tokio::sync::Notify;
 
 use crate::lock;
 use crate::trace::START;
@@ -67,6 +70,10 @@ struct State {
     cuts: Counts,
     /// Times that histories were declared void.
     voided: Counts,
+    /// The version at which that was done last.
+    voided_at: u64,
+    /// Tells those who are served from outside that something may be different.
+    changed: Arc<Notify>,
     watches: BTreeMap<u64, (Kind, Waker)>,
     watches_made: u64,
     /// Statuses that each client wrote, and how many of those while another held a lease.
@@ -212,6 +219,7 @@ impl ApiServer {
         let mut state = lock(&self.0);
         state.cuts.add(client);
         state.voided.add(client);
+        state.voided_at = state.store.version();
         self.changed(state);
     }
 
@@ -278,6 +286,7 @@ impl ApiServer {
     fn changed(&self, mut state: std::sync::MutexGuard<'_, State>) {
         let woken = state.watches.values().map(|(_, waker)| waker.clone()).collect();
         state.watches.clear();
+        state.changed.notify_waiters();
         drop(state);
         wake(woken);
     }
@@ -326,6 +335,7 @@ impl State {
     }
 
     fn watchers_of(&mut self, kind: Kind) -> Vec<Waker> {
+        self.changed.notify_waiters();
         let watching = self.watches.extract_if(.., |_, (watched, _)| *watched == kind);
         watching.map(|(_, (_, waker))| waker).collect()
     }

@@ -36,7 +36,7 @@ pub(super) struct Changed {
     pub(super) change: Change,
     at: Timestamp,
     /// What the object was until then, where there was one.
-    before: Option<Object>,
+    pub(super) before: Option<Object>,
 }
 
 /// What became of an object.

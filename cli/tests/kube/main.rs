@@ -1,0 +1,9 @@
+//! The control plane on a Kubernetes API server: the real client over TLS and HTTP on loopback,
+//! against the simulator's API server behind a front.
+
+mod contract;
+mod front;
+mod process;
+mod source;
+mod watching;
+mod writes;
