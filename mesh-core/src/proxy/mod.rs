@@ -41,6 +41,7 @@ use crate::runtime::{Listener, Runtime, TaskGuard};
 use crate::telemetry::access_log::{AccessLog, AccessLogSink};
 use crate::telemetry::{BuildInfo, ProcessStats, Telemetry, TelemetryConfig};
 use crate::wire::http::{DrainSignal, DrainWatch};
+use crate::wire::opaque::Bulk;
 use crate::wire::tls::Credentials;
 use admin::{Admin, LogLevels};
 use backend::endpoint::Common;
@@ -173,7 +174,8 @@ pub async fn run(
         () = credentials.ready() => {}
     }
     let (signal, inner_drain) = crate::wire::drain::channel();
-    let parts = Parts { runtime: &runtime, config: &config, credentials, telemetry, process };
+    let bulk = Bulk::default();
+    let parts = Parts { runtime: &runtime, config: &config, credentials, telemetry, bulk, process };
     parts.start(listeners.outbound, listeners.inbound, inner_drain);
     tracing::info!("ready");
     drain.draining().await;
@@ -240,6 +242,7 @@ struct Parts<'a> {
     config: &'a Config,
     credentials: Credentials,
     telemetry: Arc<Telemetry>,
+    bulk: Bulk,
     process: Process,
 }
 
@@ -329,6 +332,7 @@ impl Parts<'_> {
                 &self.telemetry,
             ),
             telemetry: self.telemetry.clone(),
+            bulk: self.bulk.clone(),
             config: config.clone(),
             in_flight: Default::default(),
         })
@@ -366,6 +370,7 @@ impl Parts<'_> {
             ),
             own_listeners: own.clone(),
             telemetry: self.telemetry.clone(),
+            bulk: self.bulk.clone(),
             limits: Default::default(),
             access_log,
             config: config.clone(),

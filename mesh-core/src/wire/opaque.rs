@@ -7,13 +7,17 @@
 //! Memory: an idle direction holds no buffer. Reads go to the stack until they fill it; a
 //! direction that keeps filling its reads gets a heap buffer that doubles up to
 //! [`BUFFER_BYTES_MAX`] and is given back when the reader has nothing more. The next one is as
-//! large, and halves with each small read.
+//! large, and halves with each small read. Beyond that a buffer grows only with what all copies of a
+//! proxy share for it ([`Bulk`]): bytes in bulk cost less in large pieces, as both peers are woken
+//! more seldom.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -23,8 +27,34 @@ use crate::runtime::BoxIo;
 /// What a direction reads to the stack.
 const STACK_BYTES: usize = 8 * 1024;
 
-/// The largest buffer of one direction.
+/// The largest buffer of one direction that shares nothing.
 pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// The largest buffer of one direction.
+pub const BULK_BUFFER_BYTES_MAX: usize = 512 * 1024;
+
+/// What buffers beyond [`BUFFER_BYTES_MAX`] take in all.
+pub const BULK_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the copies of a proxy share for buffers larger than [`BUFFER_BYTES_MAX`]. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Bulk(Arc<AtomicUsize>);
+
+impl Bulk {
+    /// False where others have so much that there is not enough left.
+    fn take(&self, bytes: u32) -> bool {
+        let taken = self.0.fetch_add(bytes as usize, Ordering::Relaxed);
+        let is_enough = taken + bytes as usize <= BULK_BYTES_MAX;
+        if !is_enough {
+            self.give_back(bytes);
+        }
+        is_enough
+    }
+
+    fn give_back(&self, bytes: u32) {
+        self.0.fetch_sub(bytes as usize, Ordering::Relaxed);
+    }
+}
 
 /// What one direction may move before the other, and other tasks, get their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -62,18 +92,23 @@ impl fmt::Display for Side {
 }
 
 /// Copies both ways until both have ended, then drops both streams. Returns the bytes moved from
-/// the first to the second, and from the second to the first.
+/// the first to the second, and from the second to the first. `bulk`: for large buffers; none where
+/// these are not worth having.
 ///
 /// # Errors
 /// [`CopyError`] with the side that failed.
-pub async fn copy_bidirectional(first: BoxIo, second: BoxIo) -> Result<(u64, u64), CopyError> {
+pub async fn copy_bidirectional(
+    first: BoxIo,
+    second: BoxIo,
+    bulk: Option<&Bulk>,
+) -> Result<(u64, u64), CopyError> {
     let mut streams = (first, second);
     let mut forth = Direction::new();
     let mut back = Direction::new();
     std::future::poll_fn(|cx| {
         let (first, second) = (&mut streams.0, &mut streams.1);
-        let forth_done = forth.poll(cx, first, second);
-        let back_done = back.poll(cx, second, first);
+        let forth_done = forth.poll(cx, bulk, first, second);
+        let back_done = back.poll(cx, bulk, second, first);
         let (side, source) = match (forth_done, back_done) {
             (Poll::Ready(Err(End::Reader(error))), _) => (Side::First, error),
             (Poll::Ready(Err(End::Writer(error))), _) => (Side::Second, error),
@@ -108,6 +143,9 @@ struct Direction {
     written: usize,
     /// The capacity that the next buffer gets.
     next_bytes: usize,
+    /// Whom a part of `buffer` is to be given back to, and how much.
+    lender: Option<Bulk>,
+    borrowed_bytes: u32,
     state: State,
     unflushed: bool,
     moved_bytes: u64,
@@ -127,6 +165,8 @@ impl Direction {
             buffer: Vec::new(),
             written: 0,
             next_bytes: 2 * STACK_BYTES,
+            lender: None,
+            borrowed_bytes: 0,
             state: State::Open,
             unflushed: false,
             moved_bytes: 0,
@@ -137,12 +177,13 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        bulk: Option<&Bulk>,
         reader: &mut BoxIo,
         writer: &mut BoxIo,
     ) -> Poll<Result<(), End>> {
         let turn_end = self.moved_bytes + TURN_BYTES as u64;
         loop {
-            ready!(self.poll_write_waiting(cx, writer))?;
+            ready!(self.poll_write_waiting(cx, bulk, writer))?;
             match self.state {
                 State::Ended => return Poll::Ready(Ok(())),
                 State::Ending => return self.poll_end(cx, writer),
@@ -153,12 +194,12 @@ impl Direction {
                 State::Open => {}
             }
             let read = if self.buffer.capacity() == 0 {
-                self.poll_read_to_stack(cx, reader, writer)
+                self.poll_read_to_stack(cx, bulk, reader, writer)
             } else {
                 self.poll_read_to_buffer(cx, reader)
             };
             if read.is_pending() {
-                self.buffer = Vec::new();
+                self.give_back();
                 if self.unflushed {
                     ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(End::Writer)?;
                     self.unflushed = false;
@@ -173,6 +214,7 @@ impl Direction {
     fn poll_read_to_stack(
         &mut self,
         cx: &mut Context<'_>,
+        bulk: Option<&Bulk>,
         reader: &mut BoxIo,
         writer: &mut BoxIo,
     ) -> Poll<Result<(), End>> {
@@ -201,7 +243,7 @@ impl Direction {
             self.next_bytes = (self.next_bytes / 2).max(2 * STACK_BYTES);
         }
         if full || !data.is_empty() {
-            self.buffer = Vec::with_capacity(self.next_bytes);
+            self.take_buffer(bulk);
             self.buffer.extend_from_slice(data);
         }
         Poll::Ready(Ok(()))
@@ -215,15 +257,37 @@ impl Direction {
         let read = ready!(pin!(reader.read_buf(&mut self.buffer)).poll(cx));
         if read.map_err(End::Reader)? == 0 {
             self.state = State::Ending;
-            self.buffer = Vec::new();
+            self.give_back();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// A buffer of the next size, or the largest to be had.
+    fn take_buffer(&mut self, bulk: Option<&Bulk>) {
+        self.give_back();
+        let beyond = self.next_bytes.saturating_sub(BUFFER_BYTES_MAX) as u32;
+        if beyond > 0 {
+            self.lender = bulk.filter(|bulk| bulk.take(beyond)).cloned();
+            match self.lender {
+                Some(_) => self.borrowed_bytes = beyond,
+                None => self.next_bytes = BUFFER_BYTES_MAX,
+            }
+        }
+        self.buffer = Vec::with_capacity(self.next_bytes);
+    }
+
+    fn give_back(&mut self) {
+        self.buffer = Vec::new();
+        if let Some(lender) = self.lender.take() {
+            lender.give_back(self.borrowed_bytes);
+        }
     }
 
     /// Leaves the buffer empty: as it is, larger where the last read filled it.
     fn poll_write_waiting(
         &mut self,
         cx: &mut Context<'_>,
+        bulk: Option<&Bulk>,
         writer: &mut BoxIo,
     ) -> Poll<Result<(), End>> {
         while self.written < self.buffer.len() {
@@ -232,9 +296,13 @@ impl Direction {
             self.written += self.count(written)?;
         }
         let filled = !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
-        if filled && self.buffer.len() < BUFFER_BYTES_MAX {
+        let bytes_max = match bulk {
+            Some(_) => BULK_BUFFER_BYTES_MAX,
+            None => BUFFER_BYTES_MAX,
+        };
+        if filled && self.buffer.len() < bytes_max {
             self.next_bytes = 2 * self.buffer.len();
-            self.buffer = Vec::with_capacity(self.next_bytes);
+            self.take_buffer(bulk);
         }
         self.buffer.clear();
         self.written = 0;
@@ -271,6 +339,12 @@ impl Direction {
     }
 }
 
+impl Drop for Direction {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
@@ -282,7 +356,9 @@ mod tests {
     fn joined(pipe_bytes: usize) -> (DuplexStream, DuplexStream, Copy) {
         let (client, first) = duplex(pipe_bytes);
         let (second, server) = duplex(pipe_bytes);
-        let copy = tokio::spawn(copy_bidirectional(Box::new(first), Box::new(second)));
+        let copy = tokio::spawn(async move {
+            copy_bidirectional(Box::new(first), Box::new(second), None).await
+        });
         (client, server, copy)
     }
 
@@ -328,7 +404,7 @@ mod tests {
         drop(server);
         let mut client = client;
         client.write_all(b"to nobody").await.unwrap();
-        let error = copy_bidirectional(Box::new(first), Box::new(second)).await.unwrap_err();
+        let error = copy_bidirectional(Box::new(first), Box::new(second), None).await.unwrap_err();
         assert_eq!((error.side, error.from_first_bytes), (Side::Second, 0));
     }
 
@@ -340,7 +416,7 @@ mod tests {
         let mut direction = Direction::new();
         client.write_all(&[7; 200_000]).await.unwrap();
         std::future::poll_fn(|cx| {
-            assert!(direction.poll(cx, &mut first, &mut second).is_pending());
+            assert!(direction.poll(cx, None, &mut first, &mut second).is_pending());
             Poll::Ready(())
         })
         .await;
@@ -353,7 +429,51 @@ mod tests {
     #[test]
     fn an_idle_copy_is_small() {
         let (first, second) = duplex(64);
-        let copy = copy_bidirectional(Box::new(first), Box::new(second));
+        let copy = copy_bidirectional(Box::new(first), Box::new(second), None);
         assert!(size_of_val(&copy) <= 256);
+    }
+
+    #[tokio::test]
+    async fn large_buffers_are_shared_for_and_given_back() {
+        let bulk = Bulk::default();
+        let mut directions: Vec<_> = (0..4).map(|_| Direction::new()).collect();
+        for direction in &mut directions {
+            direction.next_bytes = BULK_BUFFER_BYTES_MAX;
+            direction.take_buffer(Some(&bulk));
+        }
+        let sizes: Vec<_> = directions.iter().map(|one| one.buffer.capacity()).collect();
+        let (large, small) = (BULK_BUFFER_BYTES_MAX, BUFFER_BYTES_MAX);
+        assert_eq!(sizes, [large, large, small, small]);
+        directions[0].give_back();
+        directions[3].next_bytes = large;
+        directions[3].take_buffer(Some(&bulk));
+        assert_eq!(directions[3].buffer.capacity(), large);
+        drop(directions);
+        assert_eq!(bulk.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn much_is_carried_in_large_pieces_and_whole() {
+        let (near, first) = duplex(4 * BULK_BUFFER_BYTES_MAX);
+        let (second, mut far) = duplex(4 * BULK_BUFFER_BYTES_MAX);
+        let (mut read, mut write) = tokio::io::split(near);
+        let bulk = Bulk::default();
+        let copy = tokio::spawn(async move {
+            copy_bidirectional(Box::new(first), Box::new(second), Some(&bulk)).await
+        });
+        let sent: Vec<u8> = (0..8_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let sending = sent.clone();
+        let writer = tokio::spawn(async move {
+            write.write_all(&sending).await.unwrap();
+            write.shutdown().await.unwrap();
+        });
+        let mut received = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut far, &mut received).await.unwrap();
+        assert!(received == sent);
+        writer.await.unwrap();
+        drop(far);
+        let mut rest = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut read, &mut rest).await.unwrap();
+        assert_eq!(copy.await.unwrap().unwrap(), (8_000_000, 0));
     }
 }

@@ -31,6 +31,7 @@ use crate::telemetry::{InboundError, Telemetry};
 use crate::traffic::authorize::{Client, ClientTls};
 use crate::traffic::detect::TlsFound;
 use crate::wire::http::DrainWatch;
+use crate::wire::opaque::Bulk;
 use crate::wire::tls::{Credentials, server as tls_server};
 
 /// Everything the way in needs, shared by its connections.
@@ -45,6 +46,8 @@ pub struct Inbound {
     pub credentials: Credentials,
     /// What is counted.
     pub telemetry: Arc<Telemetry>,
+    /// For opaque connections that carry much.
+    pub bulk: Bulk,
     /// Requests in flight.
     pub in_flight: AtomicUsize,
     /// How much of the limits on requests is used.

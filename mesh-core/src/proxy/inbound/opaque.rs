@@ -102,7 +102,7 @@ async fn carry(inbound: &Arc<Inbound>, session: Session, server: BoxIo, drain: D
             inbound.telemetry.inbound.tcp_authz_terminate(&labels).increment();
         }
         () = inbound.credentials.replaced(), if planted!("renewal-drops-connections") => {}
-        copied = copy_bidirectional(io, server) => {
+        copied = copy_bidirectional(io, server, Some(&inbound.bulk)) => {
             if let Err(error) = copied {
                 tracing::debug!(client = %peer, %target, %error, "connection broke");
             }

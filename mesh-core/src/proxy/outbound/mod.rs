@@ -26,6 +26,7 @@ use crate::telemetry::labels::{OutboundProtocol, OutboundTransport, ParentLabels
 use crate::telemetry::metrics::Detection;
 use crate::telemetry::{OutboundError, Telemetry};
 use crate::wire::http::DrainWatch;
+use crate::wire::opaque::Bulk;
 
 /// Everything the way out needs, shared by its connections.
 pub struct Outbound {
@@ -39,6 +40,8 @@ pub struct Outbound {
     pub backends: Backends,
     /// What is counted.
     pub telemetry: Arc<Telemetry>,
+    /// For opaque connections that carry much.
+    pub bulk: Bulk,
     /// Requests in flight.
     pub in_flight: AtomicUsize,
 }

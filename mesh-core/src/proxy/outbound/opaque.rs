@@ -125,7 +125,7 @@ async fn carry(
         }
     };
     // A drain waits for connections of bytes to end by themselves: the watch is held, not heard.
-    let copied = copy_bidirectional(accepted.io, server).await;
+    let copied = copy_bidirectional(accepted.io, server, Some(&outbound.bulk)).await;
     drop(drain);
     match copied {
         Ok(_) => flight.succeeded(),

@@ -209,7 +209,7 @@ async fn join(client: OnUpgrade, upstream: Upgraded) {
     let (Ok(client), Some(upstream)) = (client.await, upstream.take()) else {
         return;
     };
-    if let Err(error) = opaque::copy_bidirectional(Box::new(Tunnel(client)), upstream).await {
+    if let Err(error) = opaque::copy_bidirectional(Box::new(Tunnel(client)), upstream, None).await {
         tracing::debug!(%error, "tunnel ended");
     }
 }

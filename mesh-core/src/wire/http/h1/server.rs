@@ -409,7 +409,7 @@ impl Session<'_> {
             return Err(Error::Canceled);
         };
         let (io, ahead) = transport.into_parts();
-        if let Err(error) = opaque::copy_bidirectional(rewind(ahead, io), upstream).await {
+        if let Err(error) = opaque::copy_bidirectional(rewind(ahead, io), upstream, None).await {
             tracing::debug!(%error, "upgraded connection ended");
         }
         Ok(())
