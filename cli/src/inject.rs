@@ -14,14 +14,14 @@ use mesh_core::manifest::annotations::CONFIG_PREFIX;
 use mesh_core::manifest::documents::{self, DocumentError, Documents, Options};
 use mesh_core::manifest::report;
 
-use crate::Failure;
+use crate::{Failure, fetch};
 
 /// The largest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct InjectArgs {
-    /// Files, directories of *.yaml, *.yml and *.json files, or `-` for stdin
+    /// Files, directories of *.yaml, *.yml and *.json files, addresses (https://…), or `-` for stdin
     #[arg(value_name = "FILE", required = true)]
     inputs: Vec<PathBuf>,
     /// Let the sidecar take destinations from the l5d-dst-override header
@@ -140,33 +140,33 @@ impl ConfigArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UninjectArgs {
-    /// Files, directories of *.yaml, *.yml and *.json files, or `-` for stdin
+    /// Files, directories of *.yaml, *.yml and *.json files, addresses (https://…), or `-` for stdin
     #[arg(value_name = "FILE", required = true)]
     inputs: Vec<PathBuf>,
 }
 
 /// Injects what the arguments name.
-pub(crate) fn inject(args: InjectArgs) -> Result<(), Failure> {
+pub(crate) async fn inject(args: InjectArgs) -> Result<(), Failure> {
     let annotations = args.config.annotations();
     let options = Options { manual: None, ingress: args.ingress, annotations };
-    let done = each(&args.inputs, |file, text| documents::inject(file, text, &options))?;
+    let done = each(&args.inputs, |file, text| documents::inject(file, text, &options)).await?;
     tell(&done.text, &report::of_injection(&done.objects, args.verbose))
 }
 
 /// Undoes the injection of what the arguments name.
-pub(crate) fn uninject(args: UninjectArgs) -> Result<(), Failure> {
-    let done = each(&args.inputs, documents::uninject)?;
+pub(crate) async fn uninject(args: UninjectArgs) -> Result<(), Failure> {
+    let done = each(&args.inputs, documents::uninject).await?;
     tell(&done.text, &report::of_undoing(&done.objects))
 }
 
-fn each(
+async fn each(
     inputs: &[PathBuf],
     work: impl Fn(&str, &str) -> Result<Documents, DocumentError>,
 ) -> Result<Documents, Failure> {
     let mut all = Documents::default();
     for input in inputs {
         for path in files(input).map_err(|e| Failure::failed(said(input, &e)))? {
-            let text = read(&path).map_err(|e| Failure::failed(said(&path, &e)))?;
+            let text = read(&path).await.map_err(|e| Failure::failed(said(&path, &e)))?;
             let name = path.display().to_string();
             let done = work(if name == "-" { "stdin" } else { &name }, &text);
             let done = done.map_err(Failure::misconfigured)?;
@@ -200,11 +200,11 @@ fn files(input: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+async fn read(path: &Path) -> io::Result<String> {
     let name = path.to_string_lossy();
     if name.starts_with("http://") || name.starts_with("https://") {
-        let remedy = "addresses are not read: pipe them, as in `curl -sL ADDRESS | weft inject -`";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, remedy));
+        let bytes_max = usize::try_from(MANIFEST_BYTES_MAX).unwrap_or(usize::MAX);
+        return fetch::text(&name, bytes_max).await.map_err(io::Error::other);
     }
     let mut source: Box<dyn Read> = match &*name {
         "-" => Box::new(io::stdin()),

@@ -7,12 +7,17 @@ mod cluster;
 mod completion;
 mod controller;
 mod demo;
+mod diagnostics;
 mod duration;
+mod fetch;
+mod forward;
+mod identity;
 pub mod init;
 mod inject;
 mod install;
 mod mesh;
 mod plugin;
+mod pods;
 mod token;
 mod version;
 
@@ -78,6 +83,12 @@ enum Command {
     /// √ holds, ‼ should be seen to, × does not work. Exits with 1 where anything does not work.
     #[command(after_help = EXIT_CODES)]
     Check(check::CheckArgs),
+    /// Print the certificates that pods' sidecars show.
+    #[command(after_help = EXIT_CODES)]
+    Identity(identity::IdentityArgs),
+    /// Print what the control plane tells proxies, and what both count.
+    #[command(subcommand)]
+    Diagnostics(diagnostics::DiagnosticsCommand),
     /// Print a script with which a shell completes this command line.
     ///
     /// source <(weft completion bash)
@@ -243,6 +254,9 @@ struct TokenArgs {
     /// How long the token is valid
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
     ttl: Duration,
+    /// Write it into this file, which only its owner may read, rather than to stdout
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -334,10 +348,12 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
             Command::Uninstall(args) => install::remove::uninstall(args, cluster).await,
             Command::Prune(args) => install::remove::prune(args, cluster).await,
             Command::Check(args) => check::run(args, cluster).await,
+            Command::Identity(args) => identity::run(args, cluster).await,
+            Command::Diagnostics(command) => diagnostics::run(command, cluster).await,
             Command::Completion(args) => completion::run(&args, &mut Cli::command()),
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
-            Command::Inject(args) => inject::inject(*args),
-            Command::Uninject(args) => inject::uninject(args),
+            Command::Inject(args) => inject::inject(*args).await,
+            Command::Uninject(args) => inject::uninject(args).await,
             Command::Demo(args) => run_demo(args).await,
             Command::DemoApplication(args) => run_application(args).await,
             Command::Plugin(arguments) => plugin::run(&arguments),
@@ -346,9 +362,15 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
 }
 
 async fn create_token(args: TokenArgs) -> Result<(), Failure> {
-    let TokenArgs { state_dir, namespace, service_account, audience, ttl } = &args;
+    let TokenArgs { state_dir, namespace, service_account, audience, ttl, output } = &args;
     let token = token::create(state_dir, namespace, service_account, audience, *ttl);
-    println!("{}", token.await.map_err(Failure::failed)?);
+    let token = token.await.map_err(Failure::failed)?;
+    match output {
+        None => println!("{token}"),
+        Some(path) => token::write(path, &token).map_err(|error| {
+            Failure::failed(format!("--output {}: {error}", path.display()))
+        })?,
+    }
     Ok(())
 }
 
@@ -405,6 +427,8 @@ mod tests {
           uninstall   Print what is to be deleted for the control plane to go
           prune       Print what earlier versions made and this one does not
           check       Check whether the control plane can be installed, or works
+          identity     Print the certificates that pods' sidecars show
+          diagnostics  Print what the control plane tells proxies, and what both count
           completion  Print a script with which a shell completes this command line
           token       Tokens, with which workloads prove who they are
           inject      Let pods have a sidecar: manifests in, manifests out

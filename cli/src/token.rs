@@ -1,5 +1,8 @@
 //! `weft token create`: tokens for workloads outside of Kubernetes.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +46,16 @@ pub(crate) async fn create(
     let runtime = runtime_real::runtime(Arc::new(NoCluster));
     let key = state::token_key(&runtime, state).await?;
     Ok(token::create_for(&*key, &account, audience, runtime.clock.wall(), lifetime)?)
+}
+
+/// Writes a token into a file of its owner alone, in place of what was there.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn write(path: &Path, token: &str) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(token.as_bytes())
 }
 
 #[cfg(test)]

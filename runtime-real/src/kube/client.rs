@@ -65,6 +65,11 @@ impl ApiClient {
         &self.server
     }
 
+    /// kube's own client of the same connections, for what is no plain request: ports of pods.
+    pub fn kube(&self) -> kube::Client {
+        self.client.clone()
+    }
+
     /// What is at a path, such as `/api/v1/namespaces/linkerd/pods`, as JSON.
     ///
     /// # Errors
