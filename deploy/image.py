@@ -132,7 +132,7 @@ def gather(options, folder):
     for path, text in FILES.items():
         tree.files[path] = (0o644, text.encode())
     for path, mode in {"tmp": 0o1777, "run": 0o755, "proc": 0o555, "sys": 0o555, "dev": 0o755,
-                       "var/run/linkerd": 0o755, "usr/lib64": 0o755}.items():
+                       "var/run/linkerd": 0o755, "var/lib/weft": 0o1777, "usr/lib64": 0o755}.items():
         tree.folders[path] = mode
     for program in PROGRAMS:
         source = os.path.join(options.bin, program)

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use mesh_core::manifest::annotations;
+use mesh_core::manifest::{annotations, inject};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::facts::{COMPONENTS, Facts, KUBE_SYSTEM, NODES, Question};
 use super::identity::anchors;
@@ -230,7 +229,7 @@ pub(super) fn certificates(question: &Question, facts: &Facts) -> Category {
     let anchors = anchors(question, facts);
     let pods = facts.items(&question.meshed_pods()).map_err(unknown);
     let result = anchors.and_then(|anchors| Ok((anchors, pods?))).and_then(|(anchors, pods)| {
-        let wanted = trust_root_sha256(&anchors);
+        let wanted = inject::sha256(&anchors);
         let other = pods.iter().filter(|pod| is_alive(pod)).filter_map(|pod| {
             let began = text(pod, "/metadata/annotations/linkerd.io~1trust-root-sha256");
             (!began.is_empty() && began != wanted).then(|| name(pod))
@@ -244,11 +243,6 @@ pub(super) fn certificates(question: &Question, facts: &Facts) -> Category {
     });
     category.check("data plane proxies certificate match CA", result);
     category
-}
-
-/// What sidecars are annotated with, of the anchors that they began with.
-pub(super) fn trust_root_sha256(anchors: &str) -> String {
-    Sha256::digest(anchors).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `linkerd-data-plane`.

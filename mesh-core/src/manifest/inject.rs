@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::annotations::{
-    CONTROL_PLANE_NS, CREATED_BY, INJECT, PROXY_OWNER_PREFIX, PROXY_VERSION, WORKLOAD_NS,
+    CONTROL_PLANE_NS, CREATED_BY, INJECT, PROXY_OWNER_PREFIX, PROXY_VERSION, TRUST_ROOT_SHA256,
+    WORKLOAD_NS,
 };
 use super::settings::{BadAnnotation, Settings};
 use super::sidecar;
@@ -151,6 +153,10 @@ pub(super) fn put(pod: &mut Value, settings: &Settings, surroundings: &Surroundi
     let version = values.linkerd_version.clone();
     annotate(pod, CREATED_BY, &format!("weft/{version}"));
     annotate(pod, PROXY_VERSION, &version);
+    let anchors = &values.identity_trust_anchors_pem;
+    if !anchors.is_empty() {
+        annotate(pod, TRUST_ROOT_SHA256, &sha256(anchors));
+    }
     let labels = object(object(pod, "metadata"), "labels");
     labels.insert(CONTROL_PLANE_NS.into(), values.linkerd_namespace.as_str().into());
     if !surroundings.namespace.is_empty() {
@@ -173,6 +179,11 @@ pub(super) fn put(pod: &mut Value, settings: &Settings, surroundings: &Surroundi
     if let Some(image) = &settings.debug_image {
         list(spec, "containers").push(sidecar::debug(settings, image));
     }
+}
+
+/// What pods are annotated with of the trust anchors that their sidecars begin with.
+pub fn sha256(anchors_pem: &str) -> String {
+    Sha256::digest(anchors_pem).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The TCP ports that a pod's containers declare: `8080,9090`.

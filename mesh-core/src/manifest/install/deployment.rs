@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::annotations::OPAQUE_PORTS;
+use super::super::annotations::{OPAQUE_PORTS, TRUST_ROOT_SHA256};
 use super::super::inject::{self, Surroundings};
 use super::super::settings::Settings;
 use super::super::sidecar;
@@ -118,6 +118,11 @@ fn pod(values: &Values, component: &Component) -> Value {
         ..Surroundings::default()
     };
     inject::put(&mut pod, &settings(values, component), &surroundings);
+    let anchors = &values.identity_trust_anchors_pem;
+    if !anchors.is_empty() {
+        // Their sidecars take the anchors from the config map when they start: other anchors, other pods.
+        inject::annotate(&mut pod, TRUST_ROOT_SHA256, &inject::sha256(anchors));
+    }
     pod
 }
 
