@@ -420,20 +420,20 @@ mod tests {
         Usage: weft [OPTIONS] <COMMAND>
 
         Commands:
-          version     Print the versions of this program, of the control plane and of sidecars
-          controller  Run the control plane of a Kubernetes cluster, or of a directory of manifests
-          install     Print the manifests that install the control plane
-          upgrade     Print the manifests that make the control plane one of this version
-          uninstall   Print what is to be deleted for the control plane to go
-          prune       Print what earlier versions made and this one does not
-          check       Check whether the control plane can be installed, or works
+          version      Print the versions of this program, of the control plane and of sidecars
+          controller   Run the control plane of a Kubernetes cluster, or of a directory of manifests
+          install      Print the manifests that install the control plane
+          upgrade      Print the manifests that make the control plane one of this version
+          uninstall    Print what is to be deleted for the control plane to go
+          prune        Print what earlier versions made and this one does not
+          check        Check whether the control plane can be installed, or works
           identity     Print the certificates that pods' sidecars show
           diagnostics  Print what the control plane tells proxies, and what both count
-          completion  Print a script with which a shell completes this command line
-          token       Tokens, with which workloads prove who they are
-          inject      Let pods have a sidecar: manifests in, manifests out
-          uninject    Take sidecars out of manifests again, and what asks for them
-          demo        Show a working mesh: a controller, services, a proxy for each, and traffic
+          completion   Print a script with which a shell completes this command line
+          token        Tokens, with which workloads prove who they are
+          inject       Let pods have a sidecar: manifests in, manifests out
+          uninject     Take sidecars out of manifests again, and what asks for them
+          demo         Show a working mesh: a controller, services, a proxy for each, and traffic
 
         Options:
           -h, --help     Print help
