@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn what_cannot_be_fetched_says_why() {
         run(async {
-            let missing = serving(vec!["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"]).await;
+            let missing =
+                serving(vec!["HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"]).await;
             assert_eq!(text(&missing, 1024).await.unwrap_err(), "answered 404 Not Found");
             let long = serving(vec!["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nkind: Pod"]).await;
             assert!(text(&long, 4).await.unwrap_err().starts_with("its text cannot be read"));

@@ -97,7 +97,8 @@ async fn shown(
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
     let late = || format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
     let connected = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| late())?;
-    let connected = connected.map_err(|error| format!("its sidecar shows no certificate: {error}"))?;
+    let connected =
+        connected.map_err(|error| format!("its sidecar shows no certificate: {error}"))?;
     let shown = connected.get_ref().1.peer_certificates().and_then(|shown| shown.first());
     shown.and_then(|der| read_certificate(der)).ok_or_else(|| "its certificate is broken".into())
 }

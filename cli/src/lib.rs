@@ -367,9 +367,8 @@ async fn create_token(args: TokenArgs) -> Result<(), Failure> {
     let token = token.await.map_err(Failure::failed)?;
     match output {
         None => println!("{token}"),
-        Some(path) => token::write(path, &token).map_err(|error| {
-            Failure::failed(format!("--output {}: {error}", path.display()))
-        })?,
+        Some(path) => token::write(path, &token)
+            .map_err(|error| Failure::failed(format!("--output {}: {error}", path.display())))?,
     }
     Ok(())
 }

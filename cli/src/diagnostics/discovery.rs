@@ -39,9 +39,12 @@ pub(super) async fn endpoints(args: EndpointsArgs, cluster: &ClusterArgs) -> Res
     for authority in &args.authorities {
         let answer = first(asked.control.watch_endpoints(authority, &args.token)).await;
         match answer.map_err(|error| Failure::failed(format!("{authority}: {error}")))? {
-            EndpointUpdate::Add { endpoints, labels } => found.extend(endpoints.into_iter().map(
-                |endpoint| Endpoint { labels: labels.extended(&endpoint.labels), ..endpoint },
-            )),
+            EndpointUpdate::Add { endpoints, labels } => {
+                found.extend(endpoints.into_iter().map(|endpoint| Endpoint {
+                    labels: labels.extended(&endpoint.labels),
+                    ..endpoint
+                }))
+            }
             EndpointUpdate::Remove(_) => {}
             EndpointUpdate::NoEndpoints { exists } => eprintln!(
                 "weft: {authority}: {}",
@@ -157,7 +160,8 @@ async fn ask(cluster: &ClusterArgs, pod: Option<&str>, port: u16) -> Result<Aske
     let (address, forwarded) = match &cluster.api_addr {
         Some(address) => {
             let parsed = address.parse::<SocketAddr>();
-            let wrong = |_| Failure::misconfigured(format!("--api-addr {address}: give ADDRESS:PORT"));
+            let wrong =
+                |_| Failure::misconfigured(format!("--api-addr {address}: give ADDRESS:PORT"));
             (parsed.map_err(wrong)?, None)
         }
         None => {
