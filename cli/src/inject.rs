@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mesh_core::manifest::annotations::CONFIG_PREFIX;
+use mesh_core::manifest::annotations::{CONFIG_PREFIX, WAIT_BEFORE_EXIT};
 use mesh_core::manifest::documents::{self, DocumentError, Documents, Options};
 use mesh_core::manifest::report;
 
@@ -127,14 +127,15 @@ impl ConfigArgs {
             ("proxy-require-identity-inbound-ports", self.require_identity_on_inbound_ports),
             ("proxy-uid", self.proxy_uid),
             ("proxy-version", self.proxy_version),
-            ("proxy-wait-before-exit-seconds", self.wait_before_exit_seconds),
             ("shutdown-grace-period", self.shutdown_grace_period),
             ("skip-inbound-ports", self.skip_inbound_ports),
             ("skip-outbound-ports", self.skip_outbound_ports),
             ("skip-subnets", self.skip_subnets),
         ];
         let said = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        said.map(|(name, value)| (format!("{CONFIG_PREFIX}{name}"), value)).collect()
+        let stable = said.map(|(name, value)| (format!("{CONFIG_PREFIX}{name}"), value));
+        let wait = self.wait_before_exit_seconds.map(|secs| (WAIT_BEFORE_EXIT.to_string(), secs));
+        stable.chain(wait).collect()
     }
 }
 
@@ -226,4 +227,27 @@ fn tell(manifests: &str, report: &str) -> Result<(), Failure> {
     io::stdout().write_all(manifests.as_bytes()).map_err(Failure::failed)?;
     eprintln!("\n{report}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        config: ConfigArgs,
+    }
+
+    #[test]
+    fn what_is_in_trial_has_its_name_in_trial() {
+        let flags = ["weft", "--wait-before-exit-seconds", "5", "--proxy-uid", "7"];
+        let annotations = Flags::parse_from(flags).config.annotations();
+        let names: Vec<_> = annotations.keys().map(String::as_str).collect();
+        let wait = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
+        assert_eq!(names, [wait, "config.linkerd.io/proxy-uid"]);
+        assert_eq!(mesh_core::manifest::annotations::unknown(&annotations), Vec::<String>::new());
+    }
 }

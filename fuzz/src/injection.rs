@@ -1,11 +1,18 @@
-//! Injection of texts, and answers to an API server: nothing is refused, nothing is lost.
+//! Injection of texts, and answers to an API server: the injector refuses nothing and loses nothing,
+//! and the validators say why they refuse.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use base64::Engine;
+use mesh_core::control::MeshConfig;
+use mesh_core::control::index::{Index, View};
 use mesh_core::control::injector::{self, Decision, Surrounded};
+use mesh_core::control::webhook::validate::{self, Checked};
 use mesh_core::manifest::Values;
 use mesh_core::manifest::documents::{self, Options};
+use mesh_core::resource::yaml;
+use mesh_core::runtime::cluster::WatchEvent;
 use serde_json::{Value, json};
 
 /// Any text: injecting it twice is injecting it once.
@@ -41,6 +48,39 @@ pub fn review(input: &[u8]) {
         assert!(patch.is_empty(), "{patch:?}");
     }
 }
+
+/// Any review, by either validator: it is answered with its own `uid`, a refusal says why, and what
+/// is removed may be.
+pub fn validation(input: &[u8]) {
+    static INDEX: LazyLock<(Index, MeshConfig)> = LazyLock::new(|| {
+        let mut index = Index::default();
+        let manifest = yaml::read("fuzz.yaml", SERVER).expect("a manifest written here");
+        for object in manifest.objects {
+            index.apply(object.kind(), WatchEvent::Apply(object), &mut Default::default());
+        }
+        (index, MeshConfig::default())
+    });
+    let (index, mesh) = &*INDEX;
+    for checked in [Checked::Policy, Checked::Profile] {
+        let Ok(answer) = validate::answer(input, checked, &View::new(index, mesh)) else {
+            return;
+        };
+        let request = serde_json::from_slice::<Value>(input).expect("it was read")["request"].take();
+        let response =
+            serde_json::from_slice::<Value>(&answer).expect("an answer is JSON")["response"].take();
+        assert_eq!(response["uid"], request["uid"]);
+        let says_why = response["status"]["message"].as_str().is_some_and(|why| !why.is_empty());
+        assert_ne!(response["allowed"] == true, says_why, "{response}");
+        assert!(request["operation"] != "DELETE" || response["allowed"] == true);
+    }
+}
+
+const SERVER: &str = "\
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: all, namespace: shop}
+spec: {podSelector: {}, port: 8080}
+";
 
 /// A cluster in which every namespace asks for sidecars.
 struct Asking;
@@ -102,4 +142,36 @@ pub(crate) fn reviews() -> Vec<Vec<u8>> {
         review.to_string().into_bytes()
     };
     [pod, service].map(review).to_vec()
+}
+
+pub(crate) fn validations() -> Vec<Vec<u8>> {
+    let policy = "policy.linkerd.io/v1alpha1";
+    let server = json!({"group": "policy.linkerd.io", "kind": "Server", "name": "all"});
+    let objects = [
+        ("policy.linkerd.io/v1beta3", "Server", json!({"podSelector": {"matchLabels": {"a": "b"}},
+            "port": "http", "proxyProtocol": "HTTP/2", "accessPolicy": "deny"})),
+        (policy, "AuthorizationPolicy", json!({"targetRef": server, "requiredAuthenticationRefs": [
+            {"group": "policy.linkerd.io", "kind": "MeshTLSAuthentication", "name": "a"}]})),
+        (policy, "MeshTLSAuthentication", json!({"identities": ["*.shop"]})),
+        (policy, "NetworkAuthentication",
+            json!({"networks": [{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}]})),
+        (policy, "HTTPLocalRateLimitPolicy",
+            json!({"targetRef": server, "total": {"requestsPerSecond": 1}})),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", json!({
+            "parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80}],
+            "rules": [{"matches": [{"path": {"type": "RegularExpression", "value": "/a+"}}],
+                "backendRefs": [{"name": "web", "port": 80}]}]})),
+        ("linkerd.io/v1alpha2", "ServiceProfile", json!({"routes": [
+            {"name": "a", "condition": {"not": {"pathRegex": "/a", "method": "GET"}}}]})),
+    ];
+    let review = |(api_version, kind, spec): (&str, &str, Value)| {
+        let object = json!({"apiVersion": api_version, "kind": kind, "spec": spec,
+            "metadata": {"name": "web.shop", "namespace": "shop"}});
+        let request =
+            json!({"uid": "u", "namespace": "shop", "operation": "UPDATE", "object": object});
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": request});
+        review.to_string().into_bytes()
+    };
+    objects.map(review).to_vec()
 }

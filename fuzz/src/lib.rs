@@ -61,6 +61,7 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("manifest", manifest::read),
     ("injection", injection::text),
     ("admission_review", injection::review),
+    ("validation_review", injection::validation),
     ("scenario", scenario::read),
     ("csr", control::csr),
     ("token", control::token),

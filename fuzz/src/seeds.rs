@@ -104,6 +104,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "manifest" => manifests(),
         "injection" => injection::texts(),
         "admission_review" => injection::reviews(),
+        "validation_review" => injection::validations(),
         "scenario" => SCENARIOS.map(|text| text.as_bytes().to_vec()).to_vec(),
         "csr" => vec![world().csr.clone()],
         "token" => vec![world().token.clone().into_bytes()],

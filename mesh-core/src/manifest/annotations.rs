@@ -24,8 +24,11 @@ pub const CONFIG_PREFIX: &str = "config.linkerd.io/";
 /// Opaque ports, on pods, services and namespaces.
 pub const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 
+/// How long a sidecar goes on after it was told to end: in trial, as in Linkerd.
+pub const WAIT_BEFORE_EXIT: &str = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
+
 /// The names after [`CONFIG_PREFIX`].
-const CONFIG: [&str; 53] = [
+const CONFIG: [&str; 47] = [
     "access-log",
     "admin-port",
     "admission-webhooks",
@@ -69,16 +72,10 @@ const CONFIG: [&str; 53] = [
     "proxy-require-identity-inbound-ports",
     "proxy-uid",
     "proxy-version",
-    "proxy-wait-before-exit-seconds",
     "shutdown-grace-period",
     "skip-inbound-ports",
     "skip-outbound-ports",
     "skip-subnets",
-    "trace-collector",
-    "trace-collector-service-account",
-    "trace-collector-service-name",
-    "trace-collector-service-namespace",
-    "trace-attributes",
 ];
 
 /// The names that begin with `linkerd.io/`.
@@ -100,14 +97,31 @@ const OWN: [&str; 12] = [
 /// The names that are still in trial, whole.
 const TRIAL: [&str; 3] = [
     "config.alpha.linkerd.io/proxy-enable-native-sidecar",
-    "config.alpha.linkerd.io/proxy-wait-before-exit-seconds",
+    WAIT_BEFORE_EXIT,
     "config.beta.linkerd.io/proxy-enable-native-sidecar",
 ];
 
+/// The names that stand for a setting, the stable one first.
+pub(super) fn names_of(setting: &str) -> impl Iterator<Item = String> {
+    let stable = CONFIG.contains(&setting).then(|| format!("{CONFIG_PREFIX}{setting}"));
+    let is_of = |name: &&&str| name.split_once('/').is_some_and(|(_, name)| name == setting);
+    // `beta` before `alpha`.
+    let trial = TRIAL.iter().rev().filter(is_of).map(ToString::to_string);
+    stable.into_iter().chain(trial.collect::<Vec<_>>())
+}
+
 /// Names that look as if they were the mesh's and mean nothing, each with the name that was
-/// probably meant.
+/// probably meant, and those that this mesh knows and that have no effect in it.
 pub fn unknown(annotations: &BTreeMap<String, String>) -> Vec<String> {
-    annotations.keys().filter_map(|name| remark(name)).collect()
+    annotations.iter().filter_map(|(name, value)| remark(name).or_else(|| inert(name, value))).collect()
+}
+
+/// What is known, and changes nothing.
+fn inert(name: &str, value: &str) -> Option<String> {
+    let is_headers = name.strip_prefix(CONFIG_PREFIX) == Some("proxy-log-http-headers");
+    (is_headers && value == "insecure").then(|| {
+        format!("annotation {name} has no effect: this proxy logs no headers; remove it")
+    })
 }
 
 fn remark(name: &str) -> Option<String> {
@@ -143,12 +157,37 @@ mod tests {
             ("linkerd.io/proxy-deployment", "web"),
             ("viz.linkerd.io/tap-enabled", "true"),
             ("example.com/linkerd.io", ""),
+            ("config.linkerd.io/proxy-log-http-headers", "insecure"),
+            ("config.linkerd.io/trace-collector", "a:4317"),
+            ("config.linkerd.io/proxy-wait-before-exit-seconds", "5"),
+            ("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", "5"),
+            ("config.alpha.linkerd.io/proxy-uid", "5"),
         ];
         let annotations = annotations.map(|(name, value)| (name.into(), value.into()));
         insta::assert_snapshot!(unknown(&annotations.into()).join("\n"), @r"
+        annotation config.alpha.linkerd.io/proxy-uid means nothing; remove it, or see the list in docs
         annotation config.linkerd.io/entirely-else means nothing; remove it, or see the list in docs
+        annotation config.linkerd.io/proxy-log-http-headers has no effect: this proxy logs no headers; remove it
+        annotation config.linkerd.io/proxy-wait-before-exit-seconds means nothing; remove it, or see the list in docs
         annotation config.linkerd.io/skip-inbound-port means nothing; did you mean config.linkerd.io/skip-inbound-ports?
+        annotation config.linkerd.io/trace-collector means nothing; remove it, or see the list in docs
         annotation linkerd.io/injct means nothing; did you mean linkerd.io/inject?
         ");
+    }
+
+    #[test]
+    fn a_setting_in_trial_has_its_names_in_trial_and_no_other() {
+        let names = |setting| names_of(setting).collect::<Vec<_>>();
+        assert_eq!(names("proxy-uid"), ["config.linkerd.io/proxy-uid"]);
+        let wait = "proxy-wait-before-exit-seconds";
+        assert_eq!(names(wait), ["config.alpha.linkerd.io/proxy-wait-before-exit-seconds"]);
+        assert_eq!(
+            names("proxy-enable-native-sidecar"),
+            [
+                "config.linkerd.io/proxy-enable-native-sidecar",
+                "config.beta.linkerd.io/proxy-enable-native-sidecar",
+                "config.alpha.linkerd.io/proxy-enable-native-sidecar",
+            ]
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::EnvVar;
 
-use super::annotations::CONFIG_PREFIX;
+use super::annotations::names_of;
 use super::values::Values;
 use crate::resource::duration;
 
@@ -23,6 +23,8 @@ pub(super) const DEFAULT_POLICIES: [&str; 8] = [
     "audit",
     "deny",
 ];
+
+const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 
 /// An annotation whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +67,6 @@ pub struct Settings {
     pub debug_image: Option<String>,
     /// Threads of the sidecar, as a share of the node's cores.
     pub cores_max_ratio: Option<String>,
-    /// Requests and responses are logged with their headers.
-    pub log_http_headers: Option<String>,
     /// Further variables of the sidecar, which win over its own.
     pub additional_env: Vec<EnvVar>,
 }
@@ -111,7 +111,6 @@ impl Settings {
             local_identity: false,
             debug_image: None,
             cores_max_ratio: proxy.runtime.workers.maximum_cpu_ratio.map(|r| r.to_string()),
-            log_http_headers: said(&proxy.log_http_headers).filter(|headers| headers == "insecure"),
             additional_env: env
                 .filter_map(|variable| serde_json::from_value(variable.clone()).ok())
                 .collect(),
@@ -126,7 +125,7 @@ impl Settings {
             read.text("proxy-image", &mut image.name);
             read.text("proxy-version", &mut image.version);
         }
-        read.choice("image-pull-policy", &["Always", "IfNotPresent", "Never"], image_pull_policy);
+        read.choice("image-pull-policy", &PULL_POLICIES, image_pull_policy);
         let mut is_debugged = false;
         read.truth("enable-debug-sidecar", &mut is_debugged);
         if is_debugged {
@@ -135,6 +134,7 @@ impl Settings {
             read.text("debug-image-version", &mut image.version);
             let version = if image.version.is_empty() { linkerd_version } else { &image.version };
             self.debug_image = Some(format!("{}:{version}", image.name));
+            read.choice("debug-image-pull-policy", &PULL_POLICIES, &mut image.pull_policy);
         }
     }
 
@@ -194,9 +194,8 @@ impl Settings {
         read.truth("enable-gateway", &mut self.gateway);
         self.ingress |=
             read.pod.get(super::annotations::INJECT).is_some_and(|mode| mode == "ingress");
-        let mut headers = self.log_http_headers.take().unwrap_or_default();
-        read.choice("proxy-log-http-headers", &["off", "insecure"], &mut headers);
-        self.log_http_headers = Some(headers).filter(|headers| headers == "insecure");
+        // Known, and without effect: this proxy logs no headers.
+        read.choice("proxy-log-http-headers", &["off", "insecure"], &mut proxy.log_http_headers);
         let wanted = "a list of variables in JSON: [{\"name\": \"A\", \"value\": \"b\"}]";
         let env = read.parsed("proxy-additional-env", wanted, |t| serde_json::from_str(t).ok());
         if let Some(env) = env {
@@ -232,9 +231,8 @@ struct Annotations<'a> {
 impl Annotations<'_> {
     /// What an annotation says: the stable name, else one in trial; the pod's before the namespace's.
     fn find(&self, name: &str) -> Option<(String, String)> {
-        let domains = [CONFIG_PREFIX, "config.beta.linkerd.io/", "config.alpha.linkerd.io/"];
         [self.pod, self.namespace].into_iter().find_map(|annotations| {
-            let mut names = domains.iter().map(|domain| format!("{domain}{name}"));
+            let mut names = names_of(name);
             names.find_map(|name| Some((annotations.get(&name)?.trim().to_string(), name)))
         })
     }

@@ -153,8 +153,10 @@ pub(super) fn proxy(settings: &Settings, ports: &str) -> Value {
 
 /// A container with tools, beside the sidecar.
 pub(super) fn debug(settings: &Settings, image: &str) -> Value {
+    let values = &settings.values;
+    let pull_policy = values.pull_policy(&values.debug_container.image);
     json!({
-        "name": DEBUG, "image": image, "imagePullPolicy": settings.values.image_pull_policy,
+        "name": DEBUG, "image": image, "imagePullPolicy": pull_policy,
         "securityContext": {"capabilities": {"add": ["NET_RAW"]}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     })
@@ -285,11 +287,7 @@ fn control_plane(env: &mut Env, settings: &Settings) {
 fn behaviour(env: &mut Env, settings: &Settings) {
     let values = &settings.values;
     let proxy = &values.proxy;
-    let log = match &settings.log_http_headers {
-        Some(_) => format!("{},linkerd_proxy_http=debug", proxy.log_level),
-        None => proxy.log_level.clone(),
-    };
-    env.set("LINKERD2_PROXY_LOG", log);
+    env.set("LINKERD2_PROXY_LOG", proxy.log_level.as_str());
     env.set("LINKERD2_PROXY_LOG_FORMAT", proxy.log_format.as_str());
     env.set("LINKERD2_PROXY_INBOUND_DEFAULT_POLICY", proxy.default_inbound_policy.as_str());
     env.set("LINKERD2_PROXY_SHUTDOWN_ENDPOINT_ENABLED", proxy.enable_shutdown_endpoint.to_string());

@@ -47,20 +47,24 @@ pub fn check(object: &Object) -> Vec<Fault> {
         Object::EndpointSlice(slice) => check_slice(slice, &mut faults),
         Object::Workload(workload) => check_workload(&workload.spec, &mut faults),
         Object::Server(server) => check_server(&server.spec, &mut faults),
-        Object::AuthorizationPolicy(policy) => check_authorization(&policy.spec, &mut faults),
+        Object::AuthorizationPolicy(policy) => {
+            let namespace = policy.metadata.namespace.as_deref();
+            check_authorization(&policy.spec, namespace, &mut faults);
+        }
         Object::MeshTLSAuthentication(mesh) => check_mesh_tls(&mesh.spec, &mut faults),
         Object::NetworkAuthentication(network) => {
-            for (index, network) in network.spec.networks.iter().enumerate() {
-                check_network(index, network, &mut faults);
-            }
+            check_networks(&network.spec.networks, &mut faults);
         }
         Object::HTTPLocalRateLimitPolicy(policy) => check_rate_limit(&policy.spec, &mut faults),
         Object::EgressNetwork(network) => {
-            for (index, network) in network.spec.networks.iter().flatten().enumerate() {
-                check_network(index, network, &mut faults);
+            if let Some(networks) = &network.spec.networks {
+                check_networks(networks, &mut faults);
             }
         }
-        Object::ServiceProfile(profile) => check_profile(&profile.spec, &mut faults),
+        Object::ServiceProfile(profile) => {
+            let name = profile.metadata.name.as_deref().unwrap_or_default();
+            check_profile(name, &profile.spec, &mut faults);
+        }
         Object::ExternalWorkload(workload) => check_external(&workload.spec, &mut faults),
         Object::PolicyHTTPRoute(_) | Object::HTTPRoute(_) | Object::GRPCRoute(_) => {}
         Object::Namespace(_) | Object::ServiceAccount(_) | Object::Pod(_) => {}
@@ -307,7 +311,11 @@ fn check_selector(selector: &LabelSelector, faults: &mut Faults) {
     }
 }
 
-fn check_authorization(spec: &AuthorizationPolicySpec, faults: &mut Faults) {
+fn check_authorization(
+    spec: &AuthorizationPolicySpec,
+    namespace: Option<&str>,
+    faults: &mut Faults,
+) {
     let target = &spec.target_ref;
     let group = target.group.as_deref().unwrap_or_default();
     let known = matches!(
@@ -322,6 +330,11 @@ fn check_authorization(spec: &AuthorizationPolicySpec, faults: &mut Faults) {
         &format!("{group}/{}", target.kind),
         "target a Server or HTTPRoute of policy.linkerd.io, or a Namespace of core",
     );
+    let is_other = namespace.is_some_and(|namespace| target.name != namespace);
+    if target.kind == "Namespace" && is_other {
+        let fault = format!("{:?} is another namespace", target.name);
+        faults.add("spec.targetRef.name", fault, "target the policy's own namespace");
+    }
     let (mut identities, mut networks) = (0, 0);
     for (index, required) in spec.required_authentication_refs.iter().enumerate() {
         match AuthenticationKind::of(required) {
@@ -400,6 +413,10 @@ fn check_mesh_tls(spec: &MeshTLSAuthenticationSpec, faults: &mut Faults) {
             &reference.kind,
             "refer to a ServiceAccount or a Namespace",
         );
+        if reference.kind == "Namespace" && reference.namespace.is_some() {
+            let field = format!("spec.identityRefs[{index}].namespace");
+            faults.add(field, "a Namespace is in no namespace", "leave it out");
+        }
     }
 }
 
@@ -433,6 +450,15 @@ fn check_rate_limit(spec: &HTTPLocalRateLimitPolicySpec, faults: &mut Faults) {
     }
 }
 
+fn check_networks(networks: &[NetworkSpec], faults: &mut Faults) {
+    if networks.is_empty() {
+        faults.add("spec.networks", "is empty", "list a network; 0.0.0.0/0 is all of IPv4");
+    }
+    for (index, network) in networks.iter().enumerate() {
+        check_network(index, network, faults);
+    }
+}
+
 fn check_network(index: usize, network: &NetworkSpec, faults: &mut Faults) {
     const NETWORK: &str = "use an address or a network such as 10.0.0.0/8";
     let field = format!("spec.networks[{index}].cidr");
@@ -441,6 +467,11 @@ fn check_network(index: usize, network: &NetworkSpec, faults: &mut Faults) {
     for (part, text) in network.except.iter().flatten().enumerate() {
         let field = format!("spec.networks[{index}].except[{part}]");
         match (parse_network(text), whole) {
+            (Some(part), Some(whole)) if part.contains(&whole) => faults.add(
+                field,
+                format!("{text:?} leaves nothing of {:?}", network.cidr),
+                "except only parts of the network",
+            ),
             (Some(part), Some(whole)) if !whole.contains(&part) => faults.add(
                 field,
                 format!("{text:?} is not a part of {:?}", network.cidr),

@@ -4,7 +4,7 @@ use super::check::{Faults, check_port, is_name};
 use super::duration;
 use super::profile::{RequestMatchSpec, ServiceProfileSpec};
 use super::route::{
-    HeaderFilter, ParentRef, Route, RouteBackendRef, RouteFilter, RouteSpec, ValueMatch,
+    GrpcMethodMatch, HeaderFilter, ParentRef, Route, RouteBackendRef, RouteFilter, RouteSpec, ValueMatch,
     ValueMatchType,
 };
 use super::route::{HttpRouteMatch, PathMatchType};
@@ -39,6 +39,14 @@ pub(super) fn check_route(route: &Route<'_>, faults: &mut Faults) {
                         faults.require(duration::parse(text).is_some(), &field, text, DURATION);
                     }
                 }
+                let parse = |text: Option<&String>| text.and_then(|text| duration::parse(text));
+                if let (Some(request), Some(backend)) = (parse(request), parse(backend))
+                    && backend > request
+                    && !request.is_zero()
+                {
+                    let field = format!("{field}.timeouts.backendRequest");
+                    faults.add(field, "is longer than the request may take", "use less");
+                }
             }
         }
         RouteSpec::Grpc(spec) => {
@@ -47,6 +55,14 @@ pub(super) fn check_route(route: &Route<'_>, faults: &mut Faults) {
                 for (index, wanted) in rule.matches.iter().flatten().enumerate() {
                     let field = format!("{field}.matches[{index}]");
                     check_values(&format!("{field}.headers"), wanted.headers.as_deref(), faults);
+                    let is_said = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+                    let says = |method: &GrpcMethodMatch| {
+                        is_said(&method.method) || is_said(&method.service)
+                    };
+                    if !wanted.method.as_ref().is_none_or(says) {
+                        let remedy = "name a service, a method or both";
+                        faults.add(format!("{field}.method"), "matches nothing", remedy);
+                    }
                     let kind = wanted.method.as_ref().and_then(|method| method.type_);
                     if kind == Some(ValueMatchType::RegularExpression) {
                         let fault = "RegularExpression is not supported for gRPC methods";
@@ -129,6 +145,12 @@ fn check_filters(field: &str, filters: Option<&[RouteFilter]>, faults: &mut Faul
             }
         }
         let redirect = filter.request_redirect.as_ref();
+        let path = redirect.and_then(|redirect| redirect.path.as_ref());
+        let whole = path.and_then(|path| path.replace_full_path.as_ref());
+        if let Some(path) = whole {
+            let field = format!("{field}.requestRedirect.path.replaceFullPath");
+            faults.require(path.starts_with('/'), &field, path, "begin it with /");
+        }
         if let Some(status) = redirect.and_then(|redirect| redirect.status_code) {
             let field = format!("{field}.requestRedirect.statusCode");
             let good = (300..400).contains(&status);
@@ -161,7 +183,9 @@ fn check_regex(field: &str, regex: &str, faults: &mut Faults) {
     faults.require(regex_lite::Regex::new(regex).is_ok(), field, regex, REGEX);
 }
 
-pub(super) fn check_profile(spec: &ServiceProfileSpec, faults: &mut Faults) {
+pub(super) fn check_profile(name: &str, spec: &ServiceProfileSpec, faults: &mut Faults) {
+    const WHOLE: &str = "use the whole name that clients use, such as web.shop.svc.cluster.local";
+    faults.require(name.contains('.'), "metadata.name", name, WHOLE);
     for (index, route) in spec.routes.iter().enumerate() {
         let field = format!("spec.routes[{index}]");
         check_condition(&format!("{field}.condition"), &route.condition, faults);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::control::index::View;
 use crate::control::review::{Request, Response, ReviewError};
 use crate::resource::check::{Fault, check};
+use crate::resource::policy::HTTPLocalRateLimitPolicySpec;
 use crate::resource::route::{Route, RouteFilter, RouteSpec};
 use crate::resource::{Kind, Object, Server, remark};
 
@@ -53,19 +54,25 @@ pub(in crate::control) fn judge(request: &Request, checked: Checked, view: &View
     let Some(kind) = kind else {
         return allow(vec![format!("{api_version} {name} is not read by this mesh")]);
     };
+    let is_foreign = kind.group() == FOREIGN_GROUP;
+    if is_foreign && !has_parent_of_ours(object) {
+        return allow(Vec::new());
+    }
     let mut warnings = Vec::new();
     let object = match read(kind, object, &mut warnings) {
         Ok(object) => object,
         // The API server has checked it against a definition that may be newer than we are.
-        Err(fault) if kind.group() == FOREIGN_GROUP => {
+        Err(fault) if is_foreign => {
             return allow(vec![format!("{fault}; the mesh passes this {name} over")]);
         }
         Err(fault) => return request.deny(format!("{fault}; correct or remove it")),
     };
     let object = with_namespace(object, &request.namespace);
     let mut faults = check(&object);
-    if let Object::Server(server) = &object {
-        faults.extend(conflict(server, &request.namespace, view));
+    match &object {
+        Object::Server(server) => faults.extend(conflict(server, &request.namespace, view)),
+        Object::HTTPLocalRateLimitPolicy(policy) => faults.extend(of_limit(&policy.spec)),
+        _ => {}
     }
     if let Some(route) = object.route() {
         faults.extend(of_route(&route));
@@ -79,6 +86,19 @@ pub(in crate::control) fn judge(request: &Request, checked: Checked, view: &View
             request.deny(all.join("\n"))
         }
     }
+}
+
+/// Whether a route of Gateway API is for the mesh at all, and not for somebody's gateway alone.
+fn has_parent_of_ours(route: &Value) -> bool {
+    let parents = route["spec"]["parentRefs"].as_array().into_iter().flatten();
+    parents.into_iter().any(|parent| {
+        let is_mine = |group: &str, kinds: &[&str]| {
+            parent["group"] == group && kinds.iter().any(|kind| parent["kind"] == *kind)
+        };
+        is_mine("", &["Service"])
+            || is_mine("core", &["Service"])
+            || is_mine("policy.linkerd.io", &["Server", "EgressNetwork"])
+    })
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {
@@ -96,7 +116,8 @@ fn read(kind: Kind, object: &Value, warnings: &mut Vec<String>) -> Result<Object
     let mut note = |path: serde_ignored::Path<'_>| {
         let path = path.to_string();
         // Kubernetes' own types have fields that are newer than we are.
-        if !path.starts_with("metadata.") && !path.starts_with("status") {
+        let passed_over = ["apiVersion", "kind", "metadata", "status"];
+        if !passed_over.contains(&path.split('.').next().unwrap_or_default()) {
             warnings.push(format!("{path}: is not a field of this object; it is passed over"));
         }
     };
@@ -173,9 +194,35 @@ fn conflict(server: &Server, namespace: &str, view: &View<'_>) -> Option<Fault> 
     })
 }
 
+/// A part of a limit is no more than the whole.
+fn of_limit(spec: &HTTPLocalRateLimitPolicySpec) -> Vec<Fault> {
+    let total = spec.total.map_or(u32::MAX, |total| total.requests_per_second);
+    let identity = spec.identity.map(|limit| ("spec.identity".to_string(), limit));
+    let identity = identity.map(|(field, limit)| (field, limit.requests_per_second));
+    let named = spec.overrides.iter().flatten().enumerate();
+    let named =
+        named.map(|(index, each)| (format!("spec.overrides[{index}]"), each.requests_per_second));
+    let beyond = identity.into_iter().chain(named).filter(|(_, limit)| *limit > total);
+    let fault = |(field, limit)| Fault {
+        field: format!("{field}.requestsPerSecond"),
+        fault: format!("{limit} is more than the total of {total}"),
+        remedy: "use a number up to the total",
+    };
+    beyond.map(fault).collect()
+}
+
 /// What Linkerd's own routes cannot say, and what Gateway API's must.
 fn of_route(route: &Route<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
+    for (index, parent) in route.parent_refs().iter().enumerate() {
+        if parent.kind.as_deref() == Some("EgressNetwork") && parent.port.is_none() {
+            faults.push(Fault {
+                field: format!("spec.parentRefs[{index}].port"),
+                fault: "is missing".to_string(),
+                remedy: "say which port; an EgressNetwork has none of its own",
+            });
+        }
+    }
     let RouteSpec::Http(spec) = route.spec else { return faults };
     let is_ours = route.kind == Kind::PolicyHTTPRoute;
     for (index, rule) in spec.rules.iter().flatten().enumerate() {
@@ -207,3 +254,7 @@ fn is_known(filter: &RouteFilter) -> bool {
     let known = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect"];
     known.contains(&filter.type_.as_str())
 }
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

@@ -200,7 +200,7 @@ impl Default for Proxy {
             ports: Ports::default(),
             resources: Resources::default(),
             runtime: ProxyRuntime::default(),
-            log_level: "warn,weft=info".into(),
+            log_level: "warn,linkerd=info,weft=info".into(),
             log_format: "plain".into(),
             log_http_headers: "off".into(),
             access_log: String::new(),
