@@ -65,7 +65,8 @@ pub fn validation(input: &[u8]) {
         let Ok(answer) = validate::answer(input, checked, &View::new(index, mesh)) else {
             return;
         };
-        let request = serde_json::from_slice::<Value>(input).expect("it was read")["request"].take();
+        let request =
+            serde_json::from_slice::<Value>(input).expect("it was read")["request"].take();
         let response =
             serde_json::from_slice::<Value>(&answer).expect("an answer is JSON")["response"].take();
         assert_eq!(response["uid"], request["uid"]);
@@ -148,21 +149,43 @@ pub(crate) fn validations() -> Vec<Vec<u8>> {
     let policy = "policy.linkerd.io/v1alpha1";
     let server = json!({"group": "policy.linkerd.io", "kind": "Server", "name": "all"});
     let objects = [
-        ("policy.linkerd.io/v1beta3", "Server", json!({"podSelector": {"matchLabels": {"a": "b"}},
-            "port": "http", "proxyProtocol": "HTTP/2", "accessPolicy": "deny"})),
-        (policy, "AuthorizationPolicy", json!({"targetRef": server, "requiredAuthenticationRefs": [
-            {"group": "policy.linkerd.io", "kind": "MeshTLSAuthentication", "name": "a"}]})),
+        (
+            "policy.linkerd.io/v1beta3",
+            "Server",
+            json!({"podSelector": {"matchLabels": {"a": "b"}},
+            "port": "http", "proxyProtocol": "HTTP/2", "accessPolicy": "deny"}),
+        ),
+        (
+            policy,
+            "AuthorizationPolicy",
+            json!({"targetRef": server, "requiredAuthenticationRefs": [
+            {"group": "policy.linkerd.io", "kind": "MeshTLSAuthentication", "name": "a"}]}),
+        ),
         (policy, "MeshTLSAuthentication", json!({"identities": ["*.shop"]})),
-        (policy, "NetworkAuthentication",
-            json!({"networks": [{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}]})),
-        (policy, "HTTPLocalRateLimitPolicy",
-            json!({"targetRef": server, "total": {"requestsPerSecond": 1}})),
-        ("gateway.networking.k8s.io/v1", "HTTPRoute", json!({
+        (
+            policy,
+            "NetworkAuthentication",
+            json!({"networks": [{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}]}),
+        ),
+        (
+            policy,
+            "HTTPLocalRateLimitPolicy",
+            json!({"targetRef": server, "total": {"requestsPerSecond": 1}}),
+        ),
+        (
+            "gateway.networking.k8s.io/v1",
+            "HTTPRoute",
+            json!({
             "parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80}],
             "rules": [{"matches": [{"path": {"type": "RegularExpression", "value": "/a+"}}],
-                "backendRefs": [{"name": "web", "port": 80}]}]})),
-        ("linkerd.io/v1alpha2", "ServiceProfile", json!({"routes": [
-            {"name": "a", "condition": {"not": {"pathRegex": "/a", "method": "GET"}}}]})),
+                "backendRefs": [{"name": "web", "port": 80}]}]}),
+        ),
+        (
+            "linkerd.io/v1alpha2",
+            "ServiceProfile",
+            json!({"routes": [
+            {"name": "a", "condition": {"not": {"pathRegex": "/a", "method": "GET"}}}]}),
+        ),
     ];
     let review = |(api_version, kind, spec): (&str, &str, Value)| {
         let object = json!({"apiVersion": api_version, "kind": kind, "spec": spec,

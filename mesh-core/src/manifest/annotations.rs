@@ -113,15 +113,17 @@ pub(super) fn names_of(setting: &str) -> impl Iterator<Item = String> {
 /// Names that look as if they were the mesh's and mean nothing, each with the name that was
 /// probably meant, and those that this mesh knows and that have no effect in it.
 pub fn unknown(annotations: &BTreeMap<String, String>) -> Vec<String> {
-    annotations.iter().filter_map(|(name, value)| remark(name).or_else(|| inert(name, value))).collect()
+    annotations
+        .iter()
+        .filter_map(|(name, value)| remark(name).or_else(|| inert(name, value)))
+        .collect()
 }
 
 /// What is known, and changes nothing.
 fn inert(name: &str, value: &str) -> Option<String> {
     let is_headers = name.strip_prefix(CONFIG_PREFIX) == Some("proxy-log-http-headers");
-    (is_headers && value == "insecure").then(|| {
-        format!("annotation {name} has no effect: this proxy logs no headers; remove it")
-    })
+    (is_headers && value == "insecure")
+        .then(|| format!("annotation {name} has no effect: this proxy logs no headers; remove it"))
 }
 
 fn remark(name: &str) -> Option<String> {

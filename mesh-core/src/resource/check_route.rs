@@ -4,8 +4,8 @@ use super::check::{Faults, check_port, is_name};
 use super::duration;
 use super::profile::{RequestMatchSpec, ServiceProfileSpec};
 use super::route::{
-    GrpcMethodMatch, HeaderFilter, ParentRef, Route, RouteBackendRef, RouteFilter, RouteSpec, ValueMatch,
-    ValueMatchType,
+    GrpcMethodMatch, HeaderFilter, ParentRef, Route, RouteBackendRef, RouteFilter, RouteSpec,
+    ValueMatch, ValueMatchType,
 };
 use super::route::{HttpRouteMatch, PathMatchType};
 
@@ -55,7 +55,8 @@ pub(super) fn check_route(route: &Route<'_>, faults: &mut Faults) {
                 for (index, wanted) in rule.matches.iter().flatten().enumerate() {
                     let field = format!("{field}.matches[{index}]");
                     check_values(&format!("{field}.headers"), wanted.headers.as_deref(), faults);
-                    let is_said = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+                    let is_said =
+                        |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
                     let says = |method: &GrpcMethodMatch| {
                         is_said(&method.method) || is_said(&method.service)
                     };
