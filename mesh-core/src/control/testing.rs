@@ -21,8 +21,16 @@ use crate::wire::tls;
 
 use super::index::{Fact, Index};
 
-/// Objects of a manifest.
+/// Objects of a manifest, as a cluster's source hands them on: cut down to what is read. Whatever
+/// is compiled in these tests is compiled of that.
 pub(super) fn objects(manifest: &str) -> Vec<Object> {
+    let mut objects = whole_objects(manifest);
+    objects.iter_mut().for_each(Object::project);
+    objects
+}
+
+/// Objects of a manifest as they stand there.
+pub(super) fn whole_objects(manifest: &str) -> Vec<Object> {
     yaml::read("test.yaml", manifest).unwrap_or_else(|problems| panic!("{}", problems[0])).objects
 }
 

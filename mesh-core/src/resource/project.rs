@@ -85,6 +85,7 @@ fn project_meta(meta: &mut ObjectMeta) {
     if let Some(annotations) = &mut meta.annotations {
         annotations.remove(LAST_APPLIED);
     }
+    meta.annotations.take_if(|annotations| annotations.is_empty());
 }
 
 fn project_pod(pod: &mut Pod) {
@@ -117,9 +118,10 @@ fn project_pod(pod: &mut Pod) {
 
 fn project_container(container: Container) -> Container {
     let is_read = |variable: &EnvVar| variable.name.starts_with(PROXY_VARIABLES);
+    let variables: Vec<_> = container.env.into_iter().flatten().filter(is_read).collect();
     Container {
         name: container.name,
-        env: container.env.map(|all| all.into_iter().filter(is_read).collect()),
+        env: (!variables.is_empty()).then_some(variables),
         ports: container.ports,
         liveness_probe: container.liveness_probe.and_then(project_probe),
         readiness_probe: container.readiness_probe.and_then(project_probe),

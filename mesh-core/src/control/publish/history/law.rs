@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::EnvVar;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use proptest::prelude::*;
 
 use super::super::Publisher;
@@ -17,6 +20,7 @@ use crate::model::labels::Labels;
 use crate::model::profile::Profile;
 use crate::model::server_policy::ServerPolicy;
 use crate::model::target::Target;
+use crate::resource::Object;
 use crate::runtime::BoxStream;
 use crate::runtime::cluster::WatchEvent;
 
@@ -167,7 +171,72 @@ fn apply(publisher: &Publisher, step: &Step) {
     }
 }
 
+/// What a cluster adds to objects, and the mesh never reads.
+fn with_noise(mut object: Object, noise: u8) -> Object {
+    let meta = object.meta_mut();
+    let text = noise.to_string();
+    meta.resource_version = Some(text.clone());
+    meta.managed_fields = Some(vec![ManagedFieldsEntry::default()]);
+    let last_applied = "kubectl.kubernetes.io/last-applied-configuration".to_string();
+    meta.annotations.get_or_insert_default().insert(last_applied, text.clone());
+    match &mut object {
+        Object::Pod(pod) => {
+            let pod = Arc::make_mut(pod);
+            let spec = pod.spec.get_or_insert_default();
+            spec.priority = Some(i32::from(noise));
+            for container in &mut spec.containers {
+                container.image = Some(text.clone());
+                container.env = Some(vec![EnvVar { name: text.clone(), ..EnvVar::default() }]);
+            }
+            pod.status.get_or_insert_default().message = Some(text);
+        }
+        Object::Service(service) => {
+            let spec = Arc::make_mut(service).spec.get_or_insert_default();
+            spec.health_check_node_port = Some(i32::from(noise));
+        }
+        _ => {}
+    }
+    object
+}
+
 proptest! {
+    /// What is not read makes no difference, and is not kept.
+    #[test]
+    fn projected_objects_compile_to_the_same_as_whole_ones(
+        manifests in prop::collection::vec((any_manifest(), any::<u8>()), 1..30),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (whole, projected) = (synced(""), synced(""));
+            for (manifest, noise) in &manifests {
+                let object = testing::whole_objects(manifest).remove(0);
+                let mut cut = object.clone();
+                cut.project();
+                let object = with_noise(object, *noise);
+                let mut of_noise = object.clone();
+                of_noise.project();
+                if !object.kind().has_status() {
+                    assert_eq!(of_noise, cut);
+                }
+                let mut twice = of_noise.clone();
+                twice.project();
+                assert_eq!(twice, of_noise);
+                whole.apply(object.kind(), WatchEvent::Apply(object));
+                projected.apply(of_noise.kind(), WatchEvent::Apply(of_noise));
+            }
+            whole.refresh();
+            projected.refresh();
+            let (mut of_whole, mut of_projected) =
+                (Subscriber::new(&whole), Subscriber::new(&projected));
+            of_whole.take(&whole).await;
+            of_projected.take(&projected).await;
+            assert_eq!(of_whole.held.endpoints, of_projected.held.endpoints);
+            assert_eq!(of_whole.held.profile, of_projected.held.profile);
+            assert_eq!(of_whole.held.client_policy, of_projected.held.client_policy);
+            assert_eq!(of_whole.held.server_policy, of_projected.held.server_policy);
+        });
+    }
+
     #[test]
     fn what_a_subscriber_was_sent_is_what_a_new_one_would_be_sent(
         steps in prop::collection::vec(any_step(), 1..60),
