@@ -3,6 +3,7 @@
 
 mod contract;
 mod front;
+mod keys;
 mod process;
 mod source;
 mod watching;

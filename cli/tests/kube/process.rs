@@ -1,18 +1,26 @@
 //! `weft controller --kubernetes` as a process: what proxies are told follows the cluster.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::api::client::{ApiStream, ControlAddress, ControlClient};
 use mesh_core::model::endpoint::EndpointUpdate;
 use mesh_core::model::identity::{DnsName, Identity, ServerTls};
-use mesh_core::runtime::Runtime;
 use mesh_core::runtime::net::TcpOptions;
+use mesh_core::runtime::{Crypto as _, Runtime};
 use mesh_core::wire::tls::credentials::Credentials;
+use mesh_core::wire::tls::csr::csr_der;
+use runtime_real::crypto::AwsLc;
+use runtime_real::no_cluster::NoCluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::front::Front;
+use super::keys::{Issuer, Root, Volume};
 use super::watching::{object, objects};
 
 const MESH: &str = "
@@ -41,34 +49,58 @@ fn slice(addresses: &[&str]) -> String {
     )
 }
 
+const WEB: &str = "web.shop.serviceaccount.identity.linkerd.cluster.local";
+/// The places of ports among a control plane's.
+const DESTINATION: usize = 0;
+const IDENTITY: usize = 2;
+/// Until something must have happened.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn runtime() -> Runtime {
+    runtime_real::runtime(Arc::new(NoCluster))
+}
+
 /// A control plane that ends with its test.
 struct Controller {
     child: Child,
     ports: [u16; 4],
+    log: PathBuf,
 }
 
 impl Controller {
-    fn start(kubeconfig: &Path, directory: &Path, serve: &str) -> Self {
+    /// One whose identity is mounted where `mounted` is given, as issuer and roots.
+    fn start(
+        kubeconfig: &Path,
+        directory: &Path,
+        serve: &str,
+        mounted: Option<(&Volume, &Volume)>,
+    ) -> Self {
         let ports = free_ports();
         let [destination, policy, identity, admin] = ports.map(|port| port.to_string());
-        let log = std::fs::File::create(directory.join("controller.log")).expect("a file");
-        let child = Command::new(env!("CARGO_BIN_EXE_weft"))
-            .args(["controller", "--kubernetes", "--serve", serve, "--listen", "127.0.0.1"])
+        let log = directory.join("controller.log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+        command.args(["controller", "--kubernetes"]);
+        if let Some((issuer, roots)) = mounted {
+            command.arg("--issuer-dir").arg(issuer.path());
+            command.arg("--trust-roots").arg(roots.path().join("ca-bundle.crt"));
+        }
+        let child = command
+            .args(["--serve", serve, "--listen", "127.0.0.1"])
             .args(["--destination-port", &destination, "--policy-port", &policy])
             .args(["--identity-port", &identity, "--admin-port", &admin])
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            .arg("--state-dir")
-            .arg(directory.join("state"))
-            .stderr(log)
+            .current_dir(directory)
+            .stderr(std::fs::File::create(&log).expect("a file"))
             .stdin(Stdio::null())
             .spawn()
             .expect("to start weft");
-        Self { child, ports }
+        Self { child, ports, log }
     }
 
-    fn client(&self, runtime: &Runtime) -> ControlClient {
-        let authority = std::net::SocketAddr::from(([127, 0, 0, 1], self.ports[0])).into();
+    /// A client of the port of that number among its ports.
+    fn client(&self, runtime: &Runtime, port: usize) -> ControlClient {
+        let authority = SocketAddr::from(([127, 0, 0, 1], self.ports[port])).into();
         let name = DnsName::new("nobody.test").expect("a name");
         let local = ServerTls { identity: Identity::Dns(name.clone()), server_name: name };
         let address = ControlAddress { authority, tls: None };
@@ -76,7 +108,7 @@ impl Controller {
     }
 
     async fn admin(&self, runtime: &Runtime, path: &str) -> Option<String> {
-        let to = std::net::SocketAddr::from(([127, 0, 0, 1], self.ports[3]));
+        let to = SocketAddr::from(([127, 0, 0, 1], self.ports[3]));
         let mut io = runtime.net.connect(to, TcpOptions::default()).await.ok()?.io;
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         io.write_all(request.as_bytes()).await.ok()?;
@@ -86,14 +118,17 @@ impl Controller {
     }
 
     async fn until_ready(&mut self, runtime: &Runtime) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.admin(runtime, "/ready").await.unwrap_or_default();
             if answer.starts_with("HTTP/1.1 200") {
                 return;
             }
-            assert!(self.child.try_wait().expect("to ask").is_none(), "it has ended");
-            assert!(tokio::time::Instant::now() < deadline, "not ready: {answer}");
+            if let Some(status) = self.child.try_wait().expect("to ask") {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                panic!("it has ended: {status}\n{log}");
+            }
+            assert!(Instant::now() < deadline, "not ready: {answer}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -133,10 +168,11 @@ async fn endpoints_follow_the_slices_of_the_cluster_even_over_an_outage() {
     }
     front.server.apply(object(&slice(&["10.244.0.1"])));
     let directory = tempfile::tempdir().expect("a directory");
-    let mut controller = Controller::start(&front.kubeconfig(), directory.path(), "destination");
-    let runtime = runtime_real::runtime(std::sync::Arc::new(runtime_real::no_cluster::NoCluster));
+    let mut controller =
+        Controller::start(&front.kubeconfig(), directory.path(), "destination", None);
+    let runtime = runtime();
     controller.until_ready(&runtime).await;
-    let client = controller.client(&runtime);
+    let client = controller.client(&runtime, DESTINATION);
     let path = "web.shop.svc.cluster.local:80";
     let mut updates = client.watch_endpoints(path, "{}").await.expect("a stream");
     let next = async |updates: &mut ApiStream<EndpointUpdate>| {
@@ -156,4 +192,196 @@ async fn endpoints_follow_the_slices_of_the_cluster_even_over_an_outage() {
     assert!(metrics.contains("weft_control_objects{kind=\"EndpointSlice\"} 1"), "{metrics}");
     let lease = "/apis/coordination.k8s.io/v1/namespaces/linkerd/leases/policy-controller-write";
     front.until("the lease", |front| front.kept(lease).is_some()).await;
+}
+
+/// What Kubernetes mounts for identity, and replaces.
+struct Mounted {
+    issuer: Volume,
+    roots: Volume,
+}
+
+impl Mounted {
+    fn make(directory: &Path, root: &Root, issuer: &Issuer) -> Self {
+        let (of_issuer, roots) = (directory.join("issuer"), directory.join("trust-roots"));
+        let mounted = Self { issuer: Volume::make(of_issuer), roots: Volume::make(roots) };
+        mounted.roots.put("1", &[("ca-bundle.crt", &root.pem)]);
+        mounted.issuer.put("1", &[("crt.pem", &issuer.pem), ("key.pem", &issuer.key)]);
+        mounted
+    }
+
+    fn volumes(&self) -> Option<(&Volume, &Volume)> {
+        Some((&self.issuer, &self.roots))
+    }
+}
+
+/// The certificate that signed the one that a workload gets now.
+async fn signer(client: &ControlClient, token: &str) -> Vec<u8> {
+    let key = AwsLc::new().generate_key().expect("a key");
+    let csr = csr_der(&key, &Identity::new(WEB).expect("a name")).expect("a request");
+    let certificate = client.certify(WEB, token.as_bytes().to_vec(), csr).await;
+    certificate.expect("issued").intermediates_der.remove(0)
+}
+
+#[tokio::test]
+async fn a_rotation_of_the_mounted_issuer_is_taken_up_without_a_restart() {
+    let front = Front::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (old, new) = (Root::make("old"), Root::make("new"));
+    let mounted = Mounted::make(directory.path(), &old, &old.issuer());
+    let volumes = mounted.volumes();
+    let kubeconfig = front.kubeconfig();
+    let mut controller = Controller::start(&kubeconfig, directory.path(), "identity", volumes);
+    let runtime = runtime();
+    controller.until_ready(&runtime).await;
+    let client = controller.client(&runtime, IDENTITY);
+    let token = front.server.issue_token("shop", "web", "identity.l5d.io");
+    let before = signer(&client, &token).await;
+    front
+        .until("an event", |front| {
+            let events = front.kept_below("/api/v1/namespaces/shop/events/");
+            events.iter().any(|event| event["reason"] == "IssuedLeafCertificate")
+        })
+        .await;
+
+    // Both roots are trusted before the first certificate of the new one.
+    let both = format!("{}{}", old.pem, new.pem);
+    mounted.roots.put("2", &[("ca-bundle.crt", &both)]);
+    let issuer = new.issuer();
+    mounted.issuer.put("2", &[("crt.pem", &issuer.pem), ("key.pem", &issuer.key)]);
+    let deadline = Instant::now() + PATIENCE;
+    while signer(&client, &token).await == before {
+        assert!(Instant::now() < deadline, "it is not taken up");
+    }
+    front
+        .until("an event", |front| {
+            let events = front.kept_below("/api/v1/namespaces/linkerd/events/");
+            events.iter().any(|event| event["reason"] == "IssuerUpdated")
+        })
+        .await;
+
+    // A certificate that is not the key's: what was good stays in force.
+    let taken = signer(&client, &token).await;
+    mounted.issuer.put("3", &[("crt.pem", &new.issuer().pem), ("key.pem", &issuer.key)]);
+    front
+        .until("a warning", |front| {
+            let events = front.kept_below("/api/v1/namespaces/linkerd/events/");
+            let skipped = events.iter().find(|event| event["reason"] == "IssuerUpdateSkipped");
+            skipped.is_some_and(|event| event["message"].to_string().contains("is not the key of"))
+        })
+        .await;
+    assert_eq!(signer(&client, &token).await, taken);
+}
+
+/// An application that answers every request with its name.
+async fn application(address: SocketAddr, name: &'static str) -> u16 {
+    let listener = TcpListener::bind(address).await.expect("an address of loopback");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while io.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let length = name.len();
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}");
+                    if io.write_all(head.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// What answers to a request at an address; none where nothing does.
+async fn ask(port: u16) -> Option<String> {
+    let mut io = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    let request = "GET / HTTP/1.1\r\nhost: web.shop.svc.cluster.local\r\nconnection: close\r\n\r\n";
+    io.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}
+
+/// `weft-proxy`, of the same sources and profile as these tests.
+fn proxy_program() -> PathBuf {
+    let weft = Path::new(env!("CARGO_BIN_EXE_weft"));
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "-q", "--workspace", "--bin", "weft-proxy"])
+        .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"][..] })
+        .status();
+    assert!(built.expect("cargo").success());
+    weft.with_file_name("weft-proxy")
+}
+
+#[tokio::test]
+async fn a_proxy_follows_the_slices_of_the_cluster() {
+    let program = tokio::task::spawn_blocking(proxy_program).await.expect("built");
+    let front = Front::start().await;
+    let port = application("127.0.0.1:0".parse().expect("an address"), "one").await;
+    application(SocketAddr::from(([127, 0, 0, 2], port)), "two").await;
+    for object in objects(MESH) {
+        front.server.apply(object);
+    }
+    let leads_to = |address: &str| {
+        let slice = slice(&[address]).replace("port: 8080", &format!("port: {port}"));
+        front.server.apply(object(&slice));
+    };
+    leads_to("127.0.0.1");
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = Root::make("root");
+    let mounted = Mounted::make(directory.path(), &root, &root.issuer());
+    let (kubeconfig, serve) = (front.kubeconfig(), "destination,identity");
+    let mut controller = Controller::start(&kubeconfig, directory.path(), serve, mounted.volumes());
+    controller.until_ready(&runtime()).await;
+
+    let token = directory.path().join("token");
+    let issued = front.server.issue_token("shop", "web", "identity.l5d.io");
+    std::fs::write(&token, issued).expect("to write");
+    let [inbound, outbound, admin, _] = free_ports();
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let workload = r#"{"ns":"shop","pod":"web-1"}"#;
+    let proxy = Command::new(program)
+        .env("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", at(inbound))
+        .env("LINKERD2_PROXY_INBOUND_IPS", "127.0.0.1")
+        .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "none")
+        .env("WEFT_OUTBOUND_LISTENERS", format!("{}=web.shop.svc.cluster.local:80", at(outbound)))
+        .env("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", at(admin))
+        .env("LINKERD2_PROXY_DESTINATION_SVC_ADDR", at(controller.ports[0]))
+        .env("LINKERD2_PROXY_POLICY_SVC_ADDR", at(controller.ports[1]))
+        .env("LINKERD2_PROXY_IDENTITY_SVC_ADDR", at(controller.ports[2]))
+        .env("LINKERD2_PROXY_DESTINATION_CONTEXT", workload)
+        .env("LINKERD2_PROXY_POLICY_WORKLOAD", workload)
+        .env("LINKERD2_PROXY_IDENTITY_LOCAL_NAME", WEB)
+        .env("LINKERD2_PROXY_IDENTITY_TOKEN_FILE", &token)
+        .env("WEFT_IDENTITY_TRUST_ANCHORS_FILE", mounted.roots.path().join("ca-bundle.crt"))
+        .stdout(std::fs::File::create(directory.path().join("proxy.log")).expect("a file"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("to start weft-proxy");
+    let _proxy = Ends(proxy);
+    let answers = async |name: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while ask(outbound).await.as_deref() != Some(name) {
+            assert!(Instant::now() < deadline, "{name} does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    answers("one").await;
+    leads_to("127.0.0.2");
+    answers("two").await;
+    let events = front.kept_below("/api/v1/namespaces/shop/events/");
+    let issued = events.iter().find(|event| event["reason"] == "IssuedLeafCertificate");
+    assert!(issued.is_some(), "it has an identity by TokenReview: {events:?}");
+}
+
+/// A process that ends with its test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

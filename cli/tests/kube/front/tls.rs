@@ -2,9 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mesh_core::control::ca::{self, Authority, Validity};
+use mesh_core::control::ca::Authority;
 use mesh_core::model::identity::DnsName;
 use mesh_core::runtime::{Clock as _, Crypto as _};
 use runtime_real::clock::SystemClock;
@@ -14,6 +13,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use crate::keys::{Root, validity};
+
 pub struct ServerTls {
     pub acceptor: TlsAcceptor,
 }
@@ -21,21 +22,17 @@ pub struct ServerTls {
 impl ServerTls {
     /// Makes an authority, whose certificate becomes `ca.crt`, and a certificate for `localhost`.
     pub fn make(directory: &Path) -> Self {
-        let (crypto, entropy, clock) = (AwsLc::new(), SystemEntropy::new(), SystemClock::new());
-        let hour = Duration::from_secs(3600);
-        let validity = Validity::new(clock.wall(), hour, hour);
-        let root_key = crypto.generate_key().unwrap();
-        let root = ca::make_anchor(&entropy, &root_key, "front", validity).unwrap();
-        let issuer_key = crypto.generate_key().unwrap();
-        let of_root = (root.as_bytes(), &root_key);
-        let issuer = ca::make_issuer(&entropy, of_root, &*issuer_key, "issuer", validity).unwrap();
-        let pem = pem(issuer_key.pkcs8_der());
-        let authority =
-            Authority::from_pem(&crypto, root.as_bytes(), issuer.as_bytes(), &pem, clock.wall());
+        let (crypto, entropy) = (AwsLc::new(), SystemEntropy::new());
+        let root = Root::make("front");
+        let issuer = root.issuer();
+        let files = [root.pem.as_bytes(), issuer.pem.as_bytes(), issuer.key.as_bytes()];
+        let now = SystemClock::new().wall();
+        let authority = Authority::from_pem(&crypto, files[0], files[1], files[2], now);
         let key = crypto.generate_key().unwrap();
         let name = DnsName::new("localhost").unwrap();
-        let leaf = authority.unwrap().issue(&entropy, key.public_key(), &[name], validity).unwrap();
-        std::fs::write(directory.join("ca.crt"), &root).unwrap();
+        let leaf = authority.unwrap().issue(&entropy, key.public_key(), &[name], validity());
+        let leaf = leaf.unwrap();
+        std::fs::write(directory.join("ca.crt"), &root.pem).unwrap();
         let chain = std::iter::once(leaf.leaf_der).chain(leaf.intermediates_der);
         let key = PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -47,10 +44,4 @@ impl ServerTls {
             .unwrap();
         Self { acceptor: TlsAcceptor::from(Arc::new(config)) }
     }
-}
-
-fn pem(pkcs8_der: &[u8]) -> Vec<u8> {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(pkcs8_der);
-    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n").into_bytes()
 }
