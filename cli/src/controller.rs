@@ -156,7 +156,8 @@ fn webhook(args: &ControllerArgs, listen: SocketAddr) -> Option<WebhookConfig> {
     let Roles { destination, injector, .. } = roles(&args.serve);
     let values = injector.then(|| args.values.clone());
     let is_asked = args.source.kubernetes && (destination || injector);
-    is_asked.then_some(WebhookConfig { listen, values, validates: destination })
+    let trust_roots = args.trust_roots.clone();
+    is_asked.then_some(WebhookConfig { listen, values, trust_roots, validates: destination })
 }
 
 fn mounted(args: &ControllerArgs) -> Option<MountedIdentity> {

@@ -141,8 +141,9 @@ pub(crate) struct ControllerArgs {
     /// tls.key. Read again when they change
     #[arg(long, value_name = "DIR", conflicts_with = "state_dir", requires = "trust_roots")]
     issuer_dir: Option<PathBuf>,
-    /// File of the trust anchors that the issuer is below. Read again when it changes
-    #[arg(long, value_name = "FILE", requires = "issuer_dir")]
+    /// File of the trust anchors, that the issuer is below and sidecars begin with. Read again when
+    /// it changes
+    #[arg(long, value_name = "FILE")]
     trust_roots: Option<PathBuf>,
     /// Address to serve on
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]

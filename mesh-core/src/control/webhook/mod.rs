@@ -68,6 +68,9 @@ pub struct WebhookConfig {
     /// Pods and services are changed as they are made (`/mutate`), with the installation's values
     /// from this file.
     pub values: Option<PathBuf>,
+    /// The trust anchors that sidecars begin with are this file's, where it is there: whoever keeps
+    /// it may change them. Else they are the values'.
+    pub trust_roots: Option<PathBuf>,
     /// Resources of the mesh are checked before they are stored (`/validate/policy`,
     /// `/validate/profile`).
     pub validates: bool,
@@ -158,7 +161,8 @@ impl Webhook {
             metrics: metrics.clone(),
         };
         let injector = config.values.as_ref().map(|values| {
-            Injector::new(runtime, values.clone(), publisher.clone(), metrics.clone())
+            let files = (values.clone(), config.trust_roots.clone());
+            Injector::new(runtime, files, publisher.clone(), metrics.clone())
         });
         Ok(Self(Arc::new(Shared {
             runtime: runtime.clone(),

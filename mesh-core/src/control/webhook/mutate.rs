@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::control::injector::{self, Decision, Subject, Surrounded};
 use crate::control::metrics::ControlMetrics;
+use crate::control::pem;
 use crate::control::publish::Publisher;
 use crate::control::recorder::Recorder;
 use crate::control::review::Request;
@@ -32,6 +33,8 @@ const COMPONENT: &str = "linkerd-proxy-injector";
 pub(super) struct Injector {
     runtime: Runtime,
     path: PathBuf,
+    /// Where the trust anchors are, if not among the values.
+    trust_roots: Option<PathBuf>,
     /// The values in force, or why there are none.
     values: Arc<ArcSwap<Result<Values, String>>>,
     publisher: Publisher,
@@ -42,7 +45,7 @@ pub(super) struct Injector {
 impl Injector {
     pub(super) fn new(
         runtime: &Runtime,
-        path: PathBuf,
+        (path, trust_roots): (PathBuf, Option<PathBuf>),
         publisher: Publisher,
         metrics: Arc<ControlMetrics>,
     ) -> Self {
@@ -50,6 +53,7 @@ impl Injector {
         Self {
             runtime: runtime.clone(),
             path,
+            trust_roots,
             values: Arc::new(ArcSwap::from_pointee(unread)),
             publisher,
             events: Recorder::new(runtime),
@@ -81,13 +85,11 @@ impl Injector {
 
     async fn read_values(&self) {
         let path = self.path.display();
-        let read = self.runtime.files.read(&self.path, VALUES_BYTES_MAX).await;
-        let text = read.map_err(|error| error.to_string()).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_string())
-        });
+        let text = self.read(&self.path).await;
         let values = text.and_then(|text| Values::read(&text).map_err(|error| error.to_string()));
         match values {
-            Ok(values) => {
+            Ok(mut values) => {
+                self.read_anchors(&mut values).await;
                 let is_new = self.values.load().as_ref().as_ref() != Ok(&values);
                 if is_new {
                     tracing::info!(%path, "the installation's values");
@@ -99,6 +101,32 @@ impl Injector {
                 tracing::error!(%path, fault, "the values in force stay in force");
                 if !self.is_ready() {
                     self.values.store(Arc::new(Err(format!("{path}: {fault}"))));
+                }
+            }
+        }
+    }
+
+    async fn read(&self, path: &Path) -> Result<String, String> {
+        let read = self.runtime.files.read(path, VALUES_BYTES_MAX).await;
+        let bytes = read.map_err(|error| error.to_string())?;
+        String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_string())
+    }
+
+    /// The anchors of their own file; where it holds none, those that it held last.
+    async fn read_anchors(&self, values: &mut Values) {
+        let Some(path) = &self.trust_roots else { return };
+        let read = self.read(path).await;
+        let read = read.and_then(|pem| match pem::certificates(pem.as_bytes()) {
+            Some(_) => Ok(pem),
+            None => Err("holds no certificates in PEM".to_string()),
+        });
+        match read {
+            Ok(pem) => values.identity_trust_anchors_pem = pem,
+            Err(fault) => {
+                tracing::error!(path = %path.display(), fault, "the anchors in force stay in force");
+                if let Ok(last) = &**self.values.load() {
+                    let last = &last.identity_trust_anchors_pem;
+                    values.identity_trust_anchors_pem.clone_from(last);
                 }
             }
         }

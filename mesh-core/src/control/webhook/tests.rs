@@ -79,7 +79,9 @@ impl Bench {
     /// A process that serves all webhooks at an address.
     async fn run(&self, ip: &str) -> Webhook {
         let listen: SocketAddr = format!("{ip}:8443").parse().unwrap();
-        let config = WebhookConfig { listen, values: Some("values".into()), validates: true };
+        let values = Some("values".into());
+        let trust_roots = Some("roots".into());
+        let config = WebhookConfig { listen, values, trust_roots, validates: true };
         let (publisher, metrics) = (self.publisher.clone(), self.metrics.clone());
         let mesh = MeshConfig::default();
         let webhook = Webhook::new(&self.runtime, &config, &mesh, publisher, metrics).unwrap();
@@ -332,6 +334,21 @@ async fn values_that_cannot_be_read_leave_the_last_good_ones_in_force() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sidecars_begin_with_the_anchors_that_are_mounted() {
+    let (bench, _webhook) = started().await;
+    let sidecar = async || patched(&bench.ask("/mutate", &review("shop", pod(None))).await);
+    // There is no file of them, nor are they among the values: the namespace's config map tells.
+    assert!(sidecar().await.contains("configMapKeyRef"));
+    bench.files.put("roots", bench.bundle().as_bytes());
+    bench.runtime.sleep(Duration::from_secs(61)).await;
+    let begun = sidecar().await;
+    assert!(begun.contains("BEGIN CERTIFICATE") && begun.contains("trust-root-sha256"), "{begun}");
+    bench.files.put("roots", b"broken");
+    bench.runtime.sleep(Duration::from_secs(61)).await;
+    assert_eq!(sidecar().await, begun);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_replicas_that_start_at_once_serve_one_certificate() {
     let bench = Bench::new();
     bench.sync();
@@ -352,6 +369,7 @@ async fn a_certificate_is_renewed_by_one_replica_and_api_servers_never_meet_one_
     let config = WebhookConfig {
         listen: "10.0.0.5:8443".parse().unwrap(),
         values: Some("values".into()),
+        trust_roots: None,
         validates: true,
     };
     let names = config.names(&MeshConfig::default()).unwrap();

@@ -220,6 +220,7 @@ fn arguments(values: &Values, component: &Component) -> Vec<String> {
             }
         }
         _ => {
+            say("trust-roots", &format!("{TRUST_ROOTS_PATH}/ca-bundle.crt"));
             say("values", &format!("{CONFIG_PATH}/values"));
             say("webhook-port", &WEBHOOK_PORT.to_string());
         }
