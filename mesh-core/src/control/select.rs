@@ -35,11 +35,19 @@ fn selects(server: &Server, instance: Instance<'_>) -> bool {
 }
 
 fn matches(selector: &LabelSelector, instance: Instance<'_>) -> bool {
+    matches_labels(selector, |name| instance.label(name))
+}
+
+/// Whether a selector selects what has these labels.
+pub(super) fn matches_labels<'a>(
+    selector: &LabelSelector,
+    label: impl Fn(&str) -> Option<&'a str>,
+) -> bool {
     let labels = selector.match_labels.iter().flatten();
     let mut expressions = selector.match_expressions.iter().flatten();
-    labels.into_iter().all(|(name, value)| instance.label(name) == Some(value.as_str()))
+    labels.into_iter().all(|(name, value)| label(name) == Some(value.as_str()))
         && expressions.all(|rule| {
-            let found = instance.label(&rule.key);
+            let found = label(&rule.key);
             let is_in = || {
                 let mut values = rule.values.iter().flatten();
                 found.is_some_and(|found| values.any(|value| value == found))

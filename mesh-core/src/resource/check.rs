@@ -11,7 +11,7 @@ use super::check_route::{check_profile, check_route};
 use super::external::{ExternalWorkloadSpec, ExternalWorkloadTls};
 use super::policy::{
     AuthorizationPolicySpec, DefaultPolicy, HTTPLocalRateLimitPolicySpec,
-    MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec, ServerSpec,
+    MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec, ServerAuthorizationSpec, ServerSpec,
 };
 use super::ports::PortSet;
 use super::traffic;
@@ -50,6 +50,9 @@ pub fn check(object: &Object) -> Vec<Fault> {
         Object::AuthorizationPolicy(policy) => {
             let namespace = policy.metadata.namespace.as_deref();
             check_authorization(&policy.spec, namespace, &mut faults);
+        }
+        Object::ServerAuthorization(policy) => {
+            check_server_authorization(&policy.spec, &mut faults);
         }
         Object::MeshTLSAuthentication(mesh) => check_mesh_tls(&mesh.spec, &mut faults),
         Object::NetworkAuthentication(network) => {
@@ -286,7 +289,7 @@ fn check_server(spec: &ServerSpec, faults: &mut Faults) {
         );
     }
     for selector in selectors.into_iter().flatten() {
-        check_selector(selector, faults);
+        check_selector("spec.podSelector", selector, faults);
     }
     check_port_or_name("spec.port", &spec.port, faults);
     if let Some(policy) = &spec.access_policy {
@@ -294,7 +297,7 @@ fn check_server(spec: &ServerSpec, faults: &mut Faults) {
     }
 }
 
-fn check_selector(selector: &LabelSelector, faults: &mut Faults) {
+fn check_selector(field: &str, selector: &LabelSelector, faults: &mut Faults) {
     for (index, rule) in selector.match_expressions.iter().flatten().enumerate() {
         let has_values = rule.values.as_ref().is_some_and(|values| !values.is_empty());
         let good = match rule.operator.as_str() {
@@ -304,7 +307,7 @@ fn check_selector(selector: &LabelSelector, faults: &mut Faults) {
         };
         faults.require(
             good,
-            &format!("spec.podSelector.matchExpressions[{index}]"),
+            &format!("{field}.matchExpressions[{index}]"),
             &rule.operator,
             "use In or NotIn with values, or Exists or DoesNotExist without",
         );
@@ -387,22 +390,7 @@ fn check_mesh_tls(spec: &MeshTLSAuthenticationSpec, faults: &mut Faults) {
         let remedy = "list identities or identityRefs; \"*\" is every meshed client";
         faults.add("spec", "allows nobody", remedy);
     }
-    for (index, identity) in identities.iter().enumerate() {
-        let label = |label: &str| {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            (1..=63).contains(&label.len()) && label.bytes().all(plain)
-        };
-        let name = identity.strip_prefix("*.").unwrap_or(identity);
-        let good = identity == "*"
-            || identity.starts_with("spiffe://")
-            || (name.len() <= 253 && name.split('.').all(label));
-        faults.require(
-            good,
-            &format!("spec.identities[{index}]"),
-            identity,
-            "use a whole name, *.SUFFIX, * or spiffe://…",
-        );
-    }
+    check_identities("spec.identities", identities, faults);
     for (index, reference) in refs.iter().enumerate() {
         let group = reference.group.as_deref().unwrap_or_default();
         let good = matches!(group, "" | "core")
@@ -417,6 +405,65 @@ fn check_mesh_tls(spec: &MeshTLSAuthenticationSpec, faults: &mut Faults) {
             let field = format!("spec.identityRefs[{index}].namespace");
             faults.add(field, "a Namespace is in no namespace", "leave it out");
         }
+    }
+}
+
+fn check_identities(field: &str, identities: &[String], faults: &mut Faults) {
+    for (index, identity) in identities.iter().enumerate() {
+        let label = |label: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            (1..=63).contains(&label.len()) && label.bytes().all(plain)
+        };
+        let name = identity.strip_prefix("*.").unwrap_or(identity);
+        let good = identity == "*"
+            || identity.starts_with("spiffe://")
+            || (name.len() <= 253 && name.split('.').all(label));
+        faults.require(
+            good,
+            &format!("{field}[{index}]"),
+            identity,
+            "use a whole name, *.SUFFIX, * or spiffe://…",
+        );
+    }
+}
+
+fn check_server_authorization(spec: &ServerAuthorizationSpec, faults: &mut Faults) {
+    let ServerAuthorizationSpec { server, client } = spec;
+    if server.name.is_some() == server.selector.is_some() {
+        let remedy = "give one of them; `selector: {}` selects every Server of the namespace";
+        faults.add("spec.server", "needs either name or selector", remedy);
+    }
+    if let Some(selector) = &server.selector {
+        check_selector("spec.server.selector", selector, faults);
+    }
+    for (index, network) in client.networks.iter().flatten().enumerate() {
+        check_network(&format!("spec.client.networks[{index}]"), network, faults);
+    }
+    let Some(mesh_tls) = &client.mesh_tls else {
+        if !client.unauthenticated {
+            let remedy = "give meshTLS, or `unauthenticated: true` for everybody";
+            faults.add("spec.client", "allows nobody", remedy);
+        }
+        return;
+    };
+    if client.unauthenticated {
+        let remedy = "give meshTLS or unauthenticated, not both";
+        faults.add("spec.client.unauthenticated", "allows everybody, beside meshTLS", remedy);
+    }
+    let identities = mesh_tls.identities.as_deref().unwrap_or_default();
+    check_identities("spec.client.meshTLS.identities", identities, faults);
+    let names_some = !identities.is_empty() || mesh_tls.service_accounts.iter().flatten().count() > 0;
+    let field = "spec.client.meshTLS";
+    match (mesh_tls.unauthenticated_tls, names_some) {
+        (true, true) => {
+            let remedy = "give unauthenticatedTLS, or identities and serviceAccounts, not both";
+            faults.add(field, "allows everybody who speaks TLS, beside some by name", remedy);
+        }
+        (false, false) => {
+            let remedy = "list identities or serviceAccounts; \"*\" is every meshed client";
+            faults.add(field, "allows nobody", remedy);
+        }
+        _ => {}
     }
 }
 
@@ -455,17 +502,17 @@ fn check_networks(networks: &[NetworkSpec], faults: &mut Faults) {
         faults.add("spec.networks", "is empty", "list a network; 0.0.0.0/0 is all of IPv4");
     }
     for (index, network) in networks.iter().enumerate() {
-        check_network(index, network, faults);
+        check_network(&format!("spec.networks[{index}]"), network, faults);
     }
 }
 
-fn check_network(index: usize, network: &NetworkSpec, faults: &mut Faults) {
+fn check_network(at: &str, network: &NetworkSpec, faults: &mut Faults) {
     const NETWORK: &str = "use an address or a network such as 10.0.0.0/8";
-    let field = format!("spec.networks[{index}].cidr");
+    let field = format!("{at}.cidr");
     let whole = parse_network(&network.cidr);
     faults.require(whole.is_some(), &field, &network.cidr, NETWORK);
     for (part, text) in network.except.iter().flatten().enumerate() {
-        let field = format!("spec.networks[{index}].except[{part}]");
+        let field = format!("{at}.except[{part}]");
         match (parse_network(text), whole) {
             (Some(part), Some(whole)) if part.contains(&whole) => faults.add(
                 field,

@@ -6,8 +6,8 @@ use kube::core::CustomResourceExt;
 
 use super::{
     AuthorizationPolicy, EgressNetwork, ExternalWorkload, HTTPLocalRateLimitPolicy, Kind,
-    MeshTLSAuthentication, NetworkAuthentication, PolicyHTTPRoute, Server, ServiceProfile,
-    Workload,
+    MeshTLSAuthentication, NetworkAuthentication, PolicyHTTPRoute, Server, ServerAuthorization,
+    ServiceProfile, Workload,
 };
 
 /// Every definition, as YAML, by its name: `servers.policy.linkerd.io`.
@@ -21,6 +21,7 @@ pub fn definitions() -> Result<Vec<(String, String)>, serde_yaml_ng::Error> {
     };
     [
         with_older(Server::crd(), Kind::Server),
+        with_older(ServerAuthorization::crd(), Kind::ServerAuthorization),
         with_older(PolicyHTTPRoute::crd(), Kind::PolicyHTTPRoute),
         with_older(ServiceProfile::crd(), Kind::ServiceProfile),
         with_older(ExternalWorkload::crd(), Kind::ExternalWorkload),

@@ -33,7 +33,7 @@ pub use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccou
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
 pub use policy::{
     AuthorizationPolicy, EgressNetwork, HTTPLocalRateLimitPolicy, MeshTLSAuthentication,
-    NetworkAuthentication, Server,
+    NetworkAuthentication, Server, ServerAuthorization,
 };
 pub use profile::ServiceProfile;
 pub use route::{GRPCRoute, HTTPRoute, PolicyHTTPRoute};
@@ -80,6 +80,9 @@ impl Kind {
                 "policy.linkerd.io/v1beta2",
                 "policy.linkerd.io/v1beta3",
             ],
+            Self::ServerAuthorization => {
+                &["policy.linkerd.io/v1alpha1", "policy.linkerd.io/v1beta1"]
+            }
             Self::PolicyHTTPRoute => &[
                 "policy.linkerd.io/v1alpha1",
                 "policy.linkerd.io/v1beta1",
@@ -269,6 +272,8 @@ objects! {
     Server,
     /// Who may use a Server, route or namespace.
     AuthorizationPolicy,
+    /// Who may use Servers, the older way.
+    ServerAuthorization,
     /// Identities that clients may have.
     MeshTLSAuthentication,
     /// Networks that clients may be in.

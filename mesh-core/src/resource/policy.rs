@@ -123,6 +123,71 @@ pub struct MeshTLSAuthenticationSpec {
     pub identity_refs: Option<Vec<NamespacedTargetRef>>,
 }
 
+/// Allows clients to use Servers: the older way, beside AuthorizationPolicy.
+#[derive(Clone, Debug, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "policy.linkerd.io",
+    version = "v1beta1",
+    kind = "ServerAuthorization",
+    namespaced,
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerAuthorizationSpec {
+    /// Which Servers of its namespace.
+    pub server: ServerSelectionSpec,
+    /// Which clients.
+    pub client: ClientSpec,
+}
+
+/// Servers: one by its name, or those that have labels.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerSelectionSpec {
+    /// Its name. Either this or `selector`.
+    pub name: Option<String>,
+    /// Labels of the Servers themselves.
+    pub selector: Option<LabelSelector>,
+}
+
+/// Clients: in one of the networks, and one of those that `unauthenticated` or `meshTLS` says.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientSpec {
+    /// Where they are; anywhere where nothing is said.
+    pub networks: Option<Vec<NetworkSpec>>,
+    /// Everybody.
+    #[serde(default)]
+    pub unauthenticated: bool,
+    /// Meshed clients.
+    #[serde(rename = "meshTLS")]
+    pub mesh_tls: Option<MeshTlsSpec>,
+}
+
+/// Clients by their identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshTlsSpec {
+    /// All that speak TLS, whether they have an identity or not.
+    #[serde(rename = "unauthenticatedTLS", default)]
+    pub unauthenticated_tls: bool,
+    /// Whole names, names under `*.`, or `*` for all.
+    pub identities: Option<Vec<String>>,
+    /// ServiceAccounts.
+    pub service_accounts: Option<Vec<ServiceAccountSpec>>,
+}
+
+/// A ServiceAccount.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceAccountSpec {
+    /// Name.
+    pub name: String,
+    /// Namespace; the authorization's own where none is given.
+    pub namespace: Option<String>,
+}
+
 /// Limits the requests of a Server.
 #[derive(Clone, Debug, Default, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
 #[kube(

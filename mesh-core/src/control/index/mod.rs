@@ -275,6 +275,7 @@ fn facts(name: &ObjectRef, object: &Object) -> Vec<Fact> {
         Object::Server(_)
             | Object::HTTPLocalRateLimitPolicy(_)
             | Object::AuthorizationPolicy(_)
+            | Object::ServerAuthorization(_)
             | Object::MeshTLSAuthentication(_)
             | Object::NetworkAuthentication(_)
     ) {

@@ -10,7 +10,7 @@ use crate::resource::route::Route;
 use crate::resource::{
     AuthorizationPolicy, EgressNetwork, EndpointSlice, ExternalWorkload, HTTPLocalRateLimitPolicy,
     Kind, MeshTLSAuthentication, Namespace, NetworkAuthentication, Object, ObjectRef, Server,
-    Service, ServiceProfile, Workload,
+    ServerAuthorization, Service, ServiceProfile, Workload,
 };
 
 use super::instance::made_by;
@@ -160,6 +160,15 @@ impl<'a> View<'a> {
     ) -> impl Iterator<Item = &'a AuthorizationPolicy> {
         self.policies(Kind::AuthorizationPolicy, namespace)
             .filter_map(|object| cast!(object, AuthorizationPolicy))
+    }
+
+    /// The ServerAuthorizations of a namespace, in order of name.
+    pub fn server_authorizations(
+        &self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a ServerAuthorization> {
+        self.policies(Kind::ServerAuthorization, namespace)
+            .filter_map(|object| cast!(object, ServerAuthorization))
     }
 
     /// The rate limits of a namespace, in order of name.

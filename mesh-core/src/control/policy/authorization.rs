@@ -12,9 +12,13 @@ use crate::model::labels::Labels;
 use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::server_policy::{Authentication, Authorization, IdentitySuffix, Network};
 use crate::resource::check::{AuthenticationKind, parse_network};
-use crate::resource::policy::{DefaultPolicy, LocalTargetRef, NetworkSpec};
+use crate::control::select::matches_labels;
+use crate::resource::policy::{
+    DefaultPolicy, LocalTargetRef, MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec,
+    ServerSelectionSpec,
+};
 use crate::resource::route::Route;
-use crate::resource::{AuthorizationPolicy, MeshTLSAuthentication};
+use crate::resource::{AuthorizationPolicy, Server, ServerAuthorization};
 
 /// Clients on the same host, who could reach the application without the proxy.
 pub fn localhost() -> Authorization {
@@ -72,6 +76,67 @@ pub fn of_server<'a>(
         .into_iter()
 }
 
+/// What the ServerAuthorizations of a Server's namespace allow on it.
+pub fn of_server_authorizations(
+    view: &View<'_>,
+    namespace: &str,
+    server: &Server,
+) -> Vec<Authorization> {
+    let name = server.metadata.name.as_deref().unwrap_or_default();
+    let label = |label: &str| server.metadata.labels.as_ref()?.get(label).map(String::as_str);
+    let targets = |policy: &&ServerAuthorization| match &policy.spec.server {
+        ServerSelectionSpec { name: Some(wanted), selector: None } => wanted == name,
+        ServerSelectionSpec { name: None, selector: Some(selector) } => {
+            matches_labels(selector, label)
+        }
+        _ => false,
+    };
+    view.server_authorizations(namespace)
+        .filter(targets)
+        .filter_map(|policy| of_server_authorization(view.mesh, namespace, policy))
+        .collect()
+}
+
+fn of_server_authorization(
+    mesh: &MeshConfig,
+    namespace: &str,
+    policy: &ServerAuthorization,
+) -> Option<Authorization> {
+    let client = &policy.spec.client;
+    let authentication = match &client.mesh_tls {
+        _ if client.unauthenticated => Authentication::Unauthenticated,
+        Some(mesh_tls) if mesh_tls.unauthenticated_tls => Authentication::TlsUnauthenticated,
+        Some(mesh_tls) => {
+            let accounts = mesh_tls.service_accounts.iter().flatten();
+            let accounts = accounts.map(|account| NamespacedTargetRef {
+                kind: "ServiceAccount".to_string(),
+                name: account.name.clone(),
+                namespace: account.namespace.clone(),
+                group: None,
+            });
+            let spec = MeshTLSAuthenticationSpec {
+                identities: mesh_tls.identities.clone(),
+                identity_refs: Some(accounts.collect()),
+            };
+            of_mesh_tls(mesh, namespace, &spec)?
+        }
+        None => return None,
+    };
+    let networks = of_networks(client.networks.as_deref().unwrap_or_default())?;
+    Some(Authorization {
+        metadata: Metadata::new_resource(ResourceRef {
+            group: "policy.linkerd.io".to_string(),
+            kind: "serverauthorization".to_string(),
+            name: policy.metadata.name.clone().unwrap_or_default(),
+            namespace: policy.metadata.namespace.clone().unwrap_or_default(),
+            ..ResourceRef::default()
+        }),
+        networks: if networks.is_empty() { everywhere() } else { networks },
+        authentication,
+        labels: Labels::default(),
+    })
+}
+
 /// What the AuthorizationPolicies of a route's namespace allow on that route.
 pub fn of_route(view: &View<'_>, route: &Route<'_>) -> Vec<Authorization> {
     let namespace = route.namespace();
@@ -104,7 +169,7 @@ fn of_policy(
             }
             AuthenticationKind::MeshTls if authentication.is_none() => {
                 let mesh_tls = view.mesh_tls(namespace, &required.name)?;
-                authentication = Some(of_mesh_tls(view.mesh, namespace, mesh_tls)?);
+                authentication = Some(of_mesh_tls(view.mesh, namespace, &mesh_tls.spec)?);
             }
             AuthenticationKind::ServiceAccount if authentication.is_none() => {
                 authentication = Some(Authentication::TlsAuthenticated {
@@ -132,17 +197,17 @@ fn of_policy(
 fn of_mesh_tls(
     mesh: &MeshConfig,
     namespace: &str,
-    mesh_tls: &MeshTLSAuthentication,
+    spec: &MeshTLSAuthenticationSpec,
 ) -> Option<Authentication> {
     let (mut identities, mut suffixes) = (Vec::new(), Vec::new());
-    for text in mesh_tls.spec.identities.iter().flatten() {
+    for text in spec.identities.iter().flatten() {
         match text.strip_prefix('*') {
             Some("") => suffixes.push(IdentitySuffix { parts: Vec::new() }),
             Some(suffix) => suffixes.push(suffix_of(suffix.strip_prefix('.')?)),
             None => identities.push(Identity::new(text).ok()?),
         }
     }
-    for reference in mesh_tls.spec.identity_refs.iter().flatten() {
+    for reference in spec.identity_refs.iter().flatten() {
         if !matches!(reference.group.as_deref(), None | Some("" | "core")) {
             return None;
         }

@@ -13,6 +13,8 @@ mod server_route;
 #[cfg(test)]
 mod route_tests;
 #[cfg(test)]
+mod server_authorization_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod traffic_tests;

@@ -43,6 +43,8 @@ fn of_server(view: &View<'_>, instance: Instance<'_>, server: &Server, port: u16
     let name = server.metadata.name.as_deref().unwrap_or_default();
     let mut authorizations = vec![authorization::localhost()];
     authorizations.extend(authorization::of_server(view, instance.namespace(), name));
+    let older = authorization::of_server_authorizations(view, instance.namespace(), server);
+    authorizations.extend(older);
     // What no AuthorizationPolicy allows is for the access policy to allow, `audit` above all.
     let access = server.spec.access_policy.as_deref();
     let access = access.and_then(|policy| policy.parse().ok());

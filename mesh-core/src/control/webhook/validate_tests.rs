@@ -128,6 +128,32 @@ fn authorizations() {
 }
 
 #[test]
+fn server_authorizations() {
+    let said = |spec: &str| said("policy.linkerd.io/v1beta1", "ServerAuthorization", spec);
+    insta::assert_snapshot!([
+        said("{server: {name: all}, client: {meshTLS: {identities: ['*.shop']}}}"),
+        said("{server: {selector: {}}, client: {unauthenticated: true, networks: [{cidr: 10.0.0.0/8}]}}"),
+        said("{server: {name: all, selector: {}}, client: {unauthenticated: true}}"),
+        said("{server: {name: all}, client: {}}"),
+        said("{server: {name: all}, client: {meshTLS: {}}}"),
+        said("{server: {name: all}, client: {unauthenticated: true, meshTLS: {unauthenticatedTLS: true}}}"),
+        said("{server: {name: all}, client: {meshTLS: {unauthenticatedTLS: true, identities: ['*']}}}"),
+        said("{server: {name: all}, client: {meshTLS: {identities: ['a*']}}}"),
+        said("{server: {name: all}, client: {unauthenticated: true, networks: [{cidr: x}]}}"),
+    ].join("\n"), @r#"
+    allowed
+    allowed
+    spec.server: needs either name or selector; give one of them; `selector: {}` selects every Server of the namespace
+    spec.client: allows nobody; give meshTLS, or `unauthenticated: true` for everybody
+    spec.client.meshTLS: allows nobody; list identities or serviceAccounts; "*" is every meshed client
+    spec.client.unauthenticated: allows everybody, beside meshTLS; give meshTLS or unauthenticated, not both
+    spec.client.meshTLS: allows everybody who speaks TLS, beside some by name; give unauthenticatedTLS, or identities and serviceAccounts, not both
+    spec.client.meshTLS.identities[0]: "a*" is not valid; use a whole name, *.SUFFIX, * or spiffe://…
+    spec.client.networks[0].cidr: "x" is not valid; use an address or a network such as 10.0.0.0/8
+    "#);
+}
+
+#[test]
 fn limits_and_networks() {
     let limit = |spec: &str| said("policy.linkerd.io/v1alpha1", "HTTPLocalRateLimitPolicy", spec);
     let egress = |spec: &str| said("policy.linkerd.io/v1alpha1", "EgressNetwork", spec);

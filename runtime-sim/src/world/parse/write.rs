@@ -49,6 +49,7 @@ fn manifest(object: &Object) -> Yaml {
         Object::Server(object) => to_value(&**object),
         Object::AuthorizationPolicy(object) => to_value(&**object),
         Object::MeshTLSAuthentication(object) => to_value(&**object),
+        Object::ServerAuthorization(object) => to_value(&**object),
         Object::NetworkAuthentication(object) => to_value(&**object),
         Object::PolicyHTTPRoute(object) => to_value(&**object),
         Object::HTTPRoute(object) => to_value(&**object),
