@@ -11,7 +11,8 @@ use super::check_route::{check_profile, check_route};
 use super::external::{ExternalWorkloadSpec, ExternalWorkloadTls};
 use super::policy::{
     AuthorizationPolicySpec, DefaultPolicy, HTTPLocalRateLimitPolicySpec,
-    MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec, ServerAuthorizationSpec, ServerSpec,
+    MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec, ServerAuthorizationSpec,
+    ServerSpec,
 };
 use super::ports::PortSet;
 use super::traffic;
@@ -452,7 +453,8 @@ fn check_server_authorization(spec: &ServerAuthorizationSpec, faults: &mut Fault
     }
     let identities = mesh_tls.identities.as_deref().unwrap_or_default();
     check_identities("spec.client.meshTLS.identities", identities, faults);
-    let names_some = !identities.is_empty() || mesh_tls.service_accounts.iter().flatten().count() > 0;
+    let names_some =
+        !identities.is_empty() || mesh_tls.service_accounts.iter().flatten().count() > 0;
     let field = "spec.client.meshTLS";
     match (mesh_tls.unauthenticated_tls, names_some) {
         (true, true) => {

@@ -7,12 +7,12 @@ use ipnet::IpNet;
 
 use crate::control::config::MeshConfig;
 use crate::control::index::View;
+use crate::control::select::matches_labels;
 use crate::model::identity::Identity;
 use crate::model::labels::Labels;
 use crate::model::metadata::{Metadata, ResourceRef};
 use crate::model::server_policy::{Authentication, Authorization, IdentitySuffix, Network};
 use crate::resource::check::{AuthenticationKind, parse_network};
-use crate::control::select::matches_labels;
 use crate::resource::policy::{
     DefaultPolicy, LocalTargetRef, MeshTLSAuthenticationSpec, NamespacedTargetRef, NetworkSpec,
     ServerSelectionSpec,

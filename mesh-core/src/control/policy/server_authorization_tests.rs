@@ -64,7 +64,8 @@ fn they_allow_clients_by_the_name_or_the_labels_of_a_server() {
         let who = match &authorization.authentication {
             Authentication::TlsAuthenticated { identities, suffixes } => {
                 let names = identities.iter().map(|identity| identity.as_str().to_string());
-                let suffixes = suffixes.iter().map(|suffix| format!("*.{}", suffix.parts.join(".")));
+                let suffixes =
+                    suffixes.iter().map(|suffix| format!("*.{}", suffix.parts.join(".")));
                 names.chain(suffixes).collect::<Vec<_>>().join(", ")
             }
             other => format!("{other:?}"),
