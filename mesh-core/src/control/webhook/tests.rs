@@ -234,6 +234,36 @@ async fn pods_of_every_workload_get_a_sidecar_and_their_owners_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_review_that_an_api_server_sent_is_answered_with_a_patch_for_it() {
+    let (bench, _) = started().await;
+    let meshed = "apiVersion: v1\nkind: Namespace\nmetadata: {name: meshed, annotations: {linkerd.io/inject: enabled}}";
+    let [meshed] = testing::objects(meshed).try_into().unwrap();
+    bench.publisher.apply(Kind::Namespace, WatchEvent::Apply(meshed));
+    let review: Value =
+        serde_json::from_str(include_str!("recorded/pod-of-a-deployment.json")).unwrap();
+    let response = bench.ask("/mutate", &review).await;
+    let patch: Value = serde_json::from_str(&patched(&response)).unwrap();
+    let operations = patch.as_array().unwrap().iter();
+    let operations: Vec<_> = operations
+        .map(|one| format!("{} {}", one["op"].as_str().unwrap(), one["path"].as_str().unwrap()))
+        .collect();
+    insta::assert_snapshot!(operations.join("\n"), @r"
+    add /metadata/annotations/linkerd.io~1created-by
+    add /metadata/annotations/linkerd.io~1proxy-version
+    add /metadata/labels/linkerd.io~1control-plane-ns
+    add /metadata/labels/linkerd.io~1proxy-deployment
+    add /metadata/labels/linkerd.io~1workload-ns
+    add /spec/initContainers/0
+    add /spec/initContainers/1
+    add /spec/volumes/1
+    add /spec/volumes/2
+    add /spec/volumes/3
+    ");
+    bench.runtime.sleep(Duration::from_secs(1)).await;
+    insta::assert_snapshot!(bench.cluster.event_texts().join("\n"), @"apps/v1 Deployment echo (no uid): Injected: Linkerd sidecar proxy injected");
+}
+
+#[tokio::test(start_paused = true)]
 async fn resources_are_checked_and_what_is_refused_says_why() {
     let (bench, _) = started().await;
     let server = json!({"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server",
