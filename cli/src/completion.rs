@@ -1,11 +1,9 @@
 //! `weft completion`: scripts with which shells complete the command line.
 
-use std::io::Write as _;
-
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-use crate::Failure;
+use crate::{Failure, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionArgs {
@@ -18,5 +16,5 @@ pub(crate) struct CompletionArgs {
 pub(crate) fn run(args: &CompletionArgs, command: &mut Command) -> Result<(), Failure> {
     let mut script = Vec::new();
     generate(args.shell, command, "weft", &mut script);
-    std::io::stdout().write_all(&script).map_err(Failure::failed)
+    say(&script)
 }

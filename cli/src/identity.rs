@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::cluster::{ClusterArgs, object};
 use crate::pods::{self, PodRef};
-use crate::{Failure, forward};
+use crate::{Failure, forward, say};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -52,9 +52,9 @@ pub(crate) async fn run(args: IdentityArgs, cluster: &ClusterArgs) -> Result<(),
     let mut all_shown = true;
     let of = found.len();
     for (index, pod) in found.iter().enumerate() {
-        println!("\nPOD {} ({} of {of})\n", pod.name, index + 1);
+        say(format!("\nPOD {} ({} of {of})\n\n", pod.name, index + 1))?;
         match shown(&client, &values, pod).await {
-            Ok(certificate) => println!("{}", text(&certificate)),
+            Ok(certificate) => say(text(&certificate))?,
             Err(error) => {
                 all_shown = false;
                 eprintln!("weft: {}/{}: {error}", pod.namespace, pod.name);

@@ -23,6 +23,7 @@ mod version;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -322,6 +323,16 @@ impl Failure {
         let message = message.to_string();
         Self { code: 64, message }
     }
+}
+
+/// Prints a result. A reader that went away, such as `head`, ends the program and is told nothing.
+pub(crate) fn say(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_ref()).and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::silent(1),
+        _ => Failure::failed(error),
+    })
 }
 
 /// Does what the process's arguments say.

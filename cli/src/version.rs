@@ -7,8 +7,8 @@ use mesh_core::manifest::Values;
 use mesh_core::manifest::install::{CONFIG, CONFIG_KEY};
 use runtime_real::kube::ApiClient;
 
-use crate::Failure;
 use crate::cluster::{ClusterArgs, object};
+use crate::{Failure, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
@@ -29,7 +29,7 @@ pub(crate) struct VersionArgs {
 /// Prints them. A cluster that cannot be asked is no failure.
 pub(crate) async fn run(args: VersionArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let own = env!("CARGO_PKG_VERSION");
-    line("Client version", own, args.short);
+    line("Client version", own, args.short)?;
     if args.client {
         return Ok(());
     }
@@ -41,21 +41,21 @@ pub(crate) async fn run(args: VersionArgs, cluster: &ClusterArgs) -> Result<(), 
     if let Err(reason) = &server {
         eprintln!("weft: the cluster's version is not known: {reason}");
     }
-    line("Server version", server.as_deref().unwrap_or("unavailable"), args.short);
+    line("Server version", server.as_deref().unwrap_or("unavailable"), args.short)?;
     if let (true, Ok(client)) = (args.proxy, &client) {
         let proxies = proxies(client, &args, &cluster.linkerd_namespace).await?;
-        println!("Proxy versions:");
+        say("Proxy versions:\n")?;
         for (version, pods) in proxies {
-            println!("\t{version} ({pods} pods)");
+            say(format!("\t{version} ({pods} pods)\n"))?;
         }
     }
     Ok(())
 }
 
-fn line(what: &str, version: &str, short: bool) {
+fn line(what: &str, version: &str, short: bool) -> Result<(), Failure> {
     match short {
-        true => println!("{version}"),
-        false => println!("{what}: {version}"),
+        true => say(format!("{version}\n")),
+        false => say(format!("{what}: {version}\n")),
     }
 }
 

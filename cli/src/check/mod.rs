@@ -22,7 +22,7 @@ use self::facts::{Facts, Found, Question, Stage};
 use self::identity::Now;
 use self::report::Category;
 use crate::cluster::{ClusterArgs, object};
-use crate::{Failure, duration};
+use crate::{Failure, duration, say};
 
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 /// Between two looks, while what needs time is waited for.
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: CheckArgs, cluster: &ClusterArgs) -> Result<(), Fa
         }
         sleep(LOOK).await;
     };
-    tell(&categories, args.output);
+    tell(&categories, args.output)?;
     match report::succeeded(&categories) {
         true => Ok(()),
         false => Err(Failure::silent(1)),
@@ -98,11 +98,11 @@ fn question(args: &CheckArgs, cluster: &ClusterArgs) -> Question {
     }
 }
 
-fn tell(categories: &[Category], form: Form) {
+fn tell(categories: &[Category], form: Form) -> Result<(), Failure> {
     match form {
-        Form::Table => print!("{}", report::table(categories, false)),
-        Form::Short => print!("{}", report::table(categories, true)),
-        Form::Json => println!("{:#}", report::json(categories)),
+        Form::Table => say(report::table(categories, false)),
+        Form::Short => say(report::table(categories, true)),
+        Form::Json => say(format!("{:#}\n", report::json(categories))),
     }
 }
 

@@ -440,3 +440,31 @@ fn the_json_is_linkerds() {
     }
     "#);
 }
+
+#[test]
+fn opaque_ports_are_compared_through_the_names_of_ports() {
+    with_runtime(|runtime| {
+        let question = question(Stage::After);
+        let mut facts = running(&question, runtime);
+        let pod = |opaque: &str| {
+            json!({
+                "metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"},
+                    "annotations": {"config.linkerd.io/opaque-ports": opaque}},
+                "spec": {"containers": [{"ports": [{"name": "tls", "containerPort": 8443}]}]},
+                "status": {"phase": "Running"},
+            })
+        };
+        let services = json!({"items": [{
+            "metadata": {"name": "web", "namespace": "shop",
+                "annotations": {"config.linkerd.io/opaque-ports": "443"}},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 443, "targetPort": "tls"}]},
+        }]});
+        facts.found.insert(question.services(), Found::Object(services));
+        for (opaque, is_fine) in [("8443", true), ("443", false)] {
+            let pods = json!({"items": [pod(opaque)]});
+            facts.found.insert(question.meshed_pods(), Found::Object(pods));
+            let category = workloads::opaque_ports(&question, &facts);
+            assert_eq!(category.checks[0].fault.is_none(), is_fine, "{opaque}");
+        }
+    });
+}

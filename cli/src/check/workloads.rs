@@ -286,7 +286,7 @@ pub(super) fn data_plane(question: &Question, facts: &Facts) -> Category {
     let misplaced = services.and_then(|services| {
         let label = "/metadata/labels/config.linkerd.io~1opaque-ports";
         let wrong = services.iter().filter(|service| service.pointer(label).is_some());
-        told(wrong.map(|service| name(service)).collect(), |fault| {
+        told(wrong.map(name).collect(), |fault| {
             Fault::warning(
                 format!(
                     "config.linkerd.io/opaque-ports is a label, where an annotation counts: {fault}"
@@ -350,7 +350,10 @@ fn disagreement(service: &Value, pod: &Value) -> Option<String> {
     let declared = service["spec"]["ports"].as_array().into_iter().flatten();
     for port in declared {
         let number = port["port"].as_u64()?;
-        let target = port["targetPort"].as_u64().unwrap_or(number);
+        let target = match &port["targetPort"] {
+            Value::String(name) => named_port(pod, name)?,
+            target => target.as_u64().unwrap_or(number),
+        };
         let is_opaque = at_service.contains(&number);
         let pod_says = at_pod.as_ref().map(|ports| ports.contains(&target));
         if is_opaque && pod_says == Some(false) {
@@ -362,6 +365,13 @@ fn disagreement(service: &Value, pod: &Value) -> Option<String> {
         }
     }
     None
+}
+
+/// A port of a pod's containers by its name.
+fn named_port(pod: &Value, name: &str) -> Option<u64> {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let mut ports = containers.filter_map(|container| container["ports"].as_array()).flatten();
+    ports.find(|port| port["name"] == name).and_then(|port| port["containerPort"].as_u64())
 }
 
 /// The ports of `25,80-90`.

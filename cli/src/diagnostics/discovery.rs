@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::{EndpointsArgs, Form, PolicyArgs, ProfileArgs};
 use crate::cluster::{ClusterArgs, object};
 use crate::forward::Forwarded;
-use crate::{Failure, pods};
+use crate::{Failure, pods, say};
 
 const DESTINATION_PORT: u16 = 8086;
 const POLICY_PORT: u16 = 8090;
@@ -53,10 +53,9 @@ pub(super) async fn endpoints(args: EndpointsArgs, cluster: &ClusterArgs) -> Res
         }
     }
     match args.output {
-        Form::Table => print!("{}", table(&found)),
-        Form::Json => println!("{:#}", Value::from_iter(found.iter().map(in_json))),
+        Form::Table => say(table(&found)),
+        Form::Json => say(format!("{:#}\n", Value::from_iter(found.iter().map(in_json)))),
     }
-    Ok(())
 }
 
 fn label<'a>(endpoint: &'a Endpoint, name: &str) -> &'a str {
@@ -111,18 +110,17 @@ pub(super) async fn policy(args: PolicyArgs, cluster: &ClusterArgs) -> Result<()
     if let Some(name) = service {
         let address = cluster_ip(&client, namespace, name).await?;
         let target = Target::Address(SocketAddr::new(address, *port));
-        let workload = json!({"ns": namespace}).to_string();
+        // Who asks is a pod; which one matters to nothing but routes of its namespace.
+        let workload = json!({"ns": namespace, "pod": "weft-diagnostics"}).to_string();
         let answer = first(asked.control.watch_client_policy(&workload, &target)).await;
-        println!("{:#?}", answer.map_err(failed)?);
-        return Ok(());
+        return say(format!("{:#?}\n", answer.map_err(failed)?));
     }
     let pods = pods::of_resource(&client, namespace, resource).await?;
     let pod = pods.first();
     let pod = pod.ok_or_else(|| Failure::failed(format!("{resource} has no running pods")))?;
     let workload = json!({"ns": namespace, "pod": pod.name}).to_string();
     let answer = first(asked.control.watch_server_policy(&workload, *port)).await;
-    println!("{:#?}", answer.map_err(failed)?);
-    Ok(())
+    say(format!("{:#?}\n", answer.map_err(failed)?))
 }
 
 async fn cluster_ip(client: &ApiClient, namespace: &str, name: &str) -> Result<IpAddr, Failure> {
@@ -138,8 +136,7 @@ pub(super) async fn profile(args: ProfileArgs, cluster: &ClusterArgs) -> Result<
     let asked = ask(cluster, args.destination_pod.as_deref(), DESTINATION_PORT).await?;
     let answer = first(asked.control.watch_profile(&args.address, &args.token)).await;
     let answer = answer.map_err(|error| Failure::failed(format!("{}: {error}", args.address)))?;
-    println!("{answer:#?}");
-    Ok(())
+    say(format!("{answer:#?}\n"))
 }
 
 /// The first answer to a question.

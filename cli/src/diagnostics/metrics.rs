@@ -1,7 +1,5 @@
 //! Metrics of pods, as they give them.
 
-use std::io::Write as _;
-
 use mesh_core::manifest::install::COMPONENT;
 use runtime_real::kube::ApiClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::ProxyMetricsArgs;
 use crate::cluster::ClusterArgs;
 use crate::pods::{self, PodRef};
-use crate::{Failure, forward};
+use crate::{Failure, forward, say};
 
 /// The longest answer that is read.
 const METRICS_BYTES_MAX: u64 = 64 << 20;
@@ -47,8 +45,8 @@ async fn print_all(client: &ApiClient, pods: Vec<(&PodRef, u16)>) -> Result<(), 
     let of = pods.len();
     for (index, (pod, port)) in pods.into_iter().enumerate() {
         let metrics = scrape(client, pod, port).await.map_err(Failure::failed)?;
-        println!("#\n# POD {} ({} of {of})\n#", pod.name, index + 1);
-        std::io::stdout().write_all(&metrics).map_err(Failure::failed)?;
+        say(format!("#\n# POD {} ({} of {of})\n#\n", pod.name, index + 1))?;
+        say(&metrics)?;
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ pub(crate) mod remove;
 pub(crate) mod upgrade;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -18,8 +17,8 @@ use mesh_core::manifest::values::layers::{self, Layer, Merged};
 use mesh_core::manifest::values::set;
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::cluster::{ClusterArgs, object};
+use crate::{Failure, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
@@ -224,6 +223,5 @@ pub(crate) fn print(documents: &[Value], output: Output) -> Result<(), Failure> 
         Output::Yaml => Format::Yaml,
         Output::Json => Format::Json,
     };
-    let text = install::render(documents, format);
-    std::io::stdout().write_all(text.as_bytes()).map_err(Failure::failed)
+    say(install::render(documents, format))
 }

@@ -180,8 +180,10 @@ mod tests {
 
     #[test]
     fn every_kind_of_an_installation_can_be_removed() {
-        let mut values = mesh_core::manifest::Values::default();
-        values.enable_pod_disruption_budget = true;
+        let mut values = mesh_core::manifest::Values {
+            enable_pod_disruption_budget: true,
+            ..mesh_core::manifest::Values::default()
+        };
         values.identity.issuer.tls.certificate_pem = "c".into();
         values.identity.issuer.tls.key_pem = "k".into();
         for document in install::install(&values).iter().chain(&install::crds(&values)) {

@@ -154,7 +154,7 @@ impl Merging<'_> {
     }
 
     fn unknown(&mut self, path: &str, value: &Value) {
-        let is_inert = |inert: &&str| {
+        let is_inert = |inert: &&'static str| {
             path.strip_prefix(*inert).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         // What only leads to values without effect is gone through, so that others in it are found.
@@ -162,7 +162,7 @@ impl Merging<'_> {
             && INERT.iter().any(|inert| inert.starts_with(&format!("{path}.")))
         {
             fields.iter().for_each(|(name, value)| self.unknown(&under(path, name), value));
-        } else if INERT.iter().any(|inert| is_inert(&inert)) {
+        } else if INERT.iter().any(is_inert) {
             let source = self.source;
             self.remarks.insert(format!("{source}: {path} has no effect in Weft"));
         } else {
