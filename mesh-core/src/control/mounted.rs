@@ -4,7 +4,7 @@
 //! Law: a certificate and a key of two moments are never used together.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::runtime::Runtime;
 
@@ -64,11 +64,11 @@ async fn issuer(runtime: &Runtime, directory: &Path) -> Result<(Vec<u8>, Vec<u8>
     Err(StateError::NotMounted { path: missing })
 }
 
-async fn read(runtime: &Runtime, path: &PathBuf) -> Result<Option<Vec<u8>>, StateError> {
+async fn read(runtime: &Runtime, path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     match runtime.files.read(path, FILE_BYTES_MAX).await {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StateError::File { path: path.clone(), error }),
+        Err(error) => Err(StateError::File { path: path.to_owned(), error }),
     }
 }
 
