@@ -2,6 +2,7 @@
 //! against the simulator's API server behind a front.
 
 mod contract;
+mod credentials;
 mod front;
 mod keys;
 mod process;
