@@ -1,5 +1,5 @@
 //! The webhooks: what an API server asks before it stores something. One HTTPS listener a process;
-//! [`mutate`] gives pods a sidecar, [`validate`] refuses resources that make no sense.
+//! `mutate` gives pods a sidecar, [`validate`] refuses resources that make no sense.
 //!
 //! Law: every question is answered in less time than an API server waits, and what cannot be read is
 //! answered with the reason. A review that is malformed harms nobody but itself.
