@@ -11,6 +11,8 @@ mod mutate;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+#[cfg(test)]
+mod validate_tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -254,7 +254,3 @@ fn is_known(filter: &RouteFilter) -> bool {
     let known = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect"];
     known.contains(&filter.type_.as_str())
 }
-
-#[cfg(test)]
-#[path = "validate_tests.rs"]
-mod tests;

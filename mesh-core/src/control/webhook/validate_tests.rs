@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::*;
+use super::validate::{Checked, answer};
 use crate::control::config::MeshConfig;
-use crate::control::index::Index;
+use crate::control::index::{Index, View};
 use crate::control::testing;
 
 const MESH: &str = "
