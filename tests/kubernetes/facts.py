@@ -68,7 +68,7 @@ def inject_and_apply_is_what_the_quick_start_says(cluster):
     must("linkerd.io/inject: enabled" in injected, injected[:2000])
     cluster.kubectl("apply", "--dry-run=server", "-f", "-", stdin=injected)
     back = cluster.weft("uninject", "-", stdin=injected)
-    must("linkerd.io/inject" not in back, back[:2000])
+    must("linkerd.io/inject: enabled" not in back, back[:2000])
 
 
 def requests_are_answered_over_mutual_tls(cluster):

@@ -31,6 +31,8 @@ def main():
     for fact in facts.ALL:
         name = fact.__name__.replace("_", " ")
         always = fact in (facts.FIRST, facts.LAST)
+        if always and options.installed:
+            continue
         if options.words and not always and not any(word in name for word in options.words):
             continue
         began = time.monotonic()
@@ -58,6 +60,7 @@ def arguments():
     parser.add_argument("--server-image", default="localhost/busybox:1", help="has sh, httpd, nc")
     parser.add_argument("--client-image", default="localhost/nettools:1", help="has sh, curl")
     parser.add_argument("--set", action="append", default=[], help="a value of the installation")
+    parser.add_argument("--installed", action="store_true", help="Weft is there already, and stays")
     parser.add_argument("--keep-failed", action="store_true", help="stop at the first failure and clean nothing up")
     parser.add_argument("words", nargs="*", help="run the facts that have one of these in the name")
     return parser.parse_args()
