@@ -7,7 +7,7 @@ def namespace(name):
 
 def apps(namespace, options):
     """A server of HTTP and of bytes, two clients, and one outside of the mesh."""
-    server = ("mkdir /tmp/www && hostname > /tmp/www/index.html && "
+    server = ("mkdir /tmp/www && hostname > /tmp/www/index.html && hostname > /tmp/www/ready && "
               "(while true; do nc -l -p 9000 -e cat; done &) ; exec httpd -f -p 8080 -h /tmp/www")
     sleeper = "exec sleep 86400"
     return "---\n".join([
@@ -34,7 +34,7 @@ spec:
 
 def app(namespace, name, image, command, replicas=1, ports="[]", inject=None):
     annotation = f"annotations: {{linkerd.io/inject: {inject}}}, " if inject else ""
-    probe = "readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}" if ports != "[]" else ""
+    probe = "readinessProbe: {httpGet: {path: /ready, port: http}, periodSeconds: 1}" if ports != "[]" else ""
     return f"""apiVersion: v1
 kind: ServiceAccount
 metadata: {{name: {name}, namespace: {namespace}}}

@@ -73,7 +73,6 @@ pub(super) struct Response {
 #[derive(Debug, Serialize)]
 struct Status {
     code: u16,
-    reason: &'static str,
     message: String,
 }
 
@@ -105,9 +104,10 @@ impl Request {
         }
     }
 
-    /// Refuses it.
+    /// Refuses it. Without a `reason`: for `Invalid` kubectl looks for details instead, and shows no
+    /// message.
     pub(super) fn deny(&self, message: String) -> Response {
-        let status = Status { code: 422, reason: "Invalid", message };
+        let status = Status { code: 400, message };
         Response { uid: self.uid.clone(), status: Some(status), ..Response::default() }
     }
 }
