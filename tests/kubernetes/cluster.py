@@ -5,6 +5,8 @@ import os
 import subprocess
 import time
 
+from authority import Authority
+
 CONTROL = "linkerd"
 
 
@@ -15,6 +17,7 @@ class Failed(Exception):
 class Cluster:
     def __init__(self, options):
         self.options = options
+        self.authority = Authority()
         self.weft_program = os.path.join(options.programs, "weft")
 
     def kubectl(self, *words, stdin=None, fails=False, secs=120):

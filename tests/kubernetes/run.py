@@ -71,6 +71,8 @@ def why_not(options):
         return "KUBECONFIG names no cluster"
     if not shutil.which("kubectl"):
         return "no kubectl"
+    if not shutil.which("openssl"):
+        return "no openssl"
     if not os.access(os.path.join(options.programs, "weft"), os.X_OK):
         return f"{options.programs} has no weft: cargo build --release, or --programs DIR"
     return None
