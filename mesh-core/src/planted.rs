@@ -37,6 +37,7 @@ pub const KNOWN: &[&str] = &[
     "idle-destination-kept",
     "in-flight-leaked",
     "jitter-absent",
+    "lease-not-waited-for",
     "new-list-merged",
     "open-connections-leaked",
     "outage-clears-endpoints",

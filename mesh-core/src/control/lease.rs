@@ -78,7 +78,9 @@ impl Election {
             let acquired = if seen.version.is_some() { seen.acquired } else { wall };
             return Some(Lease { version: seen.version.clone(), acquired, transitions, ..new });
         }
-        let is_free = seen.holder.is_empty() || now >= *at + seen.duration;
+        let is_free = seen.holder.is_empty()
+            || now >= *at + seen.duration
+            || planted!("lease-not-waited-for");
         let version = seen.version.clone();
         is_free.then(|| Lease { version, transitions: transitions.saturating_add(1), ..new })
     }

@@ -1,5 +1,7 @@
-//! What an API server shows of itself: whose its leases are, who wrote statuses, what they say.
+//! What an API server shows of itself: whose its leases are, who wrote statuses, what they
+//! say, and what it was told happened.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use mesh_core::resource::Kind;
@@ -18,6 +20,18 @@ pub(super) fn render(state: &State) -> String {
     let _ = writeln!(text, "apiserver_stray_writes_total {strays}");
     for (client, (writes, _)) in &state.writes {
         let _ = writeln!(text, "apiserver_status_writes_total{{client=\"{client}\"}} {writes}");
+    }
+    let mut events: BTreeMap<_, u64> = BTreeMap::new();
+    for event in &state.events {
+        let about = (&event.reason, &event.kind, &event.namespace, &event.name);
+        *events.entry(about).or_default() += 1;
+    }
+    for ((reason, kind, namespace, name), count) in events {
+        let _ = writeln!(
+            text,
+            "apiserver_events{{reason=\"{reason}\",kind=\"{kind}\",namespace=\"{namespace}\",\
+             name=\"{name}\"}} {count}"
+        );
     }
     for kind in Kind::ALL.iter().filter(|kind| kind.has_status()) {
         for object in state.store.list(*kind) {

@@ -77,6 +77,7 @@ pub const BUGS: &[Bug] = &[
     bug("idle-destination-kept", "no_leak", "bytes", "what nobody uses is never dropped"),
     bug("in-flight-leaked", "load_share", "replica-slow", "requests that were given up count as in flight for ever"),
     bug("jitter-absent", "connect_attempts", "reconnect", "all wait equally long"),
+    bug("lease-not-waited-for", "never", "lease", "a lease that is somebody's is taken all the same"),
     bug("new-list-merged", "converged", "control-plane-away", "endpoints that went during an outage stay"),
     bug("open-connections-leaked", "eventually", "bytes", "the gauge of open connections only rises"),
     bug("outage-clears-endpoints", "success_rate", "control-plane-away", "endpoints are forgotten with the control plane"),
