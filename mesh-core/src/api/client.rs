@@ -285,7 +285,11 @@ impl ApiError {
             | Code::Aborted
             | Code::Cancelled
             | Code::DeadlineExceeded
-            | Code::ResourceExhausted => Self::Unavailable(message),
+            | Code::ResourceExhausted => {
+                // What our own channel says has said so already.
+                let told = message.strip_prefix("control plane unavailable: ");
+                Self::Unavailable(told.unwrap_or(&message).to_string())
+            }
             code => Self::Other { code: format!("{code:?}"), message },
         }
     }
