@@ -39,7 +39,7 @@ struct Inner {
     /// Where this control plane makes tokens of its own.
     token_key: Option<Arc<dyn KeyPair>>,
     /// Where the authority is mounted: in a cluster, which keeps events.
-    recorder: Option<Recorder>,
+    recorder: Recorder,
     metrics: Arc<ControlMetrics>,
 }
 
@@ -55,9 +55,9 @@ impl IdentityIssuer {
         metrics: Arc<ControlMetrics>,
     ) -> Result<Self, StateError> {
         let authority = authority(runtime, config).await?;
-        let (token_key, recorder) = match &config.mounted {
-            None => (Some(state::token_key(runtime, &config.state_directory).await?), None),
-            Some(_) => (None, Some(Recorder::new(runtime))),
+        let token_key = match &config.mounted {
+            None => Some(state::token_key(runtime, &config.state_directory).await?),
+            Some(_) => None,
         };
         Ok(Self(Arc::new(Inner {
             runtime: runtime.clone(),
@@ -65,7 +65,7 @@ impl IdentityIssuer {
             mesh: mesh.clone(),
             authority: ArcSwap::from_pointee(authority),
             token_key,
-            recorder,
+            recorder: Recorder::new(runtime),
             metrics,
         })))
     }
@@ -211,8 +211,7 @@ impl Inner {
 
     /// Has an event recorded on the control plane's own Deployment.
     fn record_own(&self, is_warning: bool, reason: &str, message: String) {
-        let Some(recorder) = &self.recorder else { return };
-        recorder.record(Event {
+        self.recorder.record(Event {
             api_version: "apps/v1".to_string(),
             kind: "Deployment".to_string(),
             namespace: self.mesh.control_namespace.clone(),
@@ -227,13 +226,12 @@ impl Inner {
 
     /// Has an event recorded on the service account, as Linkerd's identity service does.
     fn record_issued(&self, identity: &str, certificate: &Certificate) {
-        let Some(recorder) = &self.recorder else { return };
         let mut parts = identity.split('.');
         let (Some(name), Some(namespace)) = (parts.next(), parts.next()) else { return };
         let hash = Sha256::digest(&certificate.leaf_der);
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let until = certificate.valid_until;
-        recorder.record(Event {
+        self.recorder.record(Event {
             api_version: "v1".to_string(),
             kind: "ServiceAccount".to_string(),
             namespace: namespace.to_string(),
