@@ -184,6 +184,7 @@ pub struct ProxyInit {
     /// Ports of peers that are not redirected, comma-separated.
     pub ignore_outbound_ports: String,
     /// The API server's ports, which the control plane reaches without its sidecars.
+    #[serde(rename = "kubeAPIServerPorts")]
     pub kube_api_server_ports: String,
     /// Networks of clients that are not redirected, comma-separated.
     pub skip_subnets: String,

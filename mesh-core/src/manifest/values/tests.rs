@@ -94,7 +94,8 @@ fn a_value_out_of_range_is_told_with_what_it_takes() {
 #[test]
 fn what_linkerds_chart_has_beyond_is_passed_over_and_remarked_on() {
     let values = json!({
-        "disableHeartBeat": true, "proxyInit": {"xtMountPath": {"name": "lock"}},
+        "disableHeartBeat": true,
+        "proxyInit": {"xtMountPath": {"name": "lock"}, "kubeAPIServerPorts": "443"},
         "policyController": {"image": {"name": "x"}, "probeNetworks": ["10.0.0.0/8"]},
     });
     let merged = layers::merge(&[layer("chart.yaml", values)]).unwrap();
