@@ -36,7 +36,7 @@ pub struct Merged {
 pub struct ValuesError(pub(super) Vec<String>);
 
 /// Values of Linkerd's chart that say nothing here: whatever Weft does not have, or needs not be told.
-const INERT: [&str; 24] = [
+pub(super) const INERT: [&str; 24] = [
     "controlPlaneTracing",
     "controlPlaneTracingNamespace",
     "destinationController",
@@ -206,11 +206,11 @@ fn paths(of: &Value) -> Vec<String> {
     all
 }
 
-fn under(path: &str, name: &str) -> String {
+pub(super) fn under(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_string() } else { format!("{path}.{name}") }
 }
 
-fn is_free(path: &str) -> bool {
+pub(super) fn is_free(path: &str) -> bool {
     let last = path.rsplit('.').next().unwrap_or_default();
     FREE.contains(&path) || FREE.contains(&last)
 }

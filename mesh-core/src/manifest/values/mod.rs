@@ -5,6 +5,7 @@ mod check;
 mod control;
 pub mod layers;
 mod proxy;
+mod schema;
 pub mod set;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use proxy::{
     Image, Ports, Proxy, ProxyControl, ProxyInit, ProxyMetrics, ProxyRuntime, Quantities,
     Resources, Streams, Workers,
 };
+pub use schema::schema;
 
 /// An installation's values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
