@@ -54,7 +54,7 @@ spec:
       linkerd.io/control-plane-ns: {{ .Values.linkerdNamespace | quote }}
       linkerd.io/proxy-deployment: {{ .deployment }}
   strategy:
-    {{- toYaml .Values.deploymentStrategy | nindent 4 }}
+    {{- toYaml (.Values.deploymentStrategy | default dict) | nindent 4 }}
   template:
     metadata:
       annotations:
@@ -64,7 +64,7 @@ spec:
     spec:
       serviceAccountName: {{ .deployment }}
       nodeSelector:
-        {{- toYaml .Values.nodeSelector | nindent 8 }}
+        {{- toYaml (.Values.nodeSelector | default dict) | nindent 8 }}
       {{- $affinity := include "weft.affinity" . }}
       {{- if $affinity }}
       affinity:

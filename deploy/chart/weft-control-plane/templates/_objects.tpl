@@ -23,7 +23,7 @@ name of its deployment and service account).
 {{- $requests := dict -}}
 {{- $limits := dict -}}
 {{- range $name := list "cpu" "memory" "ephemeral-storage" -}}
-{{- $said := index $ $name | default dict -}}
+{{- $said := index ($ | default dict) $name | default dict -}}
 {{- $request := toString ($said.request | default "") -}}
 {{- $limit := toString ($said.limit | default "") -}}
 {{- if $request -}}{{- $_ := set $requests $name $request -}}{{- end -}}
