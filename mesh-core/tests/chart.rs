@@ -314,7 +314,9 @@ impl Helm {
         if !case.set.is_empty() {
             command.args(["--set", case.set]);
         }
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        let output = command.output();
+        let Output { status, stdout, stderr } =
+            output.unwrap_or_else(|error| panic!("{}: {error}", self.0.display()));
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         if status.success() { Ok(text(stdout)) } else { Err(text(stderr)) }
     }
@@ -335,7 +337,8 @@ fn assert_same(case: &str, rendered: Vec<Value>, installed: Vec<Value>) {
                 let kept = Values::read(document["data"][CONFIG_KEY].as_str().unwrap()).unwrap();
                 document["data"][CONFIG_KEY] = serde_json::to_value(kept).unwrap();
             }
-            let text = serde_json::to_string_pretty(&document).unwrap();
+            // Helm writes 65535.0 as 65535, which is the same.
+            let text = serde_json::to_string_pretty(&document).unwrap().replace(".0,\n", ",\n");
             assert_eq!(named.insert(name.clone(), text), None, "{case}: {name:?} is there twice");
         }
         named
