@@ -3,22 +3,19 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::api::client::{ApiStream, ControlAddress, ControlClient};
+use mesh_core::api::client::{ApiStream, ControlClient};
 use mesh_core::model::endpoint::EndpointUpdate;
-use mesh_core::model::identity::{DnsName, Identity, ServerTls};
-use mesh_core::runtime::net::TcpOptions;
-use mesh_core::runtime::{Crypto as _, Runtime};
-use mesh_core::wire::tls::credentials::Credentials;
+use mesh_core::model::identity::Identity;
+use mesh_core::runtime::Crypto as _;
 use mesh_core::wire::tls::csr::csr_der;
 use runtime_real::crypto::AwsLc;
-use runtime_real::no_cluster::NoCluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use super::controller::{Controller, DESTINATION, IDENTITY, PATIENCE, free_ports, runtime};
 use super::front::Front;
 use super::keys::{Issuer, Root, Volume};
 use super::watching::{object, objects};
@@ -50,101 +47,6 @@ fn slice(addresses: &[&str]) -> String {
 }
 
 const WEB: &str = "web.shop.serviceaccount.identity.linkerd.cluster.local";
-/// The places of ports among a control plane's.
-const DESTINATION: usize = 0;
-const IDENTITY: usize = 2;
-/// Until something must have happened.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn runtime() -> Runtime {
-    runtime_real::runtime(Arc::new(NoCluster))
-}
-
-/// A control plane that ends with its test.
-struct Controller {
-    child: Child,
-    ports: [u16; 4],
-    log: PathBuf,
-}
-
-impl Controller {
-    /// One whose identity is mounted where `mounted` is given, as issuer and roots.
-    fn start(
-        kubeconfig: &Path,
-        directory: &Path,
-        serve: &str,
-        mounted: Option<(&Volume, &Volume)>,
-    ) -> Self {
-        let ports = free_ports();
-        let [destination, policy, identity, admin] = ports.map(|port| port.to_string());
-        let log = directory.join("controller.log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
-        command.args(["controller", "--kubernetes"]);
-        if let Some((issuer, roots)) = mounted {
-            command.arg("--issuer-dir").arg(issuer.path());
-            command.arg("--trust-roots").arg(roots.path().join("ca-bundle.crt"));
-        }
-        let child = command
-            .args(["--serve", serve, "--listen", "127.0.0.1"])
-            .args(["--destination-port", &destination, "--policy-port", &policy])
-            .args(["--identity-port", &identity, "--admin-port", &admin])
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .current_dir(directory)
-            .stderr(std::fs::File::create(&log).expect("a file"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("to start weft");
-        Self { child, ports, log }
-    }
-
-    /// A client of the port of that number among its ports.
-    fn client(&self, runtime: &Runtime, port: usize) -> ControlClient {
-        let authority = SocketAddr::from(([127, 0, 0, 1], self.ports[port])).into();
-        let name = DnsName::new("nobody.test").expect("a name");
-        let local = ServerTls { identity: Identity::Dns(name.clone()), server_name: name };
-        let address = ControlAddress { authority, tls: None };
-        ControlClient::new(runtime, address, Credentials::new(runtime, local))
-    }
-
-    async fn admin(&self, runtime: &Runtime, path: &str) -> Option<String> {
-        let to = SocketAddr::from(([127, 0, 0, 1], self.ports[3]));
-        let mut io = runtime.net.connect(to, TcpOptions::default()).await.ok()?.io;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        io.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        io.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
-    }
-
-    async fn until_ready(&mut self, runtime: &Runtime) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.admin(runtime, "/ready").await.unwrap_or_default();
-            if answer.starts_with("HTTP/1.1 200") {
-                return;
-            }
-            if let Some(status) = self.child.try_wait().expect("to ask") {
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                panic!("it has ended: {status}\n{log}");
-            }
-            assert!(Instant::now() < deadline, "not ready: {answer}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_ports() -> [u16; 4] {
-    let listeners = [(); 4].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
-}
 
 fn addresses(update: &EndpointUpdate) -> String {
     match update {
@@ -169,7 +71,7 @@ async fn endpoints_follow_the_slices_of_the_cluster_even_over_an_outage() {
     front.server.apply(object(&slice(&["10.244.0.1"])));
     let directory = tempfile::tempdir().expect("a directory");
     let mut controller =
-        Controller::start(&front.kubeconfig(), directory.path(), "destination", None);
+        Controller::start(&front.kubeconfig(), directory.path(), "destination", &[]);
     let runtime = runtime();
     controller.until_ready(&runtime).await;
     let client = controller.client(&runtime, DESTINATION);
@@ -209,8 +111,11 @@ impl Mounted {
         mounted
     }
 
-    fn volumes(&self) -> Option<(&Volume, &Volume)> {
-        Some((&self.issuer, &self.roots))
+    /// What tells a control plane of it.
+    fn arguments(&self) -> [String; 4] {
+        let roots = self.roots.path().join("ca-bundle.crt");
+        let [issuer, roots] = [self.issuer.path(), &roots].map(|path| path.display().to_string());
+        ["--issuer-dir".to_owned(), issuer, "--trust-roots".to_owned(), roots]
     }
 }
 
@@ -228,9 +133,8 @@ async fn a_rotation_of_the_mounted_issuer_is_taken_up_without_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let (old, new) = (Root::make("old"), Root::make("new"));
     let mounted = Mounted::make(directory.path(), &old, &old.issuer());
-    let volumes = mounted.volumes();
-    let kubeconfig = front.kubeconfig();
-    let mut controller = Controller::start(&kubeconfig, directory.path(), "identity", volumes);
+    let (kubeconfig, arguments) = (front.kubeconfig(), mounted.arguments());
+    let mut controller = Controller::start(&kubeconfig, directory.path(), "identity", &arguments);
     let runtime = runtime();
     controller.until_ready(&runtime).await;
     let client = controller.client(&runtime, IDENTITY);
@@ -333,13 +237,14 @@ async fn a_proxy_follows_the_slices_of_the_cluster() {
     let root = Root::make("root");
     let mounted = Mounted::make(directory.path(), &root, &root.issuer());
     let (kubeconfig, serve) = (front.kubeconfig(), "destination,identity");
-    let mut controller = Controller::start(&kubeconfig, directory.path(), serve, mounted.volumes());
+    let arguments = mounted.arguments();
+    let mut controller = Controller::start(&kubeconfig, directory.path(), serve, &arguments);
     controller.until_ready(&runtime()).await;
 
     let token = directory.path().join("token");
     let issued = front.server.issue_token("shop", "web", "identity.l5d.io");
     std::fs::write(&token, issued).expect("to write");
-    let [inbound, outbound, admin, _] = free_ports();
+    let [inbound, outbound, admin] = free_ports();
     let at = |port: u16| format!("127.0.0.1:{port}");
     let workload = r#"{"ns":"shop","pod":"web-1"}"#;
     let proxy = Command::new(program)

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use http::{Method, StatusCode};
 use mesh_core::resource::{Kind, ObjectRef};
 use mesh_core::runtime::Cluster;
 use mesh_core::runtime::cluster::{ClusterError, Event, Lease, Secret, WebhookKind};
 use mesh_core::time::WallTime;
+use runtime_real::kube::{ApiClient, KubeOptions};
 use runtime_sim::cluster::TokenSpec;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::front::Front;
-use super::watching::{QUICK, cluster, object};
+use super::watching::{QUICK, Watching, cluster, object};
 
 const LEASE: &str = "policy-controller-write";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/linkerd/leases";
@@ -194,4 +196,49 @@ async fn a_server_that_is_away_is_told_of_in_time() {
     front.down().await;
     let lease = cluster.lease(LEASE).await;
     assert!(matches!(lease, Err(ClusterError::Unavailable(_))), "{lease:?}");
+}
+
+#[tokio::test]
+async fn what_is_made_applied_and_removed_over_the_api_is_watched() {
+    let front = Front::start().await;
+    let kubeconfig = Some(front.kubeconfig());
+    let client = ApiClient::open(&KubeOptions { kubeconfig, ..KubeOptions::default() }).await;
+    let client = client.expect("a kubeconfig");
+    let call = async |method: Method, path: &str, form: &str, body: Value| {
+        let path = format!("/api/v1/namespaces/shop/{path}");
+        let answer = client.call(method, &path, form, body.to_string().into_bytes()).await;
+        answer.map(|json| serde_json::from_slice::<Value>(&json).expect("JSON"))
+    };
+    const JSON: &str = "application/json";
+    const APPLY: &str = "application/apply-patch+yaml";
+    let service = |port: u16| {
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
+            "spec": { "ports": [{ "port": port }] } })
+    };
+    let mut watching = Watching::of(&cluster(&front.kubeconfig(), QUICK).await, Kind::Service);
+    assert_eq!(watching.take(2).await, ["init", "done"]);
+
+    let made = call(Method::POST, "services", JSON, service(80)).await.expect("made");
+    assert_eq!(watching.next().await, "apply web");
+    let again = call(Method::POST, "services", JSON, service(80)).await.expect_err("it exists");
+    assert_eq!(again.status, Some(StatusCode::CONFLICT));
+    let manager = "services/web?fieldManager=tests";
+    let applied = call(Method::PATCH, manager, APPLY, service(81)).await.expect("applied");
+    assert_eq!(applied["spec"]["ports"], json!([{ "port": 81 }]));
+    assert_eq!(watching.next().await, "apply web");
+    let late = call(Method::PUT, "services/web", JSON, made).await.expect_err("of an old version");
+    assert_eq!(late.status, Some(StatusCode::CONFLICT));
+    call(Method::DELETE, "services/web", JSON, Value::Null).await.expect("removed");
+    assert_eq!(watching.next().await, "delete web");
+
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "web" } });
+    call(Method::POST, "serviceaccounts", JSON, account).await.expect("made");
+    let request = json!({ "spec": { "audiences": ["identity.l5d.io"] } });
+    let issued = call(Method::POST, "serviceaccounts/web/token", JSON, request).await;
+    let issued = issued.expect("issued");
+    let token = issued["status"]["token"].as_str().expect("a token");
+    let cluster = cluster(&front.kubeconfig(), QUICK).await;
+    let review = cluster.review_token(token, "identity.l5d.io").await.expect("valid");
+    assert_eq!(review.username, "system:serviceaccount:shop:web");
 }

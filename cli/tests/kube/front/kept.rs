@@ -1,5 +1,5 @@
-//! Objects that the simulator does not keep, by path: made, patched with a precondition, read. And
-//! the review of tokens, which it has.
+//! Objects that the simulator does not keep, by path: made, read, patched or replaced with a
+//! precondition, removed. And the review of tokens, which it has.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use mesh_core::runtime::cluster::ClusterError;
 use serde_json::{Value, json};
 
 use super::reply::{Reply, json_reply, status};
-use super::{Asked, Shared};
+use super::{Asked, Shared, patch};
 
 /// Whom tokens are for where nobody is named.
-const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+pub const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
 #[derive(Default)]
 pub struct Kept(Mutex<State>);
@@ -54,16 +54,14 @@ impl Kept {
                     None => json_reply(StatusCode::CREATED, &state.put(&path, object)),
                 }
             }
-            (&Method::PATCH, Some(mut object)) => {
-                let version = object["metadata"]["resourceVersion"].clone();
-                patch(&mut object, asked);
-                if object["metadata"]["resourceVersion"] != version {
-                    return status(StatusCode::CONFLICT, "the object has been modified");
-                }
-                match fault(&object) {
-                    Some(fault) => status(StatusCode::UNPROCESSABLE_ENTITY, &fault),
-                    None => json_reply(StatusCode::OK, &state.put(&asked.path, object)),
-                }
+            (&Method::PATCH, Some(object)) => match patched(&object, asked) {
+                Ok(new) => state.replace(&asked.path, &object, new),
+                Err(fault) => status(StatusCode::UNPROCESSABLE_ENTITY, &fault),
+            },
+            (&Method::PUT, Some(object)) => state.replace(&asked.path, &object, asked.json()),
+            (&Method::DELETE, Some(object)) => {
+                state.objects.remove(&asked.path);
+                json_reply(StatusCode::OK, &object)
             }
             _ => status(StatusCode::NOT_FOUND, "the server could not find the requested resource"),
         }
@@ -71,6 +69,21 @@ impl Kept {
 }
 
 impl State {
+    /// Takes over the new version of an object, if it was made of the latest.
+    fn replace(&mut self, path: &str, old: &Value, mut new: Value) -> Response<Reply> {
+        let version = &old["metadata"]["resourceVersion"];
+        if new["metadata"]["resourceVersion"].is_null() {
+            new["metadata"]["resourceVersion"] = version.clone();
+        }
+        if new["metadata"]["resourceVersion"] != *version {
+            return status(StatusCode::CONFLICT, "the object has been modified");
+        }
+        match fault(&new) {
+            Some(fault) => status(StatusCode::UNPROCESSABLE_ENTITY, &fault),
+            None => json_reply(StatusCode::OK, &self.put(path, new)),
+        }
+    }
+
     fn put(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -100,37 +113,15 @@ fn fault(object: &Value) -> Option<String> {
     wrong.map(|time| format!("spec.{time}: cannot parse {}", spec[*time]))
 }
 
-fn patch(object: &mut Value, asked: &Asked) {
-    let patch = asked.json();
+/// What a patch makes of an object.
+fn patched(object: &Value, asked: &Asked) -> Result<Value, String> {
+    let mut object = object.clone();
     match asked.form.as_str() {
-        "application/merge-patch+json" => merge(object, &patch),
-        "application/json-patch+json" => {
-            for step in patch.as_array().into_iter().flatten() {
-                let path = text(&step["path"]);
-                let (parent, name) = path.rsplit_once('/').expect("a path");
-                let parent = object.pointer_mut(parent).expect("its parent");
-                parent[name] = step["value"].clone();
-            }
-        }
-        other => panic!("patches of form {other}"),
+        "application/merge-patch+json" => patch::merge(&mut object, &asked.json()),
+        "application/json-patch+json" => patch::apply(&mut object, &asked.json())?,
+        other => return Err(format!("patches of form {other:?} are not understood")),
     }
-}
-
-/// RFC 7396.
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in fields {
-        match value {
-            Value::Null => drop(target.as_object_mut().and_then(|target| target.remove(name))),
-            value => merge(&mut target[name], value),
-        }
-    }
+    Ok(object)
 }
 
 pub async fn review(shared: &Shared, asked: &Asked) -> Response<Reply> {

@@ -1,17 +1,23 @@
-//! An API server on loopback: the simulator's, with a front of HTTP as Kubernetes speaks it. Lists
-//! in pages, watches with bookmarks, 410 and conflicts come from the simulator's store; what that
-//! does not keep (leases, Secrets, events, webhook configurations) is kept here.
+//! An API server: the simulator's, with a front of HTTP as Kubernetes speaks it. Lists in pages,
+//! watches with bookmarks, 410 and conflicts come from the simulator's store; what that does not keep
+//! (leases, Secrets, events, webhook configurations) is kept here. Writes are admitted by webhooks.
 //!
 //! It is not a proxy for Kubernetes' validation: it checks what its clients got wrong before.
 
+mod admission;
 mod kept;
+mod named;
 mod objects;
+mod patch;
+mod place;
 mod reply;
 mod tls;
+mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,11 +29,12 @@ use hyper_util::rt::TokioIo;
 use mesh_core::resource::{Kind, Object, ObjectRef};
 use mesh_core::runtime::Cluster;
 use runtime_sim::cluster::{ApiFault, ApiServer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use kept::Kept;
+use place::Place;
 use reply::{Reply, status};
 
 /// Whom the simulator's server takes all requests of this front for.
@@ -39,7 +46,9 @@ const TOKEN: &str = "let-me-in";
 pub struct Front {
     pub server: ApiServer,
     address: SocketAddr,
-    directory: tempfile::TempDir,
+    directory: PathBuf,
+    /// The directory, where it is to go with the server.
+    _own: Option<tempfile::TempDir>,
     shared: Arc<Shared>,
     stop: watch::Sender<u64>,
     listening: tokio::task::JoinHandle<()>,
@@ -60,30 +69,46 @@ pub struct Shared {
     page_max: Mutex<usize>,
     /// Lists whose further pages can be asked for.
     pages: Mutex<objects::Pages>,
+    /// What was numbered so far: reviews, and names that were made up.
+    numbered: AtomicU64,
 }
 
 impl Front {
     /// Starts one on a free port of the loopback address.
     pub async fn start() -> Self {
-        let server = ApiServer::default();
+        let own = tempfile::tempdir().expect("a directory");
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let front = Self::listen(listen, own.path(), ApiServer::default()).await;
+        let mut front = front.expect("a port");
+        front._own = Some(own);
+        front
+    }
+
+    /// Serves a server at an address, with its certificate's authority in a directory.
+    pub async fn listen(
+        listen: SocketAddr,
+        directory: &Path,
+        server: ApiServer,
+    ) -> std::io::Result<Self> {
         let clock = Arc::new(runtime_real::clock::SystemClock::new());
-        let directory = tempfile::tempdir().expect("a directory");
         let shared = Arc::new(Shared {
             door: server.door(CLIENT, clock),
             server: server.clone(),
             kept: Kept::default(),
-            tls: tls::ServerTls::make(directory.path()),
+            tls: tls::ServerTls::make(directory),
             requests: Mutex::default(),
             absent: Mutex::default(),
             overlays: Mutex::default(),
             page_max: Mutex::new(usize::MAX),
             pages: Mutex::default(),
+            numbered: AtomicU64::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(0);
         let listening = tokio::spawn(accept_loop(listener, shared.clone(), stopped));
-        Self { server, address, directory, shared, stop, listening }
+        let directory = directory.to_owned();
+        Ok(Self { server, address, directory, _own: None, shared, stop, listening })
     }
 
     /// A kubeconfig that leads here.
@@ -93,22 +118,18 @@ impl Front {
 
     /// The same with another token.
     pub fn kubeconfig_with(&self, token: &str) -> PathBuf {
-        let path = self.directory.path().join(format!("kubeconfig-{token}"));
+        let path = self.directory.join(format!("kubeconfig-{token}"));
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: front\n\
-             clusters:\n- name: front\n  cluster:\n    server: https://localhost:{}\n    \
-             certificate-authority: {}\n\
+             clusters:\n- name: front\n  cluster:\n    server: https://{}\n    \
+             tls-server-name: localhost\n    certificate-authority: {}\n\
              users:\n- name: weft\n  user: {{token: {token}}}\n\
              contexts:\n- name: front\n  context: {{cluster: front, user: weft}}\n",
-            self.address.port(),
-            self.path("ca.crt").display(),
+            self.address,
+            self.directory.join("ca.crt").display(),
         );
         std::fs::write(&path, text).expect("to write");
         path
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        Path::new(self.directory.path()).join(file)
     }
 
     /// Resets every connection, once.
@@ -240,11 +261,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Rep
     let form = head.headers.get("content-type").and_then(|value| value.to_str().ok());
     let form = form.unwrap_or_default().to_owned();
     let asked = Asked { method: head.method, path: head.uri.path().to_owned(), target, form, body };
-    if let Some(kind) = shared.collection(&asked.path) {
-        return objects::collection(shared, kind, &asked).await;
-    }
-    if let Some(name) = shared.status_of(&asked.path) {
-        return objects::write_status(&shared, &name, &asked).await;
+    if let Some(place) = shared.place(&asked.path) {
+        return match (place.object_ref(), place.part.as_deref()) {
+            (None, _) => objects::collection(shared, &place, &asked).await,
+            (Some(name), None) => named::answer(&shared, &name, &asked).await,
+            (Some(name), Some("status")) => objects::write_status(&shared, &name, &asked).await,
+            (Some(name), Some("token")) if name.kind == Kind::ServiceAccount => {
+                named::issue(&shared, &name, &asked)
+            }
+            _ => status(StatusCode::NOT_FOUND, "the server could not find the requested resource"),
+        };
     }
     if asked.path.ends_with("/tokenreviews") {
         return kept::review(&shared, &asked).await;
@@ -276,28 +302,37 @@ impl Asked {
 }
 
 impl Shared {
-    /// The kind of which this is the path of all objects, where there is one and it is served.
-    fn collection(&self, path: &str) -> Option<Kind> {
+    /// What a path names of the kinds that the simulator keeps, where that is served.
+    fn place(&self, path: &str) -> Option<Place> {
         let absent = self.absent.lock().unwrap();
-        Kind::ALL.iter().copied().find(|kind| {
-            kind.api_versions().iter().any(|version| {
-                let prefix = if version.contains('/') { "/apis" } else { "/api" };
-                let plural = kind.plural();
-                let is_absent = absent.contains(&format!("{plural}.{}", kind.group()))
-                    || absent.contains(&format!("{version}/{plural}"));
-                !is_absent && format!("{prefix}/{version}/{plural}") == path
-            })
+        Place::of(path, |kind, version| {
+            let plural = kind.plural();
+            !absent.contains(&format!("{plural}.{}", kind.group()))
+                && !absent.contains(&format!("{version}/{plural}"))
         })
     }
 
-    /// The object of which this is the path of its status.
-    fn status_of(&self, path: &str) -> Option<ObjectRef> {
-        let parts: Vec<_> = path.strip_suffix("/status")?.split('/').collect();
-        let ["", "apis", group, version, "namespaces", namespace, plural, name] = parts[..] else {
-            return None;
-        };
-        let kind = self.collection(&format!("/apis/{group}/{version}/{plural}"))?;
-        Some(ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+    /// The labels of a namespace, as far as it is there.
+    fn namespace_labels(&self, name: &str) -> Value {
+        let (namespace, name) = (String::new(), name.to_owned());
+        let found = self.server.find(&ObjectRef { kind: Kind::Namespace, namespace, name });
+        let labels = found.and_then(|namespace| namespace.meta().labels.clone());
+        json!(labels.unwrap_or_default())
+    }
+
+    /// A number that nothing else has.
+    fn number(&self) -> u64 {
+        self.numbered.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Gives an object a name that has only the beginning of one.
+    fn name(&self, object: &mut Value) {
+        let meta = &mut object["metadata"];
+        if meta["name"].is_null()
+            && let Some(beginning) = meta["generateName"].as_str()
+        {
+            meta["name"] = json!(format!("{beginning}{:05}", self.number()));
+        }
     }
 }
 

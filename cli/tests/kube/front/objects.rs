@@ -11,7 +11,9 @@ use runtime_sim::cluster::served::{Listed, Served, ServedChange};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::kept::merge;
+use super::named;
+use super::patch::merge;
+use super::place::Place;
 use super::reply::{Reply, json_reply, line, status, status_json};
 use super::{Asked, CLIENT, Shared};
 
@@ -20,17 +22,19 @@ pub type Pages = BTreeMap<usize, Listed>;
 
 const EXPIRED: &str = "The provided continue parameter is too old";
 
-pub async fn collection(shared: Arc<Shared>, kind: Kind, asked: &Asked) -> Response<Reply> {
-    if asked.method != Method::GET {
-        return status(StatusCode::METHOD_NOT_ALLOWED, "objects come from the simulator");
-    }
-    match asked.query("watch").as_deref() {
-        Some("true") => watch(shared, kind, asked),
-        _ => list(&shared, kind, asked),
+pub async fn collection(shared: Arc<Shared>, place: &Place, asked: &Asked) -> Response<Reply> {
+    let is_watch = asked.query("watch").as_deref() == Some("true");
+    match asked.method {
+        Method::POST => named::create(&shared, place, asked).await,
+        Method::GET if is_watch && place.namespace.is_empty() => watch(shared, place.kind, asked),
+        Method::GET if is_watch => status(StatusCode::BAD_REQUEST, "watch all namespaces"),
+        Method::GET => list(&shared, place, asked),
+        _ => status(StatusCode::METHOD_NOT_ALLOWED, "the server does not allow this method"),
     }
 }
 
-fn list(shared: &Shared, kind: Kind, asked: &Asked) -> Response<Reply> {
+fn list(shared: &Shared, place: &Place, asked: &Asked) -> Response<Reply> {
+    let kind = place.kind;
     let (number, from, listed): (usize, usize, Listed) = match asked.query("continue") {
         Some(token) => {
             let (number, from) = token.split_once(':').expect("a token of ours");
@@ -41,7 +45,9 @@ fn list(shared: &Shared, kind: Kind, asked: &Asked) -> Response<Reply> {
             }
         }
         None => match shared.server.serve_list(CLIENT, kind) {
-            Ok(listed) => {
+            Ok(mut listed) => {
+                let is_in = |object: &Object| object.object_ref().namespace == place.namespace;
+                listed.objects.retain(|object| place.namespace.is_empty() || is_in(object));
                 let mut pages = shared.pages.lock().unwrap();
                 let number = pages.keys().last().map_or(0, |last| last + 1);
                 pages.insert(number, listed.clone());
@@ -179,7 +185,7 @@ fn refusal(error: &ClusterError) -> Response<Reply> {
 
 impl Shared {
     /// An object as it is served.
-    fn json(&self, object: &Object) -> Value {
+    pub fn json(&self, object: &Object) -> Value {
         let mut json = object.to_json();
         if let Some(overlay) = self.overlays.lock().unwrap().get(&object.object_ref()) {
             merge(&mut json, overlay);
