@@ -40,6 +40,8 @@ class Pod:
         self.mesh, self.name, self.number, self.account = mesh, name, number, account
         self.namespace = mesh.world.pod(name, number, redirect)
         self.proxy = None
+        # Another than its service account's, where there is one.
+        self.token_file = None
         self.applications = []
 
     def run(self, *command, **options):
@@ -58,7 +60,7 @@ class Pod:
         self.applications.append(process)
         return process
 
-    def start_proxy(self):
+    def start_proxy(self, wait=True):
         self.proxy = self.mesh.processes.start(
             f"{self.name}-proxy",
             [self.mesh.program("weft-proxy")],
@@ -66,7 +68,8 @@ class Pod:
             uid=PROXY_UID,
             env=self._environment(),
         )
-        eventually(f"{self.name}'s proxy is ready", self.is_ready, within=15)
+        if wait:
+            eventually(f"{self.name}'s proxy is ready", self.is_ready, within=15)
 
     def is_ready(self):
         if self.proxy.poll() is not None:
@@ -91,15 +94,15 @@ class Pod:
             "LINKERD2_PROXY_ADMIN_LISTEN_ADDR": "0.0.0.0:4191",
             "LINKERD2_PROXY_INBOUND_IPS": f"10.88.0.{self.number},fd88::{self.number}",
             "WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS": "127.0.0.1:4145",
-            "LINKERD2_PROXY_DESTINATION_SVC_ADDR": f"{CONTROLLER}:8086",
+            "LINKERD2_PROXY_DESTINATION_SVC_ADDR": f"{mesh.controller_address}:8086",
             "LINKERD2_PROXY_DESTINATION_SVC_NAME": service("linkerd-destination"),
-            "LINKERD2_PROXY_POLICY_SVC_ADDR": f"{CONTROLLER}:8090",
+            "LINKERD2_PROXY_POLICY_SVC_ADDR": f"{mesh.controller_address}:8090",
             "LINKERD2_PROXY_POLICY_SVC_NAME": service("linkerd-destination"),
-            "LINKERD2_PROXY_IDENTITY_SVC_ADDR": f"{CONTROLLER}:8080",
+            "LINKERD2_PROXY_IDENTITY_SVC_ADDR": f"{mesh.controller_address}:8080",
             "LINKERD2_PROXY_IDENTITY_SVC_NAME": service("linkerd-identity"),
             "LINKERD2_PROXY_IDENTITY_LOCAL_NAME": identity(self.account),
-            "LINKERD2_PROXY_IDENTITY_TOKEN_FILE": mesh.token(self.account),
-            "WEFT_IDENTITY_TRUST_ANCHORS_FILE": os.path.join(mesh.directory, "anchors.pem"),
+            "LINKERD2_PROXY_IDENTITY_TOKEN_FILE": self.token_file or mesh.token(self.account),
+            "WEFT_IDENTITY_TRUST_ANCHORS_FILE": mesh.anchors,
             "LINKERD2_PROXY_DESTINATION_CONTEXT": workload,
             "LINKERD2_PROXY_POLICY_WORKLOAD": workload,
             "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD": "10s",
@@ -119,9 +122,13 @@ class Mesh:
         # Copied, because proxies run as a user who may not be able to read the build's directory.
         for program in ("weft", "weft-proxy"):
             shutil.copy(os.path.join(programs, program), self.program(program))
+        self.controller_address = CONTROLLER
+        self.anchors = os.path.join(self.directory, "anchors.pem")
         self.controller = None
         self.host = None
         self.pods = {}
+        # Another mesh in the same world, of those who need it.
+        self.cluster = None
 
     def program(self, name):
         return os.path.join(self.directory, name)
@@ -142,7 +149,7 @@ class Mesh:
             self.write(name, workload(self.pods[name], "web", WEB_PORTS))
         # What a cluster would say of the same: a Pod and an EndpointSlice.
         data = self.pods["data"]
-        self.write("data", service("data", DATA, DATA_PORTS), pod(data), slice_of(data))
+        self.write("data", service("data", DATA, DATA_PORTS), pod(data, DATA_PORTS), slice_of("data", DATA_PORTS, data))
 
     # Manifests: JSON is YAML. A file appears whole, by a rename.
     def write(self, name, *objects):
@@ -162,7 +169,7 @@ class Mesh:
             namespace=self.host,
         )
         eventually("the controller is ready", self.controller_is_ready, within=15)
-        shutil.copy(os.path.join(self.state, "ca.crt"), os.path.join(self.directory, "anchors.pem"))
+        shutil.copy(os.path.join(self.state, "ca.crt"), self.anchors)
 
     def controller_is_ready(self):
         if self.controller.poll() is not None:
@@ -244,18 +251,19 @@ def workload(of, service_name, ports):
     }
 
 
-def pod(of):
+def pod(of, ports):
+    """What a cluster says of a pod with a sidecar."""
     address = f"10.88.0.{of.number}"
     listen = [
         {"name": f"LINKERD2_PROXY_{which}_LISTEN_ADDR", "value": f"0.0.0.0:{port}"}
         for which, port in (("INBOUND", 4143), ("ADMIN", 4191), ("CONTROL", 4190))
     ]
-    ports = [{"name": name, "containerPort": number} for name, number in DATA_PORTS.items()]
+    ports = [{"name": name, "containerPort": number} for name, number in ports.items()]
     containers = [
         {"name": "linkerd-proxy", "env": listen},
-        {"name": "data", "ports": ports},
+        {"name": of.account, "ports": ports},
     ]
-    labels = {"app": "data", "linkerd.io/control-plane-ns": "linkerd"}
+    labels = {"app": of.account, "linkerd.io/control-plane-ns": "linkerd"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -265,18 +273,19 @@ def pod(of):
     }
 
 
-def slice_of(of):
-    target = {"kind": "Pod", "name": of.name, "namespace": NAMESPACE}
+def slice_of(service_name, ports, *pods):
+    endpoints = [
+        {"addresses": [f"10.88.0.{of.number}"], "conditions": {"ready": True},
+         "targetRef": {"kind": "Pod", "name": of.name, "namespace": NAMESPACE}}
+        for of in pods
+    ]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": meta("data-1", labels={"kubernetes.io/service-name": "data"}),
+        "metadata": meta(f"{service_name}-1", labels={"kubernetes.io/service-name": service_name}),
         "addressType": "IPv4",
-        "endpoints": [
-            {"addresses": [f"10.88.0.{of.number}"], "conditions": {"ready": True},
-             "targetRef": target}
-        ],
-        "ports": [{"name": name, "port": number} for name, number in DATA_PORTS.items()],
+        "endpoints": endpoints,
+        "ports": [{"name": name, "port": number} for name, number in ports.items()],
     }
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Real clients and servers through real proxies, in network namespaces.
 
-    python3 tests/netns/run.py [--programs DIR] [WORD…]
+    python3 tests/netns/run.py [--programs DIR] [--api-server PROGRAM] [WORD…]
 
-Runs the facts whose names have one of the WORDs, or all. DIR holds `weft`, `weft-proxy` and `weft-init`.
-Needs root.
+Runs the facts whose names have one of the WORDs, or all. DIR holds `weft`, `weft-proxy` and `weft-init`;
+PROGRAM is the tests' API server: cargo build --workspace --example api_server. Needs root.
 Exit code: 0 where every fact holds or the tests cannot run here (it says why), 1 where one does not.
 """
 
@@ -20,7 +20,7 @@ import traceback
 import applications
 import facts
 from mesh import Mesh
-from processes import Failed, Processes, has
+from processes import GIVEN, Failed, Processes, has
 from world import World
 
 FACT_SECONDS_MAX = 60
@@ -31,12 +31,15 @@ NEEDED = ("ip", "setpriv", "sysctl", "curl")
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--programs", default="target/debug", help="where they are")
+    arguments.add_argument("--api-server", default="target/debug/examples/api_server", help="the program")
     arguments.add_argument("words", nargs="*", help="run the facts that have one of these in the name")
     options = arguments.parse_args()
     reason = why_not(options.programs)
     if reason:
         print(f"skipped: network namespaces: {reason}")
         return 0
+    if os.path.exists(options.api_server):
+        GIVEN["api_server"] = os.path.abspath(options.api_server)
     directory = tempfile.mkdtemp(prefix="weft-netns-")
     os.chmod(directory, 0o755)
     init = os.path.abspath(f"{options.programs}/weft-init")

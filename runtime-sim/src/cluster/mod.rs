@@ -106,6 +106,13 @@ impl ApiServer {
         Self(Arc::new(Mutex::new(State { start: Some(start), ..State::default() })))
     }
 
+    /// One that goes on with the versions of another, which it replaces: whatever happened until this
+    /// version is not remembered, and whoever asks for it must list again.
+    pub fn resuming_after(version: u64) -> Self {
+        let store = Store::resuming_after(version);
+        Self(Arc::new(Mutex::new(State { store, voided_at: version, ..State::default() })))
+    }
+
     /// The wall clock when the run began.
     pub fn start(&self) -> WallTime {
         lock(&self.0).start()

@@ -162,4 +162,14 @@ mod tests {
         assert!(matches!(after(1), Ok(Served::Gone)));
         assert!(matches!(after(2), Ok(Served::Changes { .. })));
     }
+
+    #[test]
+    fn a_server_that_replaces_another_has_its_clients_list_again() {
+        let server = ApiServer::resuming_after(100);
+        server.apply(namespace("a"));
+        let after = |version| server.serve_changes("one", Kind::Namespace, version);
+        assert!(matches!(after(99), Ok(Served::Gone)));
+        assert!(matches!(after(100), Ok(Served::Changes { upto: 101, .. })));
+        assert_eq!(server.serve_list("one", Kind::Namespace).map(|list| list.version), Ok(101));
+    }
 }

@@ -54,6 +54,11 @@ pub(super) struct Snapshot {
 }
 
 impl Store {
+    /// An empty one whose versions come after this one.
+    pub(super) fn resuming_after(version: u64) -> Self {
+        Self { version, ..Self::default() }
+    }
+
     /// The latest write.
     pub(super) fn version(&self) -> u64 {
         self.version

@@ -1,43 +1,14 @@
 """What happens when parts end or die under load. docs/failures.md states the same in words."""
 
-import re
 import signal
 import time
 
 from applications import start_nginx
+from load import CONNECTIONS, Load
 from mesh import HTTP, WEB, WEB_PORTS, workload
 from processes import end, eventually, expect, needs
 
-CONNECTIONS = 8
 URL = f"http://{WEB}:{HTTP}/"
-
-
-class _Load:
-    """Requests at a steady rate in the background."""
-
-    def __init__(self, mesh, seconds, rate=320):
-        each = rate // CONNECTIONS
-        flags = ["--h1", "-t", "1", "-m", "1", "-c", str(CONNECTIONS), "--rps", str(each)]
-        self.mesh = mesh
-        self.log = mesh.processes.log("load")
-        open(self.log, "w").close()
-        command = ["h2load", *flags, "-D", str(seconds), URL]
-        namespace = mesh.pods["client"].namespace
-        self.process = mesh.processes.start("load", command, namespace=namespace)
-        self.seconds, self.rate = seconds, rate
-
-    def finish(self):
-        """How many requests were answered with 2xx, and how many not."""
-        self.process.wait(self.seconds + 15)
-        said = open(self.log).read()
-        total = re.search(r"requests: (\d+) total, (\d+) started, (\d+) done", said)
-        statuses = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", said)
-        errors = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", said)
-        expect(total and statuses and errors, said)
-        good = int(statuses[1])
-        bad = sum(map(int, statuses.groups()[1:])) + sum(map(int, errors.groups()[1:]))
-        expect(good > 0.6 * self.seconds * self.rate, f"too little load to say anything: {said}")
-        return good, bad, said
 
 
 def _answering(mesh):
@@ -53,7 +24,7 @@ def _both_answer(mesh):
 @needs("h2load")
 def no_request_fails_when_an_endpoint_is_drained(mesh):
     pod = mesh.pods["web-2"]
-    load = _Load(mesh, seconds=6)
+    load = Load(mesh.pods["client"], URL, seconds=6)
     time.sleep(1.5)
     mesh.remove("web-2")
     time.sleep(1.5)
@@ -70,7 +41,7 @@ def no_request_fails_when_an_endpoint_is_drained(mesh):
 def a_killed_endpoint_costs_at_most_what_was_in_flight(mesh):
     pod = mesh.pods["web-2"]
     nginx = pod.applications[0]
-    load = _Load(mesh, seconds=6)
+    load = Load(mesh.pods["client"], URL, seconds=6)
     time.sleep(2)
     # Proxy and application die; discovery goes on to name the endpoint.
     pod.proxy.kill()
@@ -85,7 +56,7 @@ def a_killed_endpoint_costs_at_most_what_was_in_flight(mesh):
 @needs("h2load")
 def a_dead_controller_and_its_restart_cost_nothing(mesh):
     client = mesh.pods["client"]
-    load = _Load(mesh, seconds=8)
+    load = Load(mesh.pods["client"], URL, seconds=8)
     time.sleep(1)
     mesh.kill_controller()
     fresh = client.run("curl", "-sS", "-m", "5", URL).stdout
