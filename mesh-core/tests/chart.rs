@@ -130,6 +130,7 @@ fn what_is_missing_or_means_nothing_is_told() {
         (vec![external], "an external issuer needs its trust anchors"),
         (vec![keys(), json!({"proxy": {"uuid": 1}})], "uuid"),
         (vec![keys(), json!({"cniEnabled": "perhaps"})], "cniEnabled"),
+        (vec![keys(), json!({"webhookFailurePolicy": "Maybe"})], "webhookFailurePolicy"),
     ] {
         let mut values = json!({});
         given.iter().for_each(|given| merge(&mut values, given));

@@ -2,10 +2,25 @@
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::EnvVar;
+use serde_json::Value;
 
 use super::super::settings::{DEFAULT_POLICIES, are_ports, is_quantity};
 use super::{Quantities, Resources, Values};
 use crate::resource::duration;
+
+/// Texts that are one of a few.
+pub(super) const CHOICES: [(&str, &[&str]); 10] = [
+    ("imagePullPolicy", &["Always", "IfNotPresent", "Never"]),
+    ("webhookFailurePolicy", &["Ignore", "Fail"]),
+    ("controllerLogFormat", &["plain", "json"]),
+    ("identity.issuer.scheme", &["linkerd.io/tls", "kubernetes.io/tls"]),
+    ("proxy.logFormat", &["plain", "json"]),
+    ("proxy.logHTTPHeaders", &["off", "insecure", ""]),
+    ("proxy.accessLog", &["apache", "json", ""]),
+    ("proxy.defaultInboundPolicy", &DEFAULT_POLICIES),
+    ("proxy.outboundTransportMode", &["transport-header", "transparent"]),
+    ("proxyInit.iptablesMode", &["nft", "legacy", "plain"]),
+];
 
 /// Everything that is wrong with values, each with its path.
 pub(super) fn faults(values: &Values) -> Vec<String> {
@@ -59,36 +74,13 @@ impl Check {
     }
 
     fn choices(&mut self, values: &Values) {
-        let proxy = &values.proxy;
-        let pull = ["Always", "IfNotPresent", "Never"];
-        let formats = ["plain", "json"];
-        for (path, value, choices) in [
-            ("imagePullPolicy", &values.image_pull_policy, &pull[..]),
-            ("webhookFailurePolicy", &values.webhook_failure_policy, &["Ignore", "Fail"]),
-            ("controllerLogFormat", &values.controller_log_format, &formats),
-            (
-                "identity.issuer.scheme",
-                &values.identity.issuer.scheme,
-                &["linkerd.io/tls", "kubernetes.io/tls"],
-            ),
-            ("proxy.logFormat", &proxy.log_format, &formats),
-            ("proxy.logHTTPHeaders", &proxy.log_http_headers, &["off", "insecure", ""]),
-            ("proxy.accessLog", &proxy.access_log, &["apache", "json", ""]),
-            ("proxy.defaultInboundPolicy", &proxy.default_inbound_policy, &DEFAULT_POLICIES),
-            (
-                "proxy.outboundTransportMode",
-                &proxy.outbound_transport_mode,
-                &["transport-header", "transparent"],
-            ),
-            (
-                "proxyInit.iptablesMode",
-                &values.proxy_init.iptables_mode,
-                &["nft", "legacy", "plain"],
-            ),
-        ] {
+        let values = serde_json::to_value(values).expect("values are plain data");
+        for (path, choices) in CHOICES {
+            let said = values.pointer(&format!("/{}", path.replace('.', "/")));
+            let said = said.and_then(Value::as_str).expect("the path is one of a text");
             let named = choices.iter().copied().filter(|choice| !choice.is_empty());
             let named = named.collect::<Vec<_>>().join(", ");
-            self.that(choices.contains(&&**value), path, value, &format!("one of: {named}"));
+            self.that(choices.contains(&said), path, said, &format!("one of: {named}"));
         }
     }
 

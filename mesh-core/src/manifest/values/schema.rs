@@ -1,11 +1,12 @@
 //! The values as a JSON schema, by which Helm judges what a chart is given.
 //!
-//! Law: what [`layers`](super::layers) refuses for its name or its kind, the schema refuses; what a
-//! value has to be beyond that is not in it.
+//! Law: what [`layers`](super::layers) refuses for its name or its kind, and whatever is none of a few
+//! texts, the schema refuses; what a value has to be beyond that is not in it.
 
 use serde_json::{Map, Value, json};
 
 use super::Values;
+use super::check::CHOICES;
 use super::layers::{INERT, is_free, under};
 
 /// The schema of [`Values`], as a chart's `values.schema.json` has it.
@@ -33,8 +34,11 @@ fn of(path: &str, default: &Value) -> Value {
         Value::Array(_) => json!({"type": "array"}),
         Value::Bool(_) => json!({"type": "boolean"}),
         Value::Number(_) => json!({"type": "integer"}),
-        // A text that looks like something else is that to YAML.
-        Value::String(_) => json!({"type": ["string", "number", "boolean"]}),
+        Value::String(_) => match CHOICES.iter().find(|(known, _)| *known == path) {
+            Some((_, choices)) => json!({"enum": choices}),
+            // A text that looks like something else is that to YAML.
+            None => json!({"type": ["string", "number", "boolean"]}),
+        },
         Value::Null => json!({"type": ["number", "null"]}),
     }
 }
