@@ -232,6 +232,7 @@ def main():
     parser.add_argument("--root", help="the folder to write the tree into, in place of an archive")
     parser.add_argument("--no-firewall", dest="firewall", action="store_false",
                         help="without nft and iptables")
+    parser.add_argument("--packed-mib-max", type=float, help="fail where the archive is larger")
     options = parser.parse_args()
     if not options.root and not (options.tag and options.output):
         parser.error("give --root, or --tag and --output")
@@ -241,6 +242,9 @@ def main():
         tree.write(options.root)
     else:
         archive(tree, options)
+        packed = os.path.getsize(options.output)
+        if options.packed_mib_max and packed > options.packed_mib_max * 2**20:
+            sys.exit(f"image.py: {options.output} has {mebibytes(packed)}, more than {options.packed_mib_max} MiB")
 
 
 if __name__ == "__main__":
