@@ -9,7 +9,8 @@
 //!   nothing in flight and lost draws meanwhile is forgotten with the time constant [`IDLE_DECAY`],
 //!   until it wins one request. A slow answer restores what was remembered; a good one is believed:
 //!   while on trial the average follows each sample, not the clock.
-//! - **A new endpoint is on trial**, so the default latency is soon replaced by its own.
+//! - **A new endpoint is tried at once**, by one request, and then is on trial: the default latency, which
+//!   is far above that of a good one, is soon replaced by its own.
 //!
 //! Lost draws bound the cost of trying: under little traffic nothing is forgotten sooner than
 //! Linkerd would, and under much a bad endpoint gets one request each second or so.
@@ -78,6 +79,8 @@ struct State {
     lost: u32,
     /// The average is a guess: follow each answer.
     on_trial: bool,
+    /// Nothing was asked of it yet.
+    is_new: bool,
 }
 
 /// How far what was measured is out of date, in time constants.
@@ -124,6 +127,7 @@ impl PeakEwma {
                 busy_since: now,
                 lost: 0,
                 on_trial: true,
+                is_new: true,
             }),
         }
     }
@@ -131,6 +135,9 @@ impl PeakEwma {
     /// The load; only comparisons with others mean something.
     pub fn load(&self, now: Timestamp) -> f64 {
         let state = self.state();
+        if state.is_new {
+            return 1.0;
+        }
         let keeps = state.age(now, &self.parameters).keeps();
         let failing = state.failing * keeps;
         let latency = state.rtt_nanos * keeps + state.penalty(now, &self.parameters) + 1.0;
@@ -154,6 +161,7 @@ impl PeakEwma {
             state.busy_since = now;
         }
         state.in_flight = state.in_flight.saturating_add(1);
+        state.is_new = false;
         drop(state);
         InFlight { endpoint: self.clone(), started: now }
     }
@@ -327,8 +335,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_endpoint_has_the_default_latency_until_it_answers() {
+    fn a_new_endpoint_is_tried_and_has_the_default_latency_until_it_answers() {
         let endpoint = endpoint();
+        assert_eq!(load(&endpoint, 0), 0.0);
+        drop(endpoint.start(at(0)));
         assert_eq!(load(&endpoint, 0), 30.0);
         answer(&endpoint, 0, 20, 2);
         assert!(load(&endpoint, 200) < 3.0, "{}", load(&endpoint, 200));
@@ -496,6 +506,8 @@ mod tests {
             waits in prop::collection::vec(0u64..20_000, 1..10),
         ) {
             let endpoint = endpoint();
+            // Asked of, so no longer new.
+            drop(endpoint.start(at(0)));
             let mut now = 0;
             for (latency, good) in answers {
                 let request = endpoint.start(at(now));
