@@ -12,7 +12,7 @@ from applications import start_nginx
 from mesh import HTTP, NAMESPACE, Metrics, Pod, namespace_and_accounts, pod, service, slice_of
 from processes import end, eventually, find, run
 
-API_SERVER, CONTROLLER = 41, 40
+API_SERVER, CONTROLLER = 61, 60
 WEB_ADDRESS = "10.96.0.40"
 WEB_PORTS = {"http": HTTP}
 # Linkerd's audience.

@@ -20,6 +20,7 @@ class World:
         self.prefix = f"weft-{os.getpid()}"
         self.wire = f"{self.prefix}-wire"
         self.namespaces = []
+        self.numbers = {}
         tool = os.environ.get("WEFT_TEST_REDIRECT", "iptables")
         self.tool = tool if shutil.which(tool) else "nft"
 
@@ -29,7 +30,10 @@ class World:
         run(["ip", "-n", self.wire, "link", "set", "bridge0", "up"])
 
     def pod(self, name, number, redirect):
-        """A pod at 10.88.0.NUMBER and fd88::NUMBER; gives its namespace."""
+        """A pod at 10.88.0.NUMBER and fd88::NUMBER, which no other pod has; gives its namespace."""
+        if number in self.numbers:
+            raise ValueError(f"{name} and {self.numbers[number]} are both number {number}")
+        self.numbers[number] = name
         namespace = f"{self.prefix}-{name}"
         self._namespace(namespace)
         inside, outside = "eth0", f"veth{number}"
