@@ -114,7 +114,7 @@ spec:
             file.write(cls.MANIFESTS)
         for namespace in (topology.client, topology.server):
             spawn([cls.controller, "controller", "--manifests", manifests, "--state-dir", state, "--listen", "127.0.0.1",
-                   "--identity-port", "8089", "--log", "warn"], namespace, cpu=cpu, log=f"{topology.directory}/controller.log")
+                   "--identity-port", "8089", "--serve", "destination,identity", "--log", "warn"], namespace, cpu=cpu, log=f"{topology.directory}/controller.log")
             for _ in range(100):
                 if os.path.exists(f"{state}/ca.crt"):
                     break

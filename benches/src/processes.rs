@@ -147,6 +147,7 @@ impl ControlPlane {
         command.arg("--state-dir").arg(&state);
         command.args(["--listen", &destination.ip().to_string()]);
         command.args(["--identity-port", &identity.port().to_string()]);
+        command.args(["--viz-listen", &format!("{}:8084", destination.ip())]);
         let began = Instant::now();
         let process = Process(command.stdout(Stdio::null()).spawn()?);
         mesh::wait_ready(admin)?;

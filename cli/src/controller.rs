@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mesh_core::control::{
     ControlConfig, ControlError, Controller, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig,
-    MountedIdentity, Roles, WebhookConfig,
+    MountedIdentity, Roles, VizConfig, WebhookConfig,
 };
 use mesh_core::runtime::Cluster;
 use mesh_core::wire::drain;
@@ -15,7 +15,7 @@ use runtime_real::kube::{ApiClient, KubeCluster, KubeOptions};
 use runtime_real::logging::{self, Format, Output};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{ControllerArgs, Failure, Role};
+use crate::{ControllerArgs, Failure, Role, viz};
 
 /// Runs it until a signal; a second one ends the process at once.
 pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
@@ -45,6 +45,9 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<(), Failure> {
     let serve = config.serve;
     let controller = Controller::bind(runtime, config).await.map_err(failure)?;
     tell_addresses(&controller.addresses(), serve);
+    if let Some(address) = controller.viz_address() {
+        tracing::info!("console at http://{address}/");
+    }
     controller.serve(watch).await;
     Ok(())
 }
@@ -118,6 +121,7 @@ fn config(args: &ControllerArgs) -> Result<ControlConfig, Failure> {
         },
         serve: roles(&args.serve),
         webhook: webhook(args, at(args.webhook_port)),
+        viz: viz_config(args)?,
         mesh: MeshConfig {
             control_namespace: args.control_namespace.clone(),
             cluster_domain: args.cluster_domain.clone(),
@@ -158,6 +162,25 @@ fn webhook(args: &ControllerArgs, listen: SocketAddr) -> Option<WebhookConfig> {
     let is_asked = args.source.kubernetes && (destination || injector);
     let trust_roots = args.trust_roots.clone();
     is_asked.then_some(WebhookConfig { listen, values, trust_roots, validates: destination })
+}
+
+/// Who is not of this host must know the token.
+fn viz_config(args: &ControllerArgs) -> Result<Option<VizConfig>, Failure> {
+    if !args.serve.is_empty() && !args.serve.contains(&Role::Viz) {
+        return Ok(None);
+    }
+    let listen = args.viz_listen;
+    let token = match &args.viz_token_file {
+        Some(path) => Some(viz::read_token(path)?),
+        None if listen.ip().is_loopback() => None,
+        None => {
+            return Err(Failure::misconfigured(format!(
+                "--viz-listen {listen}: other hosts reach it, and nothing says who may ask; give \
+                 --viz-token-file, or listen on 127.0.0.1"
+            )));
+        }
+    };
+    Ok(Some(VizConfig { listen, token }))
 }
 
 fn mounted(args: &ControllerArgs) -> Option<MountedIdentity> {

@@ -20,6 +20,8 @@ mod plugin;
 mod pods;
 mod token;
 mod version;
+#[allow(dead_code)]
+mod viz;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -132,7 +134,7 @@ pub(crate) struct ControllerArgs {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long, value_name = "NAME", requires = "kubernetes")]
     context: Option<String>,
-    /// What to serve: destination, identity, injector [default: destination,identity]
+    /// What to serve: destination, identity, injector, viz [default: destination,identity,viz]
     #[arg(long, value_name = "ROLES", value_delimiter = ',')]
     serve: Vec<Role>,
     /// Directory of the control plane's keys and certificates; made on first start
@@ -165,6 +167,12 @@ pub(crate) struct ControllerArgs {
     /// destinations or sidecars are served
     #[arg(long, value_name = "PORT", default_value_t = 8443)]
     webhook_port: u16,
+    /// Where the console and the public API are, for people of this host
+    #[arg(long, value_name = "IP:PORT", default_value_t = viz::ADDRESS)]
+    viz_listen: SocketAddr,
+    /// File of a token: who has it may ask the console from other hosts
+    #[arg(long, value_name = "FILE")]
+    viz_token_file: Option<PathBuf>,
     /// File of the installation's values, by which pods get their sidecars. Read again when it
     /// changes
     #[arg(long, value_name = "FILE", default_value = "/var/run/linkerd/config/values")]
@@ -218,6 +226,8 @@ enum Role {
     Identity,
     /// Sidecars for pods
     Injector,
+    /// The console and the public API, for people
+    Viz,
 }
 
 #[derive(Debug, Args)]

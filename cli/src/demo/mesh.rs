@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
+use crate::viz;
+
 /// The namespace of everything in the demo.
 pub(crate) const NAMESPACE: &str = "demo";
 
@@ -248,7 +250,9 @@ pub(crate) fn controller_command(weft: &Path, layout: &Layout, network: Network)
         .arg("--state-dir")
         .arg(layout.state())
         .arg("--listen")
-        .arg(network.controller(0).ip().to_string());
+        .arg(network.controller(0).ip().to_string())
+        .arg("--viz-listen")
+        .arg(network.controller(viz::PORT).to_string());
     command
 }
 

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::model::identity::{Identity, InvalidIdentity};
 use crate::model::protocol::{Http2Params, KeepAlive};
 
+use super::viz::VizConfig;
 use super::webhook::WebhookConfig;
 use crate::resource::policy::DefaultPolicy;
 use crate::resource::ports::PortSet;
@@ -23,6 +24,8 @@ pub struct ControlConfig {
     pub serve: Roles,
     /// What it answers an API server that is about to store something.
     pub webhook: Option<WebhookConfig>,
+    /// What it shows to people.
+    pub viz: Option<VizConfig>,
     /// What it compiles for proxies.
     pub mesh: MeshConfig,
     /// How it issues certificates.
@@ -140,6 +143,7 @@ impl Default for ControlConfig {
             listen: ListenConfig::default(),
             serve: Roles::default(),
             webhook: None,
+            viz: None,
             mesh: MeshConfig::default(),
             identity: IdentityConfig::default(),
             lease: LeaseConfig::default(),

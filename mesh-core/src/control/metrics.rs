@@ -36,6 +36,10 @@ pub struct ControlMetrics {
     pub statuses: StatusCounters,
     /// Times that this control plane took the lease.
     pub leases_taken: Counter,
+    /// Requests of people and programs to the console and the public API.
+    pub viz_requests: Counter,
+    /// Those that were refused: by an unknown name, from another site, without the token.
+    pub viz_refused: Counter,
     /// Reviews of webhooks.
     pub admission: AdmissionCounters,
     synced: AtomicBool,
@@ -206,6 +210,8 @@ impl ControlMetrics {
             ("updates", "Answers that changed.", &self.updates),
             ("cluster_events", "Events of the cluster's watches.", &self.events),
             ("cluster_errors", "Troubles of the cluster's watches.", &self.watch_errors),
+            ("viz_requests", "Requests to the console and the public API.", &self.viz_requests),
+            ("viz_refused", "Requests to them that were refused.", &self.viz_refused),
             ("certificates_issued", "Certificates issued.", &self.certificates_issued),
             ("certificates_refused", "Certificate requests refused.", &self.certificates_refused),
             ("handshake_errors", "TLS handshakes that failed.", &self.handshake_errors),

@@ -7,6 +7,7 @@
 mod admin;
 pub mod ca;
 pub mod config;
+pub mod console;
 pub mod csr;
 pub mod destination;
 mod follow;
@@ -22,6 +23,7 @@ mod own;
 mod pem;
 pub mod policy;
 mod protocol;
+pub mod public_api;
 pub mod publish;
 mod recorder;
 mod review;
@@ -34,6 +36,7 @@ mod streams;
 #[cfg(test)]
 mod testing;
 pub mod token;
+pub mod viz;
 pub mod webhook;
 
 use std::io;
@@ -58,11 +61,13 @@ use own::OwnCertificate;
 use publish::Publisher;
 use serve::Server;
 use state::StateError;
+use viz::Viz;
 use webhook::Webhook;
 
 pub use config::{
     ControlConfig, IdentityConfig, LeaseConfig, ListenConfig, MeshConfig, MountedIdentity, Roles,
 };
+pub use viz::VizConfig;
 pub use webhook::WebhookConfig;
 
 /// How long connections may take to end once a drain has begun.
@@ -127,6 +132,7 @@ struct Listeners {
     policy: Option<Box<dyn Listener>>,
     identity: Option<Box<dyn Listener>>,
     webhook: Option<Box<dyn Listener>>,
+    viz: Option<Box<dyn Listener>>,
     admin: Box<dyn Listener>,
 }
 
@@ -156,6 +162,10 @@ impl Controller {
             identity: bind_if(serve.identity, &runtime, listen.identity).await?,
             webhook: match &config.webhook {
                 Some(webhook) => Some(bind(&runtime, webhook.listen).await?),
+                None => None,
+            },
+            viz: match &config.viz {
+                Some(viz) => Some(bind(&runtime, viz.listen).await?),
                 None => None,
             },
             admin: bind(&runtime, listen.admin).await?,
@@ -188,6 +198,11 @@ impl Controller {
         Some(issuer.authority().anchors_pem().to_string())
     }
 
+    /// Where it answers people, with the port that port 0 became; none where it does not.
+    pub fn viz_address(&self) -> Option<SocketAddr> {
+        self.listeners.viz.as_ref().map(|listener| listener.local_addr())
+    }
+
     /// What it counts.
     pub fn metrics(&self) -> Arc<ControlMetrics> {
         self.metrics.clone()
@@ -204,19 +219,32 @@ impl Controller {
             .serve
             .destination
             .then(|| Publisher::new(config.mesh.clone(), config.streams_max, metrics.clone()));
-        let webhook = config.webhook.as_ref().and_then(|webhook| {
-            let publisher = publisher.clone().unwrap_or_else(|| {
-                let publisher = Publisher::new(config.mesh.clone(), 0, metrics.clone());
-                tasks.extend(follow_kinds(
-                    &runtime,
-                    &webhook::INJECTOR_KINDS,
-                    &publisher,
-                    &metrics,
-                ));
-                publisher
-            });
+        let reader = publisher.clone().or_else(|| {
+            let kinds = match (&config.viz, &config.webhook) {
+                (Some(_), _) => Kind::ALL,
+                (None, Some(_)) => &webhook::INJECTOR_KINDS,
+                (None, None) => return None,
+            };
+            let publisher = Publisher::new(config.mesh.clone(), 0, metrics.clone());
+            tasks.extend(read_cluster(&runtime, kinds, &publisher, config.coalesce, &metrics));
+            Some(publisher)
+        });
+        let webhook = config.webhook.as_ref().zip(reader.clone());
+        let webhook = webhook.and_then(|(webhook, publisher)| {
             // Its names were good when it was bound.
             Webhook::new(&runtime, webhook, &config.mesh, publisher, metrics.clone()).ok()
+        });
+        let viz = config.viz.as_ref().zip(reader.clone()).map(|(viz, publisher)| {
+            let parts = viz::Parts {
+                runtime: runtime.clone(),
+                mesh: config.mesh.clone(),
+                publisher,
+                credentials: own.as_ref().map(|own| own.credentials.clone()),
+                issuer: issuer.clone(),
+                metrics: metrics.clone(),
+                drain: stopping.clone(),
+            };
+            Viz::new(viz, parts)
         });
         let server = Server::new(
             &runtime,
@@ -233,18 +261,27 @@ impl Controller {
             clock: runtime.clock.clone(),
             metrics: metrics.clone(),
         };
-        let Listeners { destination, policy, identity, webhook: hooked, admin: admin_listener } =
-            listeners;
+        let Listeners {
+            destination,
+            policy,
+            identity,
+            webhook: hooked,
+            viz: viewed,
+            admin: admin_at,
+        } = listeners;
         if let Some(server) = server {
             for listener in [destination, policy, identity].into_iter().flatten() {
                 let accepting = server.clone().accept_loop(listener, stopping.clone());
                 runtime.spawn("control accept", accepting);
             }
         }
-        let accepting = admin.accept_loop(runtime.clone(), admin_listener, stopping.clone());
+        let accepting = admin.accept_loop(runtime.clone(), admin_at, stopping.clone());
         runtime.spawn("control admin accept", accepting);
         if let (Some(webhook), Some(listener)) = (webhook, hooked) {
             runtime.spawn("webhook accept", webhook.serve(listener, stopping.clone()));
+        }
+        if let (Some(viz), Some(listener)) = (viz, viewed) {
+            runtime.spawn("viz accept", viz.serve(listener));
         }
         if let Some(publisher) = &publisher {
             let ControlConfig { lease, coalesce, .. } = config;
@@ -321,15 +358,27 @@ fn follow_kind(
 }
 
 /// Follows some kinds for an index that is only read.
-fn follow_kinds(
+fn read_cluster(
     runtime: &Runtime,
     kinds: &[Kind],
     publisher: &Publisher,
+    coalesce: Duration,
     metrics: &Arc<ControlMetrics>,
 ) -> Vec<TaskGuard> {
-    let changed = Arc::new(Notify::new());
+    let (changed, refreshed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let follow = |kind: &Kind| follow_kind(runtime, *kind, publisher, &changed, metrics);
-    kinds.iter().map(follow).collect()
+    let mut tasks: Vec<_> = kinds.iter().map(follow).collect();
+    // Nobody asks for what changed; it must be forgotten all the same.
+    let publishing = follow::publish_changes(
+        runtime.clone(),
+        publisher.clone(),
+        changed.clone(),
+        refreshed,
+        coalesce,
+        metrics.clone(),
+    );
+    tasks.push(runtime.spawn_guarded("control publish", publishing));
+    tasks
 }
 
 async fn bind_if(

@@ -147,6 +147,11 @@ impl Publisher {
     /// Compiles again what changed facts can have changed, and tells whoever asked.
     pub fn refresh(&self) {
         let state = &mut *self.state();
+        if self.0.streams_max == 0 {
+            // Nobody may ask: what changed is nobody's news, and no pile of it grows.
+            state.changed.clear();
+            return;
+        }
         if !state.index.is_synced() {
             return;
         }
