@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use ::http::header::{ALLOW, CONTENT_TYPE};
-use ::http::{HeaderValue, Method, StatusCode};
+use ::http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::model::protocol::HttpVersion;
 use crate::runtime::{BoxFuture, Clock, Listener, Runtime};
+use crate::telemetry::format::Format;
 use crate::wire::drain::DrainWatch;
 use crate::wire::http::server::{ServerOptions, serve};
 use crate::wire::http::{Body, Request, Response, Service};
@@ -51,24 +52,15 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response {
-        if !matches!(*method, Method::GET | Method::HEAD) {
+    fn answer(&self, request: &Request) -> Response {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n".to_string());
             let headers = response.headers_mut();
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match path {
-            "/metrics" => {
-                let authority = self.issuer.as_ref().map(IdentityIssuer::authority);
-                let index = self.publisher.as_ref().map(|publisher| IndexFigures {
-                    objects: publisher.objects(),
-                    conditions: publisher.condition_counts(),
-                    is_synced: publisher.is_synced(),
-                });
-                let (index, authority) = (index.as_ref(), authority.as_deref());
-                text(StatusCode::OK, self.metrics.render(index, authority, self.clock.wall()))
-            }
+        match request.uri().path() {
+            "/metrics" => self.metrics(request.headers()),
             "/ready" => match self.unready() {
                 None => text(StatusCode::OK, "ready\n".to_string()),
                 Some(reason) => {
@@ -83,6 +75,24 @@ impl Admin {
 }
 
 impl Admin {
+    fn metrics(&self, headers: &HeaderMap) -> Response {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        let format = accept.map_or(Format::Text, Format::negotiate);
+        let authority = self.issuer.as_ref().map(IdentityIssuer::authority);
+        let index = self.publisher.as_ref().map(|publisher| IndexFigures {
+            objects: publisher.objects(),
+            conditions: publisher.condition_counts(),
+            is_synced: publisher.is_synced(),
+        });
+        let (index, authority) = (index.as_ref(), authority.as_deref());
+        let now = self.clock.wall();
+        let mut response =
+            text(StatusCode::OK, self.metrics.render(format, index, authority, now));
+        let content_type = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
+    }
+
     /// Why it is not ready; nothing where it is.
     fn unready(&self) -> Option<&'static str> {
         if !self.publisher.as_ref().is_none_or(Publisher::is_synced) {
@@ -94,7 +104,7 @@ impl Admin {
 
 impl Service for Admin {
     fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        let response = self.answer(request.method(), request.uri().path());
+        let response = self.answer(&request);
         Box::pin(std::future::ready(response))
     }
 }
@@ -102,7 +112,7 @@ impl Service for Admin {
 fn text(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     response
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::resource::Kind;
+use crate::telemetry::format::{Format, Kind as MetricKind};
 use crate::time::WallTime;
 
 use super::ca::Authority;
@@ -71,19 +72,19 @@ pub struct IndexFigures {
 }
 
 /// Writes a family: its name, type, help, and samples by their labels.
-type Family<'a> = dyn FnMut(&str, &str, &str, &[(String, u64)]) + 'a;
+type Family<'a> = dyn FnMut(&str, MetricKind, &str, &[(String, u64)]) + 'a;
 
 impl IndexFigures {
     fn render(&self, is_leader: bool, family: &mut Family<'_>) {
         let by_kind = self.objects.iter();
         let by_kind: Vec<_> =
             by_kind.map(|(kind, count)| (format!("{{kind=\"{kind}\"}}"), *count as u64)).collect();
-        family("weft_control_objects", "gauge", "Objects in the index.", &by_kind);
+        family("weft_control_objects", MetricKind::Gauge, "Objects in the index.", &by_kind);
         let synced = [(String::new(), u64::from(self.is_synced))];
-        family("weft_control_synced", "gauge", "Whether every kind was listed.", &synced);
+        family("weft_control_synced", MetricKind::Gauge, "Whether every kind was listed.", &synced);
         let leader = [("{name=\"policy-controller-write\"}".to_string(), u64::from(is_leader))];
         let help = "Whether this control plane holds the lease.";
-        family("leader_election_master_status", "gauge", help, &leader);
+        family("leader_election_master_status", MetricKind::Gauge, help, &leader);
         let conditions = self.conditions.iter();
         let conditions: Vec<_> = conditions
             .map(|((kind, type_, status), count)| {
@@ -91,7 +92,7 @@ impl IndexFigures {
             })
             .collect();
         let help = "Conditions of objects, where this control plane writes them.";
-        family("weft_control_conditions", "gauge", help, &conditions);
+        family("weft_control_conditions", MetricKind::Gauge, help, &conditions);
     }
 }
 
@@ -100,9 +101,9 @@ fn render_authority(authority: &Authority, now: WallTime, family: &mut Family<'_
     let one = |value: u64| [(String::new(), value)];
     let help = "When the issuer's certificate ends.";
     let name = "weft_control_issuer_expiration_timestamp_seconds";
-    family(name, "gauge", help, &one(expires.as_unix_secs()));
+    family(name, MetricKind::Gauge, help, &one(expires.as_unix_secs()));
     let help = "How long the issuer's certificate is still valid.";
-    family("issuer_cert_ttl_seconds", "gauge", help, &one(expires.since(now).as_secs()));
+    family("issuer_cert_ttl_seconds", MetricKind::Gauge, help, &one(expires.since(now).as_secs()));
     let anchors = authority.anchors().iter();
     let labelled =
         anchors.map(|anchor| (format!("{{sha256=\"{}\"}}", anchor.fingerprint), anchor.expires));
@@ -110,10 +111,10 @@ fn render_authority(authority: &Authority, now: WallTime, family: &mut Family<'_
     let ends: Vec<_> =
         anchors.iter().map(|(labels, ends)| (labels.clone(), ends.as_unix_secs())).collect();
     let help = "When each trust anchor ends.";
-    family("weft_control_anchor_expiration_timestamp_seconds", "gauge", help, &ends);
+    family("weft_control_anchor_expiration_timestamp_seconds", MetricKind::Gauge, help, &ends);
     let left: Vec<_> =
         anchors.iter().map(|(labels, ends)| (labels.clone(), ends.since(now).as_secs())).collect();
-    family("trust_anchor_cert_ttl_seconds", "gauge", "How long each is still valid.", &left);
+    family("trust_anchor_cert_ttl_seconds", MetricKind::Gauge, "How long each is still valid.", &left);
 }
 
 /// Only grows.
@@ -178,16 +179,18 @@ impl ControlMetrics {
         self.leader.store(leader, Ordering::Relaxed);
     }
 
-    /// Prometheus' text format.
+    /// As text, whole.
     pub fn render(
         &self,
+        format: Format,
         index: Option<&IndexFigures>,
         authority: Option<&Authority>,
         now: WallTime,
     ) -> String {
         let mut text = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let mut family = |name: &str, kind: MetricKind, help: &str, samples: &[(String, u64)]| {
+            let unit = name.ends_with("_seconds").then_some("seconds");
+            format.write_head(&mut text, name, kind, help, unit);
             for (labels, value) in samples {
                 let _ = writeln!(text, "{name}{labels} {value}");
             }
@@ -204,7 +207,7 @@ impl ControlMetrics {
             ("connections_open", "Connections.", &self.connections),
         ];
         for (name, help, gauge) in gauges {
-            family(&format!("weft_control_{name}"), "gauge", help, &one(gauge.value()));
+            family(&format!("weft_control_{name}"), MetricKind::Gauge, help, &one(gauge.value()));
         }
         let counters = [
             ("updates", "Answers that changed.", &self.updates),
@@ -220,7 +223,7 @@ impl ControlMetrics {
         ];
         for (name, help, counter) in counters {
             let name = format!("weft_control_{name}_total");
-            family(&name, "counter", help, &one(counter.value()));
+            family(&name, MetricKind::Counter, help, &one(counter.value()));
         }
         let statuses = [
             ("patches", "Statuses written.", &self.statuses.written),
@@ -230,8 +233,8 @@ impl ControlMetrics {
         ];
         for (name, help, counter) in statuses {
             let name = format!("resource_status_{name}_total");
-            family(&name, "counter", help, &one(counter.value()));
+            family(&name, MetricKind::Counter, help, &one(counter.value()));
         }
-        text + &self.admission.render()
+        text + &self.admission.render(format) + format.end()
     }
 }

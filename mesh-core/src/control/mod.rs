@@ -10,6 +10,8 @@ pub mod config;
 pub mod console;
 pub mod csr;
 pub mod destination;
+#[cfg(test)]
+mod exported;
 mod follow;
 pub mod identity;
 pub mod index;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
 };
 use http::{Method, StatusCode};
 use http_body::Frame;
@@ -21,7 +21,8 @@ use tokio::sync::Notify;
 use crate::model::protocol::HttpVersion;
 use crate::proxy::config;
 use crate::runtime::{BoxFuture, BoxIo, Connection, Runtime};
-use crate::telemetry::{Telemetry, exposition};
+use crate::telemetry::Telemetry;
+use crate::telemetry::format::{self, Format};
 use crate::traffic::detect::{HttpFound, TlsFound};
 use crate::wire::http::server::{self, ServerOptions};
 use crate::wire::http::{Body, DrainWatch, Error, Request, Response, Service};
@@ -144,17 +145,16 @@ impl Admin {
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Response {
-        let pieces = self.telemetry.scrape(self.runtime.now());
-        let gzip = headers
-            .get(ACCEPT_ENCODING)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(exposition::accepts_gzip);
+        let asked = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let format = asked(ACCEPT).map_or(Format::Text, Format::negotiate);
+        let pieces = self.telemetry.scrape_as(self.runtime.now(), format);
+        let gzip = asked(ACCEPT_ENCODING).is_some_and(format::accepts_gzip);
         let mut response = match gzip {
             true => Response::new(Body::wrap(Pieces(pieces.gzip()))),
             false => Response::new(Body::wrap(Pieces(pieces))),
         };
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }

@@ -136,6 +136,7 @@ pub async fn run(
     let listeners = Listeners::open(&runtime, &config).await?;
     let telemetry = Arc::new(Telemetry::new(&TelemetryConfig {
         retain_idle: config.metrics_retain_idle,
+        label_sets_max: config.metrics_label_sets_max,
         started: runtime.clock.wall(),
         build: process.build.clone(),
         process: process.stats.clone(),

@@ -1,4 +1,4 @@
-//! Metrics as text (Prometheus' text format 0.0.4), in pieces of bounded size, plain or gzipped.
+//! Metrics as text in one of two formats, in pieces of bounded size, plain or gzipped.
 //! Reads counters while they run; holds no lock while a piece is on its way.
 
 use std::io::Write;
@@ -8,21 +8,23 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::format::Format;
 use super::metrics::{Family, Lines, MetricSet, Report};
-
-/// What to send as `content-type`.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A piece ends once it is this long; it is longer by at most one label set of one family.
 pub const PIECE_BYTES: usize = 16 * 1024;
 
 /// All metrics as text, piece by piece.
 pub struct Exposition {
+    format: Format,
     reports: std::vec::IntoIter<Arc<dyn Report>>,
     group: Option<PrintedGroup>,
+    /// Whether the text has ended.
+    is_over: bool,
 }
 
 struct PrintedGroup {
+    format: Format,
     families: &'static [Family],
     sets: Vec<(Arc<str>, Arc<dyn MetricSet>)>,
     family: usize,
@@ -30,8 +32,13 @@ struct PrintedGroup {
 }
 
 impl Exposition {
-    pub(super) fn new(reports: Vec<Arc<dyn Report>>) -> Self {
-        Self { reports: reports.into_iter(), group: None }
+    pub(super) fn new(reports: Vec<Arc<dyn Report>>, format: Format) -> Self {
+        Self { format, reports: reports.into_iter(), group: None, is_over: false }
+    }
+
+    /// What to send as `content-type`.
+    pub fn content_type(&self) -> &'static str {
+        self.format.content_type()
     }
 
     /// The whole text at once: for tests and small readers.
@@ -53,7 +60,8 @@ impl Exposition {
             let report = self.reports.next()?;
             let sets = report.snapshot();
             if !sets.is_empty() {
-                return Some(PrintedGroup { families: report.families(), sets, family: 0, set: 0 });
+                let (format, families) = (self.format, report.families());
+                return Some(PrintedGroup { format, families, sets, family: 0, set: 0 });
             }
         }
     }
@@ -66,6 +74,10 @@ impl Iterator for Exposition {
         let mut text = String::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         while text.len() < PIECE_BYTES {
             let Some(mut group) = self.group.take().or_else(|| self.next_group()) else {
+                if !self.is_over {
+                    text.push_str(self.format.end());
+                    self.is_over = true;
+                }
                 break;
             };
             if group.print(&mut text) {
@@ -81,10 +93,10 @@ impl PrintedGroup {
     fn print(&mut self, text: &mut String) -> bool {
         while let Some(family) = self.families.get(self.family) {
             if self.set == 0 {
-                family.write_head(text);
+                family.write_head(self.format, text);
             }
             while let Some((labels, metrics)) = self.sets.get(self.set) {
-                let mut lines = Lines { out: text, family, labels };
+                let mut lines = Lines { out: text, format: self.format, family, labels };
                 metrics.write(self.family, &mut lines);
                 self.set += 1;
                 if text.len() >= PIECE_BYTES {
@@ -128,15 +140,4 @@ impl Iterator for GzipExposition {
             }
         }
     }
-}
-
-/// Whether a client that sent this `accept-encoding` takes gzip.
-pub fn accepts_gzip(accept_encoding: &str) -> bool {
-    let mut codings = accept_encoding.split(',').map(|coding| {
-        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
-        let quality = parameters.trim().strip_prefix("q=").map(str::trim);
-        let refused = quality.and_then(|q| q.parse::<f32>().ok()) == Some(0.0);
-        (name.trim().to_ascii_lowercase(), refused)
-    });
-    codings.any(|(name, refused)| (name == "gzip" || name == "x-gzip") && !refused)
 }

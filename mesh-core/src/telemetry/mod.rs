@@ -13,6 +13,7 @@
 pub mod access_log;
 pub mod control;
 pub mod exposition;
+pub mod format;
 pub mod inbound;
 pub mod labels;
 pub mod metrics;
@@ -32,12 +33,16 @@ pub use process::{BuildInfo, Process, ProcessSample, ProcessStats, TlsInfo};
 
 use crate::time::{Timestamp, WallTime};
 use exposition::Exposition;
+use format::Format;
 use labels::Named;
 use metrics::{
     CONTROL_HTTP, Counter, ENDPOINT_HTTP, Family, Group, HttpMetrics, Kind, Lines, MetricSet,
     Report, TRANSPORT, TransportMetrics,
 };
 use process::Reading;
+
+/// Label sets that a group of families keeps, where nothing else is asked for.
+pub const LABEL_SETS_MAX: usize = 2_000;
 
 /// What telemetry is told at the start.
 #[derive(Clone)]
@@ -46,7 +51,7 @@ pub struct TelemetryConfig {
     /// (`LINKERD2_PROXY_METRICS_RETAIN_IDLE`).
     pub retain_idle: Duration,
     /// Label sets that each group of families keeps; the next are counted together under `other`.
-    /// An endpoint costs about 1 KiB, so 2,000 are 2 MiB.
+    /// An endpoint costs about 1 KiB, so 2,000 are 2 MiB (`WEFT_METRICS_LABEL_SETS_MAX`).
     pub label_sets_max: usize,
     /// When the process started.
     pub started: WallTime,
@@ -62,7 +67,7 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             retain_idle: Duration::from_secs(600),
-            label_sets_max: 2_000,
+            label_sets_max: LABEL_SETS_MAX,
             started: WallTime::default(),
             build: BuildInfo::default(),
             tls: TlsInfo::default(),
@@ -153,12 +158,17 @@ impl Telemetry {
         }
     }
 
-    /// All metrics as text, in pieces.
+    /// All metrics as Prometheus' text, in pieces.
     pub fn scrape(&self, now: Timestamp) -> Exposition {
+        self.scrape_as(now, Format::Text)
+    }
+
+    /// All metrics in a format, in pieces.
+    pub fn scrape_as(&self, now: Timestamp, format: Format) -> Exposition {
         self.sweep(now);
         let mut reports = self.process.reports(now);
         reports.push(Arc::new(self.usage()));
-        Exposition::new(self.reports.iter().cloned().chain(reports).collect())
+        Exposition::new(self.reports.iter().cloned().chain(reports).collect(), format)
     }
 
     fn usage(&self) -> Reading {
@@ -212,4 +222,4 @@ static USAGE: [Family; 2] = [
 ];
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

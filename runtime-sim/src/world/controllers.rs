@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use mesh_core::control::metrics::IndexFigures;
+use mesh_core::telemetry::format::Format;
 use mesh_core::time::Timestamp;
 use mesh_core::wire::drain::{self, DrainSignal};
 
@@ -68,7 +69,7 @@ impl Controller {
     pub(super) fn metrics(&self) -> Option<Metrics> {
         let metrics = self.metrics.get().filter(|metrics| Arc::strong_count(metrics) > 1)?;
         let index = IndexFigures { is_synced: metrics.is_synced(), ..IndexFigures::default() };
-        Some(Metrics::read(&metrics.render(Some(&index), None, START)))
+        Some(Metrics::read(&metrics.render(Format::Text, Some(&index), None, START)))
     }
 
     /// Whether it runs and has listed the cluster's objects, as its probe finds it.

@@ -21,6 +21,7 @@ use crate::resource::Kind;
 use crate::runtime::cluster::{Secret, WatchEvent, WebhookKind};
 use crate::runtime::net::{ListenOptions, TcpOptions};
 use crate::runtime::{BoxIo, Runtime};
+use crate::telemetry::format::Format;
 use crate::wire::drain::{self, DrainSignal};
 use crate::wire::http::Body;
 use crate::wire::http::client::{self, Http2ClientOptions};
@@ -208,7 +209,7 @@ async fn pods_of_every_workload_get_a_sidecar_and_their_owners_an_event() {
     batch/v1 Job once (23678373): Injected: Linkerd sidecar proxy injected
     v1 ReplicationController old (23678373): Injected: Linkerd sidecar proxy injected
     ");
-    let metrics = bench.metrics.admission.render();
+    let metrics = bench.metrics.admission.render(Format::Text);
     insta::assert_snapshot!(metrics, @r#"
     # HELP proxy_inject_admission_requests_total Reviews that the injector was asked for.
     # TYPE proxy_inject_admission_requests_total counter
@@ -230,6 +231,9 @@ async fn pods_of_every_workload_get_a_sidecar_and_their_owners_an_event() {
     proxy_inject_admission_responses_total{owner_kind="replicaset",namespace="shop",skip="false",skip_reason="",annotation_at="namespace"} 1
     proxy_inject_admission_responses_total{owner_kind="replicationcontroller",namespace="shop",skip="false",skip_reason="",annotation_at="namespace"} 1
     proxy_inject_admission_responses_total{owner_kind="statefulset",namespace="shop",skip="false",skip_reason="",annotation_at="namespace"} 1
+    # HELP weft_metrics_label_sets_folded_total How often labels were counted under `other` because their group was full.
+    # TYPE weft_metrics_label_sets_folded_total counter
+    weft_metrics_label_sets_folded_total{group="proxy_inject_admission"} 0
     "#);
 }
 
@@ -281,7 +285,7 @@ async fn resources_are_checked_and_what_is_refused_says_why() {
         "spec": {"routes": [{"name": "r", "condition": {"pathRegex": "("}}]}});
     let response = bench.ask("/validate/profile", &review("shop", profile)).await;
     insta::assert_snapshot!(response["status"]["message"].as_str().unwrap(), @r#"spec.routes[0].condition.pathRegex: "(" is not valid; use a regular expression without look-around"#);
-    insta::assert_snapshot!(bench.metrics.admission.render(), @r#"
+    insta::assert_snapshot!(bench.metrics.admission.render(Format::Text), @r#"
     # HELP weft_control_validations_total Resources checked.
     # TYPE weft_control_validations_total counter
     weft_control_validations_total{webhook="policy",allowed="false"} 1

@@ -41,6 +41,8 @@ pub struct Config {
     pub access_log: Option<AccessLogFormat>,
     /// How long label sets that nothing holds stay in `/metrics`.
     pub metrics_retain_idle: Duration,
+    /// Label sets that a group of metric families keeps; the next are counted together.
+    pub metrics_label_sets_max: usize,
     /// Variables that are set and do nothing, for a warning at start.
     pub inert: Vec<String>,
 }

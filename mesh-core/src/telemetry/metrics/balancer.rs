@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{Buckets, Counter, Gauge, Histogram, SecondsGauge, Unit};
-use super::registry::{Family, Kind, Lines, MetricSet};
+use super::Kind;
+use super::registry::{Family, Lines, MetricSet};
 use crate::time::WallTime;
 
 /// A change of a balancer's endpoints.

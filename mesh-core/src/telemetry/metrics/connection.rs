@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::cell::{Buckets, Counter, Histogram, Unit};
-use super::registry::{Family, Kind, Lines, MetricSet};
+use super::Kind;
+use super::registry::{Family, Lines, MetricSet};
 
 /// What HTTP detection found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,8 @@ use http::StatusCode;
 
 use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::chain::Chain;
-use super::registry::{Family, Kind, Lines, MetricSet};
+use super::Kind;
+use super::registry::{Family, Lines, MetricSet};
 
 /// The end of a response, or of a request that got none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

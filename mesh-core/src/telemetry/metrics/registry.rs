@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::cell::{Histogram, Unit, write_seconds};
+use crate::telemetry::format::{Format, Kind};
 use crate::telemetry::labels::{LabelWriter, Labels};
 use crate::time::Timestamp;
 
 /// A metric family: a name with what Prometheus is told about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Family {
-    /// Without the suffix that [`Style::OpenMetrics`] adds to counters, with the unit.
+    /// With the unit. A counter's `_total` is left out or not: it is printed where it belongs.
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
     pub(crate) kind: Kind,
@@ -25,20 +26,12 @@ pub(crate) struct Family {
     pub(crate) style: Style,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
 /// linkerd2-proxy prints its families by two libraries, and dashboards have seen both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// linkerd-metrics: `le` is the last label; counters have their whole name in the TYPE line.
+    /// linkerd-metrics: `le` is the last label.
     Legacy,
-    /// prometheus-client: `le` is the first label, counters get `_total` only in samples, help
-    /// ends with a full stop, units have a line.
+    /// prometheus-client: `le` is the first label, help ends with a full stop.
     OpenMetrics,
 }
 
@@ -57,28 +50,20 @@ impl Family {
         self
     }
 
-    /// HELP, TYPE and UNIT lines.
-    pub(crate) fn write_head(&self, out: &mut String) {
-        let kind = match self.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
+    /// HELP, TYPE and, in OpenMetrics, UNIT lines.
+    pub(crate) fn write_head(&self, format: Format, out: &mut String) {
         let stop = match self.style {
             Style::Legacy => "",
             Style::OpenMetrics => ".",
         };
-        let Self { name, help, .. } = self;
-        let _ = writeln!(out, "# HELP {name} {help}{stop}\n# TYPE {name} {kind}");
-        if let Some(unit) = self.unit {
-            let _ = writeln!(out, "# UNIT {name} {unit}");
-        }
+        format.write_head(out, self.name, self.kind, format_args!("{}{stop}", self.help), self.unit);
     }
 }
 
 /// The samples of one label set in one family, on their way out.
 pub(crate) struct Lines<'a> {
     pub(crate) out: &'a mut String,
+    pub(crate) format: Format,
     pub(crate) family: &'static Family,
     /// The set's own labels, printed.
     pub(crate) labels: &'a str,
@@ -88,28 +73,24 @@ impl Lines<'_> {
     /// A counter; `extra` labels are printed after the set's own (Legacy and most families), as
     /// `a="b",c="d"`.
     pub(crate) fn counter(&mut self, extra: &str, value: u64) {
-        self.sample(self.counter_suffix(), &[self.labels, extra], value);
+        self.sample(&[self.labels, extra], value);
     }
 
     /// A counter whose `extra` labels come before the set's own.
     pub(crate) fn counter_led_by(&mut self, extra: &str, value: u64) {
-        self.sample(self.counter_suffix(), &[extra, self.labels], value);
+        self.sample(&[extra, self.labels], value);
     }
 
     /// A gauge whose `extra` labels come before the set's own.
     pub(crate) fn gauge(&mut self, extra: &str, value: impl Display) {
-        self.sample("", &[extra, self.labels], value);
+        self.sample(&[extra, self.labels], value);
     }
 
     /// A gauge, or a counter, of seconds.
     pub(crate) fn seconds(&mut self, nanos: u64) {
         let mut value = String::new();
         write_seconds(&mut value, nanos);
-        let suffix = match self.family.kind {
-            Kind::Counter => self.counter_suffix(),
-            Kind::Gauge | Kind::Histogram => "",
-        };
-        self.sample(suffix, &[self.labels], value);
+        self.sample(&[self.labels], value);
     }
 
     /// A histogram; `extra` labels come after the set's own.
@@ -126,7 +107,12 @@ impl Lines<'_> {
         let mut buckets = String::new();
         let name = self.family.name;
         for (bound, cumulative) in histogram.cumulative() {
-            let le = format!("le=\"{bound}\"");
+            // OpenMetrics takes floats in one spelling alone; so does Prometheus, from its third version.
+            let fraction = match self.format {
+                Format::OpenMetrics if bound.bytes().all(|b| b.is_ascii_digit()) => ".0",
+                _ => "",
+            };
+            let le = format!("le=\"{bound}{fraction}\"");
             let parts = match self.family.style {
                 Style::Legacy => [labels, extra, &le],
                 Style::OpenMetrics => [&le, labels, extra],
@@ -138,26 +124,21 @@ impl Lines<'_> {
         match self.family.style {
             Style::Legacy => {
                 self.out.push_str(&buckets);
-                self.sample("_count", &own, count);
-                self.sample("_sum", &own, sum);
+                write_sample(self.out, name, "_count", &own, count);
+                write_sample(self.out, name, "_sum", &own, sum);
             }
             Style::OpenMetrics => {
-                self.sample("_sum", &own, sum);
-                self.sample("_count", &own, count);
+                write_sample(self.out, name, "_sum", &own, sum);
+                write_sample(self.out, name, "_count", &own, count);
                 self.out.push_str(&buckets);
             }
         }
     }
 
-    fn counter_suffix(&self) -> &'static str {
-        match self.family.style {
-            Style::Legacy => "",
-            Style::OpenMetrics => "_total",
-        }
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &[&str], value: impl Display) {
-        write_sample(self.out, self.family.name, suffix, labels, value);
+    /// A counter or a gauge.
+    fn sample(&mut self, labels: &[&str], value: impl Display) {
+        let (name, suffix) = self.family.kind.sample_name(self.family.name);
+        write_sample(self.out, name, suffix, labels, value);
     }
 }
 

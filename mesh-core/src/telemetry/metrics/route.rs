@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::chain::Chain;
-use super::registry::{Family, Kind, Lines, MetricSet};
+use super::Kind;
+use super::registry::{Family, Lines, MetricSet};
 
 /// What a route's statuses are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::cell::{Counter, Gauge};
 use super::chain::Chain;
-use super::registry::{Family, Kind, Lines, MetricSet};
+use super::Kind;
+use super::registry::{Family, Lines, MetricSet};
 
 /// `tcp_*` of one kind of connection.
 #[derive(Debug, Default)]

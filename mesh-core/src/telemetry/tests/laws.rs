@@ -69,14 +69,6 @@ fn handles_stay_small() {
 }
 
 #[test]
-fn clients_say_whether_they_take_gzip() {
-    assert!(exposition::accepts_gzip("gzip"));
-    assert!(exposition::accepts_gzip("deflate, GZip;q=0.5"));
-    assert!(!exposition::accepts_gzip("gzip;q=0, deflate"));
-    assert!(!exposition::accepts_gzip("identity"));
-}
-
-#[test]
 fn equal_labels_give_the_same_handle() {
     let telemetry = telemetry();
     let first = telemetry.outbound.endpoint(&outbound_endpoint());
@@ -131,10 +123,58 @@ fn a_full_group_counts_the_rest_together() {
     request_total{direction="outbound",target_addr="10.0.0.1:1",target_ip="10.0.0.1",target_port="1",tls="true",server_id="web.ns.serviceaccount.identity.linkerd.cluster.local",dst_namespace="ns",dst_pod="web-1"} 1
     request_total{direction="outbound",target_addr="10.0.0.1:2",target_ip="10.0.0.1",target_port="2",tls="true",server_id="web.ns.serviceaccount.identity.linkerd.cluster.local",dst_namespace="ns",dst_pod="web-1"} 1
     request_total{direction="outbound",target_addr="other",target_ip="other",target_port="other",tls="true",server_id="other"} 3
-    # HELP weft_metrics_label_sets_folded How often labels were counted under `other` because their group was full.
-    # TYPE weft_metrics_label_sets_folded counter
+    # HELP weft_metrics_label_sets_folded_total How often labels were counted under `other` because their group was full.
+    # TYPE weft_metrics_label_sets_folded_total counter
     weft_metrics_label_sets_folded_total{group="request"} 3
     "#);
+}
+
+#[test]
+fn open_metrics_says_the_same_and_ends() {
+    let telemetry = with_everything();
+    let text = telemetry.scrape(Timestamp::ZERO).into_text();
+    let open = telemetry.scrape_as(Timestamp::ZERO, Format::OpenMetrics).into_text();
+    assert!(open.ends_with("\n# EOF\n"));
+    assert_eq!(open.matches("# EOF").count(), 1);
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"));
+    let canonical = |mut samples: Vec<Sample>| {
+        for (name, value) in samples.iter_mut().flat_map(|sample| &mut sample.labels) {
+            if name == "le" && value.bytes().all(|b| b.is_ascii_digit()) {
+                value.push_str(".0");
+            }
+        }
+        samples
+    };
+    let of_open = samples::parse(&open).unwrap();
+    assert_eq!(of_open, canonical(samples::parse(&text).unwrap()));
+    assert!(of_open.iter().all(|s| s.label("le").is_none_or(|le| le == "+Inf" || le.contains('.'))));
+    for line in open.lines().filter(|line| line.starts_with("# ")) {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[1] {
+            "TYPE" => assert!(!words[2].ends_with("_total"), "{line}"),
+            "UNIT" => assert!(words[2].ends_with(&format!("_{}", words[3])), "{line}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn in_text_every_sample_has_a_head_of_its_name() {
+    let text = with_everything().scrape(Timestamp::ZERO).into_text();
+    let mut head = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            head = rest;
+        } else if !line.starts_with('#') {
+            let (name, kind) = head.split_once(' ').unwrap();
+            let sample = &line[..line.find(['{', ' ']).unwrap()];
+            let suffix = sample.strip_prefix(name).unwrap_or_else(|| panic!("{line} under {head}"));
+            match kind {
+                "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
+                kind => assert!(suffix.is_empty() && (kind == "counter") == name.ends_with("_total")),
+            }
+        }
+    }
 }
 
 #[test]
@@ -171,6 +211,53 @@ fn histograms_read_back_give_quantiles() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn label_sets_are_bounded_and_nothing_goes_uncounted(
+        bound in 0..8_usize,
+        requests in proptest::collection::vec((any::<bool>(), 1..40_u16, any::<bool>()), 0..200),
+    ) {
+        let config = TelemetryConfig { label_sets_max: bound, ..TelemetryConfig::default() };
+        let telemetry = Telemetry::new(&config);
+        let (mut held, mut kept, mut folded) = (Vec::new(), BTreeSet::new(), 0);
+        for (is_inbound, port, is_plain) in &requests {
+            let handle = if *is_inbound {
+                let mut labels = inbound_endpoint();
+                labels.target_addr.set_port(*port);
+                if *is_plain {
+                    labels.tls = ServerTlsLabel::NoIdentity(NoServerTls::PortSkipped);
+                }
+                telemetry.inbound.endpoint(&labels)
+            } else {
+                let mut labels = outbound_endpoint();
+                labels.target_addr.set_port(*port);
+                if *is_plain {
+                    labels.tls = ClientTlsLabel::NoIdentity(NoClientTls::Loopback);
+                }
+                telemetry.outbound.endpoint(&labels)
+            };
+            handle.request();
+            held.push(handle);
+            if !kept.contains(&(is_inbound, port, is_plain)) {
+                match kept.len() < bound {
+                    true => drop(kept.insert((is_inbound, port, is_plain))),
+                    false => folded += 1,
+                }
+            }
+        }
+        let samples = samples::parse(&telemetry.scrape(Timestamp::ZERO).into_text()).unwrap();
+        let of_requests: Vec<_> = samples.iter().filter(|s| s.name == "request_total").collect();
+        // Two directions, each with and without TLS: four shapes.
+        prop_assert!(of_requests.len() <= bound + 4);
+        let others = of_requests.iter().filter(|s| s.label("target_ip") == Some("other"));
+        let others: f64 = others.map(|sample| sample.value).sum();
+        prop_assert_eq!(others, f64::from(folded));
+        let counted = samples::sum(&samples, "request_total", |_| true);
+        prop_assert_eq!(counted, requests.len() as f64);
+        let of_group = |s: &Sample| s.has(&[("group", "request")]);
+        let told = samples::sum(&samples, "weft_metrics_label_sets_folded_total", of_group);
+        prop_assert_eq!(told, f64::from(folded));
+    }
 
     #[test]
     fn every_line_parses_whatever_the_labels_say(

@@ -110,7 +110,7 @@ fn success(status: u16, millis: u64) -> Response {
 }
 
 /// Counts in every family that there is.
-fn with_everything() -> Telemetry {
+pub(crate) fn with_everything() -> Telemetry {
     let telemetry = Telemetry::new(&TelemetryConfig {
         process: Some(Arc::new(FixedProcess)),
         ..TelemetryConfig::default()
@@ -354,7 +354,6 @@ fn routes_and_backends_are_printed_as_prometheus_client_does() {
     insta::assert_snapshot!(text(&telemetry, &families), @r#"
     # HELP outbound_http_route_request_duration_seconds The time between request initialization and response completion.
     # TYPE outbound_http_route_request_duration_seconds histogram
-    # UNIT outbound_http_route_request_duration_seconds seconds
     outbound_http_route_request_duration_seconds_sum{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname=""} 3.05
     outbound_http_route_request_duration_seconds_count{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname=""} 2
     outbound_http_route_request_duration_seconds_bucket{le="0.05",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname=""} 1
@@ -362,8 +361,8 @@ fn routes_and_backends_are_printed_as_prometheus_client_does() {
     outbound_http_route_request_duration_seconds_bucket{le="1.0",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname=""} 1
     outbound_http_route_request_duration_seconds_bucket{le="10.0",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname=""} 2
     outbound_http_route_request_duration_seconds_bucket{le="+Inf",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname=""} 2
-    # HELP outbound_http_route_request_statuses Completed request-response streams.
-    # TYPE outbound_http_route_request_statuses counter
+    # HELP outbound_http_route_request_statuses_total Completed request-response streams.
+    # TYPE outbound_http_route_request_statuses_total counter
     outbound_http_route_request_statuses_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname="",http_status="200",error=""} 1
     outbound_http_route_request_statuses_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",hostname="",http_status="",error="FAIL_FAST"} 1
     "#);
@@ -379,41 +378,40 @@ fn routes_and_backends_are_printed_as_prometheus_client_does() {
         "outbound_tcp_detect_http_results",
     ];
     insta::assert_snapshot!(text(&with_everything(), &families), @r#"
-    # HELP inbound_tcp_transport_header_connections TCP connections with transport headers.
-    # TYPE inbound_tcp_transport_header_connections counter
+    # HELP inbound_tcp_transport_header_connections_total TCP connections with transport headers.
+    # TYPE inbound_tcp_transport_header_connections_total counter
     inbound_tcp_transport_header_connections_total{session_protocol="http/2",target_port="8080",target_name="",client_id="web.ns"} 1
-    # HELP outbound_grpc_route_backend_requests The total number of requests dispatched.
-    # TYPE outbound_grpc_route_backend_requests counter
+    # HELP outbound_grpc_route_backend_requests_total The total number of requests dispatched.
+    # TYPE outbound_grpc_route_backend_requests_total counter
     outbound_grpc_route_backend_requests_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 1
-    # HELP outbound_grpc_route_backend_response_statuses Completed responses.
-    # TYPE outbound_grpc_route_backend_response_statuses counter
+    # HELP outbound_grpc_route_backend_response_statuses_total Completed responses.
+    # TYPE outbound_grpc_route_backend_response_statuses_total counter
     outbound_grpc_route_backend_response_statuses_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name="",grpc_status="OK",error=""} 1
     # HELP outbound_http_balancer_endpoints The number of endpoints in each state.
     # TYPE outbound_http_balancer_endpoints gauge
     outbound_http_balancer_endpoints{endpoint_state="ready",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 2
     outbound_http_balancer_endpoints{endpoint_state="pending",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 1
-    # HELP outbound_http_balancer_p2c_updates The total number of service discovery updates received by a balancer.
-    # TYPE outbound_http_balancer_p2c_updates counter
+    # HELP outbound_http_balancer_p2c_updates_total The total number of service discovery updates received by a balancer.
+    # TYPE outbound_http_balancer_p2c_updates_total counter
     outbound_http_balancer_p2c_updates_total{op="Reset",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 0
     outbound_http_balancer_p2c_updates_total{op="Add",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 1
     outbound_http_balancer_p2c_updates_total{op="Remove",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 0
     outbound_http_balancer_p2c_updates_total{op="DoesNotExist",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 0
     # HELP outbound_http_balancer_queue_gate_timeout_seconds How long a queue may be unavailable before its gate shuts.
     # TYPE outbound_http_balancer_queue_gate_timeout_seconds gauge
-    # UNIT outbound_http_balancer_queue_gate_timeout_seconds seconds
     outbound_http_balancer_queue_gate_timeout_seconds{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",backend_group="core",backend_kind="Service",backend_namespace="ns",backend_name="web",backend_port="80",backend_section_name=""} 3.0
-    # HELP outbound_tcp_protocol_connections Outbound TCP connections by protocol.
-    # TYPE outbound_tcp_protocol_connections counter
+    # HELP outbound_tcp_protocol_connections_total Outbound TCP connections by protocol.
+    # TYPE outbound_tcp_protocol_connections_total counter
     outbound_tcp_protocol_connections_total{protocol="http/1",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name=""} 1
-    # HELP outbound_tcp_route_close The number of connections closed.
-    # TYPE outbound_tcp_route_close counter
+    # HELP outbound_tcp_route_close_total The number of connections closed.
+    # TYPE outbound_tcp_route_close_total counter
     outbound_tcp_route_close_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",target_ip="10.0.0.1",target_port="80",error=""} 0
     outbound_tcp_route_close_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",target_ip="10.0.0.1",target_port="80",error="forbidden"} 1
     outbound_tcp_route_close_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",target_ip="10.0.0.1",target_port="80",error="invalid_backend"} 0
     outbound_tcp_route_close_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",target_ip="10.0.0.1",target_port="80",error="invalid_policy"} 0
     outbound_tcp_route_close_total{parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name="",route_group="gateway.networking.k8s.io",route_kind="HTTPRoute",route_namespace="ns",route_name="web",target_ip="10.0.0.1",target_port="80",error="unexpected"} 0
-    # HELP outbound_tcp_detect_http_results Protocol detection results.
-    # TYPE outbound_tcp_detect_http_results counter
+    # HELP outbound_tcp_detect_http_results_total Protocol detection results.
+    # TYPE outbound_tcp_detect_http_results_total counter
     outbound_tcp_detect_http_results_total{result="NotHttp",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name=""} 0
     outbound_tcp_detect_http_results_total{result="Http1",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name=""} 0
     outbound_tcp_detect_http_results_total{result="H2",parent_group="core",parent_kind="Service",parent_namespace="ns",parent_name="web",parent_port="80",parent_section_name=""} 0
@@ -440,14 +438,13 @@ fn the_process_and_the_certificate_are_described() {
     control_request_total{addr="policy.linkerd.svc.cluster.local:8090",tls="no_identity",no_tls_reason="loopback"} 1
     # HELP control_identity_cert_expiration_timestamp_seconds Time when this proxy's current mTLS identity certificate will expire (in seconds since the UNIX epoch).
     # TYPE control_identity_cert_expiration_timestamp_seconds gauge
-    # UNIT control_identity_cert_expiration_timestamp_seconds seconds
     control_identity_cert_expiration_timestamp_seconds 9.0
-    # HELP control_identity_cert_refreshes The total number of times this proxy's mTLS identity certificate was asked for.
-    # TYPE control_identity_cert_refreshes counter
+    # HELP control_identity_cert_refreshes_total The total number of times this proxy's mTLS identity certificate was asked for.
+    # TYPE control_identity_cert_refreshes_total counter
     control_identity_cert_refreshes_total{result="error"} 1
     control_identity_cert_refreshes_total{result="ok"} 1
-    # HELP weft_policy_unenforced Parts of policies that were understood but are not enforced by this proxy.
-    # TYPE weft_policy_unenforced counter
+    # HELP weft_policy_unenforced_total Parts of policies that were understood but are not enforced by this proxy.
+    # TYPE weft_policy_unenforced_total counter
     weft_policy_unenforced_total{feature="http retry"} 1
     # HELP process_start_time_seconds Time that the process started (in seconds since the UNIX epoch)
     # TYPE process_start_time_seconds gauge

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Admin, Config, parse};
+use crate::telemetry::LABEL_SETS_MAX;
 use crate::telemetry::access_log::AccessLogFormat;
 
 /// Linkerd's variables that this proxy does not act on: some it does not support yet, the last four
@@ -79,6 +80,7 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, 
         shutdown_grace_period: env.time("LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", 120 * SECOND),
         access_log: env.optional("LINKERD2_PROXY_ACCESS_LOG", access_log).flatten(),
         metrics_retain_idle: env.time("LINKERD2_PROXY_METRICS_RETAIN_IDLE", 600 * SECOND),
+        metrics_label_sets_max: env.count("WEFT_METRICS_LABEL_SETS_MAX", LABEL_SETS_MAX),
         inert: INERT
             .iter()
             .filter(|name| variable(name).is_some())
