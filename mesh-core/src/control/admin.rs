@@ -86,8 +86,7 @@ impl Admin {
         });
         let (index, authority) = (index.as_ref(), authority.as_deref());
         let now = self.clock.wall();
-        let mut response =
-            text(StatusCode::OK, self.metrics.render(format, index, authority, now));
+        let mut response = text(StatusCode::OK, self.metrics.render(format, index, authority, now));
         let content_type = HeaderValue::from_static(format.content_type());
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         response

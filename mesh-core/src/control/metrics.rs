@@ -114,7 +114,12 @@ fn render_authority(authority: &Authority, now: WallTime, family: &mut Family<'_
     family("weft_control_anchor_expiration_timestamp_seconds", MetricKind::Gauge, help, &ends);
     let left: Vec<_> =
         anchors.iter().map(|(labels, ends)| (labels.clone(), ends.since(now).as_secs())).collect();
-    family("trust_anchor_cert_ttl_seconds", MetricKind::Gauge, "How long each is still valid.", &left);
+    family(
+        "trust_anchor_cert_ttl_seconds",
+        MetricKind::Gauge,
+        "How long each is still valid.",
+        &left,
+    );
 }
 
 /// Only grows.

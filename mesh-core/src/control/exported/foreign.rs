@@ -34,12 +34,15 @@ fn ask(program: &str, arguments: &[&str], text: &str) -> Option<(String, bool)> 
 
 #[tokio::test(start_paused = true)]
 async fn promtool_finds_nothing_wrong_but_linkerds_own_names() {
-    for (who, text) in [("proxy", proxy(Format::Text)), ("controller", controller(Format::Text).await)] {
+    for (who, text) in
+        [("proxy", proxy(Format::Text)), ("controller", controller(Format::Text).await)]
+    {
         let Some((said, _)) = ask("promtool", &["check", "metrics"], &text) else {
             println!("skipped: promtool is not installed (Debian's package prometheus)");
             return;
         };
-        let is_linkerds = |line: &&str| LINKERDS.iter().any(|name| line.starts_with(&format!("{name} ")));
+        let is_linkerds =
+            |line: &&str| LINKERDS.iter().any(|name| line.starts_with(&format!("{name} ")));
         let wrong: Vec<_> = said.lines().filter(|line| !is_linkerds(line)).collect();
         assert!(wrong.is_empty(), "of the {who}'s metrics promtool says:\n{}", wrong.join("\n"));
     }

@@ -36,7 +36,8 @@ impl AdmissionCounters {
     /// One answer of the injector.
     pub(super) fn injected(&self, subject: &Subject, decision: Decision) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kind = subject.owner.as_ref().map_or(String::new(), |owner| owner.kind.to_lowercase());
+        let mut kind =
+            subject.owner.as_ref().map_or(String::new(), |owner| owner.kind.to_lowercase());
         let mut namespace = subject.namespace.clone();
         let at = subject.annotation_at;
         let (skip, reason) = match decision {
@@ -91,7 +92,8 @@ impl AdmissionCounters {
             }
         };
         let requests = counts.requests.iter().map(|((kind, namespace, at), count)| {
-            let labels = [("owner_kind", kind.as_str()), ("namespace", namespace), ("annotation_at", at)];
+            let labels =
+                [("owner_kind", kind.as_str()), ("namespace", namespace), ("annotation_at", at)];
             (LabelWriter::print(&Named(labels)), *count)
         });
         let name = "proxy_inject_admission_requests_total";
@@ -137,8 +139,14 @@ mod tests {
         review("ns-0".into());
         let text = counters.render(Format::Text);
         let requests = "proxy_inject_admission_requests_total{owner_kind=";
-        assert!(text.contains(&format!("{requests}\"other\",namespace=\"other\",annotation_at=\"\"}} 3")));
-        assert!(text.contains(&format!("{requests}\"\",namespace=\"ns-0\",annotation_at=\"\"}} 2")));
+        assert!(
+            text.contains(&format!(
+                "{requests}\"other\",namespace=\"other\",annotation_at=\"\"}} 3"
+            ))
+        );
+        assert!(
+            text.contains(&format!("{requests}\"\",namespace=\"ns-0\",annotation_at=\"\"}} 2"))
+        );
         assert!(text.contains("folded_total{group=\"proxy_inject_admission\"} 3"), "{text}");
         assert_eq!(text.matches(requests).count(), SETS_MAX + 1);
     }

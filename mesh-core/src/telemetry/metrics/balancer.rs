@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cell::{Buckets, Counter, Gauge, Histogram, SecondsGauge, Unit};
 use super::Kind;
+use super::cell::{Buckets, Counter, Gauge, Histogram, SecondsGauge, Unit};
 use super::registry::{Family, Lines, MetricSet};
 use crate::time::WallTime;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::Kind;
+use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::registry::{Family, Lines, MetricSet};
 
 /// What HTTP detection found.

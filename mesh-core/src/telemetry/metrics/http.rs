@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Kind;
 use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::chain::Chain;
-use super::Kind;
 use super::registry::{Family, Lines, MetricSet};
 
 /// The end of a response, or of a request that got none.

@@ -22,13 +22,13 @@ pub use route::{
 };
 pub use transport::{OpenConnection, TransportMetrics, errno};
 
+pub(super) use super::format::Kind;
 pub(super) use balancer::{HTTP_BALANCER, TCP_BALANCER, TLS_BALANCER};
 pub(super) use cell::write_seconds;
 pub(super) use connection::{
     INBOUND_DETECT, OUTBOUND_DETECT, OUTBOUND_TCP_ROUTE, OUTBOUND_TLS_ROUTE,
 };
 pub(super) use http::{CONTROL_HTTP, ENDPOINT_HTTP};
-pub(super) use super::format::Kind;
 pub(super) use registry::{Family, Group, Lines, MetricSet, Report};
 pub(super) use route::{
     INBOUND_GRPC, INBOUND_HTTP, OUTBOUND_GRPC_BACKEND, OUTBOUND_GRPC_ROUTE, OUTBOUND_HTTP_BACKEND,

@@ -56,7 +56,13 @@ impl Family {
             Style::Legacy => "",
             Style::OpenMetrics => ".",
         };
-        format.write_head(out, self.name, self.kind, format_args!("{}{stop}", self.help), self.unit);
+        format.write_head(
+            out,
+            self.name,
+            self.kind,
+            format_args!("{}{stop}", self.help),
+            self.unit,
+        );
     }
 }
 

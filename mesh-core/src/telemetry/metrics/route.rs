@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::Kind;
 use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::chain::Chain;
-use super::Kind;
 use super::registry::{Family, Lines, MetricSet};
 
 /// What a route's statuses are.

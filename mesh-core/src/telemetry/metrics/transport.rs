@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::Kind;
 use super::cell::{Counter, Gauge};
 use super::chain::Chain;
-use super::Kind;
 use super::registry::{Family, Lines, MetricSet};
 
 /// `tcp_*` of one kind of connection.

@@ -147,7 +147,9 @@ fn open_metrics_says_the_same_and_ends() {
     };
     let of_open = samples::parse(&open).unwrap();
     assert_eq!(of_open, canonical(samples::parse(&text).unwrap()));
-    assert!(of_open.iter().all(|s| s.label("le").is_none_or(|le| le == "+Inf" || le.contains('.'))));
+    assert!(
+        of_open.iter().all(|s| s.label("le").is_none_or(|le| le == "+Inf" || le.contains('.')))
+    );
     for line in open.lines().filter(|line| line.starts_with("# ")) {
         let words: Vec<_> = line.split(' ').collect();
         match words[1] {
@@ -171,7 +173,9 @@ fn in_text_every_sample_has_a_head_of_its_name() {
             let suffix = sample.strip_prefix(name).unwrap_or_else(|| panic!("{line} under {head}"));
             match kind {
                 "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
-                kind => assert!(suffix.is_empty() && (kind == "counter") == name.ends_with("_total")),
+                kind => {
+                    assert!(suffix.is_empty() && (kind == "counter") == name.ends_with("_total"))
+                }
             }
         }
     }
