@@ -10,7 +10,7 @@ import manifests
 from cluster import CONTROL, must, within
 
 SHOP = "weft-e2e"
-DEPLOYMENTS = ("linkerd-identity", "linkerd-destination", "linkerd-proxy-injector")
+DEPLOYMENTS = ("linkerd-identity", "linkerd-destination", "linkerd-proxy-injector", "linkerd-viz")
 WEB_ID = f"web.{SHOP}.serviceaccount.identity.linkerd.cluster.local"
 CLIENT_ID = f"client.{SHOP}.serviceaccount.identity.linkerd.cluster.local"
 

@@ -1,7 +1,7 @@
 {{/*
 A component's deployment, and its budget where one is wanted. `of` with, beside it: `serves`, `ports`
 (names and numbers), `adminPort`, `arguments` (YAML), `mounts` and `volumes` (YAML), `resources`,
-`proxyResources`, `webhook` (values of its webhook, if it has one), `hosts`.
+`proxyResources`, `webhook` (values of its webhook, if it has one), `hosts`, `replicas` (if not as the rest).
 */}}
 {{- define "weft.deployment" -}}
 {{- $numbers := list -}}
@@ -46,7 +46,7 @@ metadata:
   labels:
     {{- include "weft.labels" (dict "Values" .Values "component" .component "more" $more) | nindent 4 }}
 spec:
-  replicas: {{ int64 .Values.controllerReplicas }}
+  replicas: {{ int64 (.replicas | default .Values.controllerReplicas) }}
   revisionHistoryLimit: {{ int64 .Values.revisionHistoryLimit }}
   selector:
     matchLabels:

@@ -176,3 +176,58 @@ data:
   tls.key: {{ b64enc .webhook.keyPEM | quote }}
 {{- end }}
 {{- end -}}
+
+{{/* Rights to read everything that configures a mesh. */}}
+{{- define "weft.read" -}}
+- apiGroups: [""]
+  resources: ["namespaces", "serviceaccounts", "services", "pods", "nodes"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["apps"]
+  resources: ["replicasets"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["batch"]
+  resources: ["jobs"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["discovery.k8s.io"]
+  resources: ["endpointslices"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["gateway.networking.k8s.io"]
+  resources: ["httproutes", "grpcroutes"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["linkerd.io"]
+  resources: ["serviceprofiles"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["policy.linkerd.io"]
+  resources:
+    - servers
+    - authorizationpolicies
+    - serverauthorizations
+    - meshtlsauthentications
+    - networkauthentications
+    - httproutes
+    - httplocalratelimitpolicies
+    - egressnetworks
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["workload.linkerd.io"]
+  resources: ["externalworkloads"]
+  verbs: ["get", "list", "watch"]
+- apiGroups: ["workload.weft.sh"]
+  resources: ["workloads"]
+  verbs: ["get", "list", "watch"]
+{{- end -}}
+
+{{/* What policies and destinations are compiled with, as arguments. */}}
+{{- define "weft.mesh.arguments" -}}
+- {{ printf "--cluster-networks=%s" .Values.clusterNetworks | quote }}
+- {{ printf "--default-inbound-policy=%s" .Values.proxy.defaultInboundPolicy | quote }}
+- {{ printf "--opaque-ports=%s" (toString .Values.proxy.opaquePorts) | quote }}
+- {{ printf "--probe-networks=%s" (join "," .Values.policyController.probeNetworks) | quote }}
+- {{ printf "--egress-namespace=%s" .Values.egress.globalEgressNetworkNamespace | quote }}
+- {{ printf "--outbound-transport-mode=%s" .Values.proxy.outboundTransportMode | quote }}
+{{- if not .Values.enableH2Upgrade }}
+- --disable-h2-upgrade
+{{- end }}
+{{- if not .Values.disableIPv6 }}
+- --prefer-ipv6
+{{- end }}
+{{- end -}}

@@ -85,6 +85,7 @@ fn cluster_rules(component: &Component) -> Vec<Value> {
         "identity" => {
             vec![rule("authentication.k8s.io", &["tokenreviews"], &["create"]), event]
         }
+        "viz" => read(Kind::ALL),
         _ => vec![
             rule("", &["namespaces"], &READ),
             // Whose a pod is to be.
@@ -120,7 +121,7 @@ fn rules(component: &Component) -> Vec<Value> {
             rules.extend(secret(webhooks::POLICY_VALIDATOR_SECRET));
             rules
         }
-        "identity" => Vec::new(),
+        "identity" | "viz" => Vec::new(),
         _ => secret(webhooks::INJECTOR_SECRET).to_vec(),
     }
 }

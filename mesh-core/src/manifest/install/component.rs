@@ -21,7 +21,7 @@ pub struct Component {
 /// Where processes take webhooks' requests.
 pub(super) const WEBHOOK_PORT: u16 = 8443;
 
-/// Every part.
+/// The parts that a control plane always has.
 pub const COMPONENTS: [Component; 3] = [
     Component {
         name: "identity",
@@ -46,7 +46,26 @@ pub const COMPONENTS: [Component; 3] = [
     },
 ];
 
+/// What people look at. Its port is the loopback's: it is reached as its pod's ports are forwarded.
+pub const VIZ: Component = Component {
+    name: "viz",
+    deployment: "linkerd-viz",
+    serves: "viz",
+    ports: &[],
+    admin_port: 9994,
+};
+
+/// The parts of an installation with these values.
+pub fn components(values: &Values) -> impl Iterator<Item = &'static Component> {
+    COMPONENTS.iter().chain(values.viz.enabled.then_some(&VIZ))
+}
+
 impl Component {
+    /// How many pods it has. People look at one place, which remembers what it saw.
+    pub(super) fn replicas(&self, values: &Values) -> u32 {
+        if self.name == VIZ.name { 1 } else { values.controller_replicas }
+    }
+
     /// It answers webhooks.
     pub(super) fn has_webhook(&self) -> bool {
         self.ports.iter().any(|(_, port)| *port == WEBHOOK_PORT)
@@ -57,6 +76,7 @@ impl Component {
         let own = match self.name {
             "identity" => &values.identity_resources,
             "destination" => &values.destination_resources,
+            "viz" => &values.viz.resources,
             _ => &values.proxy_injector_resources,
         };
         if *own == Resources::default() { &values.controller_resources } else { own }
@@ -67,6 +87,7 @@ impl Component {
         let own = match self.name {
             "identity" => &values.identity_proxy_resources,
             "destination" => &values.destination_proxy_resources,
+            "viz" => &values.viz.proxy_resources,
             _ => &values.proxy_injector_proxy_resources,
         };
         (*own != Resources::default()).then_some(own)

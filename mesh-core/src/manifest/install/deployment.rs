@@ -30,7 +30,7 @@ pub(super) fn document(values: &Values, component: &Component) -> Value {
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            "replicas": values.controller_replicas,
+            "replicas": component.replicas(values),
             "revisionHistoryLimit": values.revision_history_limit,
             "selector": {"matchLabels": selector(values, component)},
             "strategy": values.deployment_strategy,
@@ -205,25 +205,34 @@ fn arguments(values: &Values, component: &Component) -> Vec<String> {
             say("clock-skew", &format!("{}s", skew.as_secs()));
         }
         "destination" => {
-            say("cluster-networks", &values.cluster_networks);
-            say("default-inbound-policy", &values.proxy.default_inbound_policy);
             say("webhook-port", &WEBHOOK_PORT.to_string());
-            say("opaque-ports", &values.proxy.opaque_ports);
-            say("probe-networks", &values.policy_controller.probe_networks.join(","));
-            say("egress-namespace", &values.egress.global_egress_network_namespace);
-            say("outbound-transport-mode", &values.proxy.outbound_transport_mode);
-            if !values.enable_h2_upgrade {
-                arguments.push("--disable-h2-upgrade".into());
-            }
-            if !values.disable_ipv6 {
-                arguments.push("--prefer-ipv6".into());
-            }
+            arguments.extend(mesh_arguments(values));
         }
+        "viz" => arguments.extend(mesh_arguments(values)),
         _ => {
             say("trust-roots", &format!("{TRUST_ROOTS_PATH}/ca-bundle.crt"));
             say("values", &format!("{CONFIG_PATH}/values"));
             say("webhook-port", &WEBHOOK_PORT.to_string());
         }
+    }
+    arguments
+}
+
+/// What policies and destinations are compiled with.
+fn mesh_arguments(values: &Values) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut say = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
+    say("cluster-networks", &values.cluster_networks);
+    say("default-inbound-policy", &values.proxy.default_inbound_policy);
+    say("opaque-ports", &values.proxy.opaque_ports);
+    say("probe-networks", &values.policy_controller.probe_networks.join(","));
+    say("egress-namespace", &values.egress.global_egress_network_namespace);
+    say("outbound-transport-mode", &values.proxy.outbound_transport_mode);
+    if !values.enable_h2_upgrade {
+        arguments.push("--disable-h2-upgrade".into());
+    }
+    if !values.disable_ipv6 {
+        arguments.push("--prefer-ipv6".into());
     }
     arguments
 }
@@ -234,7 +243,7 @@ fn mounts(component: &Component) -> Vec<Value> {
         "identity" => {
             vec![mount("identity-issuer", ISSUER_PATH), mount("trust-roots", TRUST_ROOTS_PATH)]
         }
-        "destination" => Vec::new(),
+        "destination" | "viz" => Vec::new(),
         _ => vec![mount("config", CONFIG_PATH), mount("trust-roots", TRUST_ROOTS_PATH)],
     }
 }
@@ -245,7 +254,7 @@ fn volumes(component: &Component) -> Vec<Value> {
         "identity" => {
             vec![json!({"name": "identity-issuer", "secret": {"secretName": ISSUER_SECRET}}), roots]
         }
-        "destination" => Vec::new(),
+        "destination" | "viz" => Vec::new(),
         _ => vec![json!({"name": "config", "configMap": {"name": CONFIG}}), roots],
     }
 }

@@ -22,7 +22,7 @@ use super::annotations::{CONTROL_PLANE_NS, INJECT};
 use super::values::Values;
 use crate::resource::crd;
 
-pub use component::{COMPONENTS, Component};
+pub use component::{COMPONENTS, Component, VIZ, components};
 pub use identity::{
     ANCHORS_KEY, ISSUER_SCHEME_KUBERNETES, ISSUER_SCHEME_LINKERD, ISSUER_SECRET, TRUST_ROOTS,
 };
@@ -42,7 +42,7 @@ pub fn install(values: &Values) -> Vec<Value> {
     let mut documents = vec![namespace(values)];
     documents.extend(identity::documents(values));
     documents.push(config(values));
-    for component in &COMPONENTS {
+    for component in components(values) {
         documents.extend(access::documents(values, component));
         documents.extend(services::documents(values, component));
         documents.extend(webhooks::secrets(values, component));

@@ -50,6 +50,8 @@ pub(super) fn documents(values: &Values, component: &Component) -> Vec<Value> {
             webhook("linkerd-policy-validator"),
             webhook("linkerd-sp-validator"),
         ],
+        // It is nobody's but those whose ports the API server forwards.
+        "viz" => Vec::new(),
         _ => vec![webhook("linkerd-proxy-injector")],
     }
 }

@@ -36,6 +36,8 @@ pub(super) fn faults(values: &Values) -> Vec<String> {
         ("identityProxyResources", &values.identity_proxy_resources),
         ("proxyInjectorResources", &values.proxy_injector_resources),
         ("proxyInjectorProxyResources", &values.proxy_injector_proxy_resources),
+        ("viz.resources", &values.viz.resources),
+        ("viz.proxyResources", &values.viz.proxy_resources),
         ("proxy.resources", &values.proxy.resources),
         ("proxyInit.resources", &values.proxy_init.resources),
     ];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::proxy::Image;
+use super::proxy::{Image, Resources};
 
 /// Who certifies workloads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -107,6 +107,18 @@ pub struct MonitorOf {
     pub enabled: bool,
     /// Namespaces; empty: the control plane's for its own pods, and all for sidecars.
     pub namespace_selector: Value,
+}
+
+/// The console, and what commands such as `weft stat` ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Viz {
+    /// It is there. One pod, that nobody reaches but through the API server.
+    pub enabled: bool,
+    /// What it may use.
+    pub resources: Resources,
+    /// What its sidecar may use; unsaid: what every sidecar may.
+    pub proxy_resources: Resources,
 }
 
 /// Traffic that leaves the cluster.
@@ -225,6 +237,13 @@ impl Default for PodMonitor {
 impl Default for MonitorOf {
     fn default() -> Self {
         Self { enabled: true, namespace_selector: json!({}) }
+    }
+}
+
+impl Default for Viz {
+    fn default() -> Self {
+        let (resources, proxy_resources) = (Resources::default(), Resources::default());
+        Self { enabled: true, resources, proxy_resources }
     }
 }
 

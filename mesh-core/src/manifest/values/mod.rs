@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub use control::{
     Budget, DebugContainer, Deployments, Egress, Identity, Issuer, IssuerTls, MonitorOf,
-    PodMonitor, PolicyController, Webhook,
+    PodMonitor, PolicyController, Viz, Webhook,
 };
 pub use layers::ValuesError;
 pub use proxy::{
@@ -127,6 +127,8 @@ pub struct Values {
     pub egress: Egress,
     /// What the Prometheus operator is told.
     pub pod_monitor: PodMonitor,
+    /// The console, and what commands ask.
+    pub viz: Viz,
     /// The container with tools.
     pub debug_container: DebugContainer,
     /// The sidecar.
@@ -187,6 +189,7 @@ impl Default for Values {
             policy_controller: PolicyController::default(),
             egress: Egress::default(),
             pod_monitor: PodMonitor::default(),
+            viz: Viz::default(),
             debug_container: DebugContainer::default(),
             proxy: Proxy::default(),
             proxy_init: ProxyInit::default(),
