@@ -49,22 +49,53 @@ pub fn sum(samples: &[Sample], name: &str, keep: impl Fn(&Sample) -> bool) -> f6
     found.map(|sample| sample.value).sum()
 }
 
+/// A line as it stands in its text; its labels are not read yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// What stands between the braces.
+    pub labels: &'a str,
+    /// The value.
+    pub value: f64,
+    /// Where it stands, counted from 1.
+    pub number: usize,
+}
+
+impl Line<'_> {
+    /// Its labels, in order.
+    ///
+    /// # Errors
+    /// [`ParseError`] where they are none.
+    pub fn read_labels(&self) -> Result<Vec<(String, String)>, ParseError> {
+        parse_labels(self.labels).map_err(|fault| ParseError { line: self.number, fault })
+    }
+}
+
+/// The lines of a text, one after the other. Comments and timestamps are skipped. After a fault
+/// the next line follows.
+pub fn lines(text: &str) -> impl Iterator<Item = Result<Line<'_>, ParseError>> {
+    let numbered = text.split('\n').enumerate().map(|(index, line)| (index + 1, line.trim()));
+    let said = numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    said.map(|(number, line)| {
+        split_line(line, number).map_err(|fault| ParseError { line: number, fault })
+    })
+}
+
 /// Reads a text. Comments and timestamps are skipped.
 ///
 /// # Errors
 /// [`ParseError`] at the first line that is none.
 pub fn parse(text: &str) -> Result<Vec<Sample>, ParseError> {
     let mut samples = Vec::new();
-    for (index, line) in text.split('\n').enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let sample = parse_line(line).map_err(|fault| ParseError { line: index + 1, fault })?;
+    for line in lines(text) {
+        let line = line?;
         if samples.len() == SAMPLES_MAX {
-            return Err(ParseError { line: index + 1, fault: "there are too many samples" });
+            let fault = "there are too many samples";
+            return Err(ParseError { line: line.number, fault });
         }
-        samples.push(sample);
+        let labels = line.read_labels()?;
+        samples.push(Sample { name: line.name.to_string(), labels, value: line.value });
     }
     Ok(samples)
 }
@@ -101,57 +132,67 @@ pub fn render(samples: &[Sample]) -> String {
     out
 }
 
-fn parse_line(line: &str) -> Result<Sample, &'static str> {
+fn split_line(line: &str, number: usize) -> Result<Line<'_>, &'static str> {
     let name_end = line.find(|c: char| !is_name(c)).unwrap_or(line.len());
     let (name, rest) = line.split_at(name_end);
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err("it has no metric name");
     }
-    let mut chars = rest.chars();
-    let mut labels = Vec::new();
-    if rest.trim_start().starts_with('{') {
-        chars = rest.trim_start()[1..].chars();
-        parse_labels(&mut chars, &mut labels)?;
-    }
-    let mut words = chars.as_str().split_ascii_whitespace();
+    let (labels, rest) = match rest.trim_start().strip_prefix('{') {
+        Some(rest) => {
+            let end = closing_brace(rest).ok_or("its labels do not end")?;
+            (&rest[..end], &rest[end + 1..])
+        }
+        None => ("", rest),
+    };
+    let mut words = rest.split_ascii_whitespace();
     let value = words.next().ok_or("it has no value")?;
     let value = value.parse().map_err(|_| "its value is no number")?;
     if words.next().is_some_and(|at| at.parse::<i64>().is_err()) || words.next().is_some() {
         return Err("something follows its value");
     }
-    Ok(Sample { name: name.to_string(), labels, value })
+    Ok(Line { name, labels, value, number })
 }
 
 fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
 
-/// Reads up to and with the closing brace.
-fn parse_labels(
-    chars: &mut Chars<'_>,
-    labels: &mut Vec<(String, String)>,
-) -> Result<(), &'static str> {
-    loop {
-        let rest = chars.as_str().trim_start();
-        if let Some(rest) = rest.strip_prefix('}') {
-            *chars = rest.chars();
-            return Ok(());
+/// Where the first brace outside of quotes is.
+fn closing_brace(text: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.bytes().position(|byte| {
+        let is_end = byte == b'}' && !quoted;
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
         }
-        let (name, rest) = rest.split_once('=').ok_or("its labels do not end")?;
+        is_end
+    })
+}
+
+fn parse_labels(text: &str) -> Result<Vec<(String, String)>, &'static str> {
+    let mut labels = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=').ok_or("a label has no value")?;
         let name = name.trim_end();
         if name.is_empty() || !name.chars().all(is_name) {
             return Err("a label has no name");
         }
-        let value = rest.trim_start().strip_prefix('"');
-        *chars = value.ok_or("a label's value is not quoted")?.chars();
-        labels.push((name.to_string(), parse_value(chars)?));
-        let rest = chars.as_str().trim_start();
-        match rest.strip_prefix(',') {
-            Some(rest) => *chars = rest.chars(),
-            None if rest.starts_with('}') => {}
+        let value = after.trim_start().strip_prefix('"');
+        let mut chars = value.ok_or("a label's value is not quoted")?.chars();
+        labels.push((name.to_string(), parse_value(&mut chars)?));
+        let after = chars.as_str().trim_start();
+        rest = match after.strip_prefix(',') {
+            Some(after) => after.trim_start(),
+            None if after.is_empty() => after,
             None => return Err("there is no comma between labels"),
-        }
+        };
     }
+    Ok(labels)
 }
 
 /// Reads up to and with the closing quote.
@@ -189,6 +230,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn lines_are_those_that_are_parsed(text in "[a-z{}\"\\\\=,# \n0-9.]*") {
+            let read = |line: Result<Line<'_>, ParseError>| {
+                let line = line?;
+                let (name, value) = (line.name.to_string(), line.value);
+                Ok(Sample { name, labels: line.read_labels()?, value })
+            };
+            let all: Result<Vec<_>, ParseError> = lines(&text).map(read).collect();
+            prop_assert_eq!(all, parse(&text));
+        }
+
         #[test]
         fn parsing_undoes_rendering(samples in proptest::collection::vec(any_sample(), 0..8)) {
             prop_assert_eq!(parse(&render(&samples)), Ok(samples));
