@@ -180,7 +180,8 @@ fn viz_config(args: &ControllerArgs) -> Result<Option<VizConfig>, Failure> {
             )));
         }
     };
-    Ok(Some(VizConfig { listen, token }))
+    let prometheus = args.prometheus_url.clone();
+    Ok(Some(VizConfig { token, prometheus, ..VizConfig::new(listen) }))
 }
 
 fn mounted(args: &ControllerArgs) -> Option<MountedIdentity> {

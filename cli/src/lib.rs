@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use mesh_core::control::prometheus::PrometheusUrl;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -173,6 +174,10 @@ pub(crate) struct ControllerArgs {
     /// File of a token: who has it may ask the console from other hosts
     #[arg(long, value_name = "FILE")]
     viz_token_file: Option<PathBuf>,
+    /// A Prometheus that has the proxies' metrics, such as http://prometheus:9090, for statistics
+    /// [default: the controller scrapes the proxies itself and keeps ten minutes]
+    #[arg(long, value_name = "URL")]
+    prometheus_url: Option<PrometheusUrl>,
     /// File of the installation's values, by which pods get their sidecars. Read again when it
     /// changes
     #[arg(long, value_name = "FILE", default_value = "/var/run/linkerd/config/values")]

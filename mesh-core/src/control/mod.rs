@@ -12,6 +12,7 @@ pub mod csr;
 pub mod destination;
 #[cfg(test)]
 mod exported;
+mod fetch;
 mod follow;
 pub mod identity;
 pub mod index;
@@ -24,12 +25,14 @@ mod names;
 mod own;
 mod pem;
 pub mod policy;
+pub mod prometheus;
 mod protocol;
 pub mod public_api;
 pub mod publish;
 pub mod query;
 mod recorder;
 mod review;
+pub mod scrape;
 mod select;
 pub mod series;
 mod serve;
@@ -42,6 +45,7 @@ mod testing;
 pub mod token;
 pub mod viz;
 pub mod webhook;
+pub mod workload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -62,7 +66,10 @@ use ca::CaError;
 use identity::IdentityIssuer;
 use metrics::ControlMetrics;
 use own::OwnCertificate;
+use prometheus::Prometheus;
+use public_api::statistics::{Source, Statistics};
 use publish::Publisher;
+use scrape::Scrapes;
 use serve::Server;
 use state::StateError;
 use viz::Viz;
@@ -239,9 +246,19 @@ impl Controller {
             Webhook::new(&runtime, webhook, &config.mesh, publisher, metrics.clone()).ok()
         });
         let viz = config.viz.as_ref().zip(reader.clone()).map(|(viz, publisher)| {
+            let source = match &viz.prometheus {
+                Some(url) => Source::Prometheus(Prometheus::new(&runtime, url.clone())),
+                None => {
+                    let scrapes = Scrapes::new(viz.scrape);
+                    let scraping = scrapes.clone().run(runtime.clone(), publisher.clone());
+                    tasks.push(runtime.spawn_guarded("scrape", scraping));
+                    Source::Embedded(scrapes)
+                }
+            };
             let parts = viz::Parts {
                 runtime: runtime.clone(),
                 mesh: config.mesh.clone(),
+                statistics: Statistics::new(&runtime, publisher.clone(), source),
                 publisher,
                 credentials: own.as_ref().map(|own| own.credentials.clone()),
                 issuer: issuer.clone(),

@@ -177,6 +177,46 @@ impl<'a> Instance<'a> {
         }
     }
 
+    /// The port of its proxy that shows metrics.
+    pub fn admin_port(self) -> u16 {
+        let said = match self {
+            Self::Pod(_) => self.proxy_listen_port("ADMIN"),
+            Self::Workload(workload) => {
+                workload.spec.proxy.as_ref().and_then(|proxy| proxy.admin_port)
+            }
+            Self::External(_) => None,
+        };
+        said.unwrap_or(ADMIN_PORT)
+    }
+
+    /// Its addresses, the first one first.
+    pub fn addresses(self) -> Vec<IpAddr> {
+        let texts: Vec<&String> = match self {
+            Self::Pod(pod) => pod
+                .status
+                .iter()
+                .flat_map(|status| {
+                    let all = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
+                    status.pod_ip.iter().chain(all)
+                })
+                .collect(),
+            Self::Workload(workload) => workload.spec.addresses.iter().collect(),
+            Self::External(workload) => {
+                workload.spec.workload_ips.iter().flatten().map(|ip| &ip.ip).collect()
+            }
+        };
+        let mut addresses: Vec<IpAddr> = texts.iter().filter_map(|ip| ip.parse().ok()).collect();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Whether it runs, as far as is known: a pod may wait to, or have ended.
+    pub fn is_running(self) -> bool {
+        let Self::Pod(pod) = self else { return true };
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        phase == Some("Running")
+    }
+
     /// The port of its proxy that takes transport headers.
     pub fn inbound_port(self) -> Option<u16> {
         match self {

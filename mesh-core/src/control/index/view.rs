@@ -53,6 +53,20 @@ impl<'a> View<'a> {
         self.index.objects.get(name)
     }
 
+    /// Every object of a kind, by namespace and name. Nothing is noted as read: for those who read
+    /// anew each time.
+    pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &'a Object> {
+        self.index.objects_of(kind, None).map(|(_, object)| object)
+    }
+
+    /// Every instance of workloads. Nothing is noted as read.
+    pub fn instances(&self) -> impl Iterator<Item = Instance<'a>> {
+        let kinds = [Kind::Pod, Kind::Workload, Kind::ExternalWorkload];
+        let index = self.index;
+        let objects = kinds.into_iter().flat_map(move |kind| index.objects_of(kind, None));
+        objects.filter_map(|(_, object)| Instance::of(object))
+    }
+
     /// A namespace.
     pub fn namespace(&self, name: &str) -> Option<&'a Namespace> {
         self.object(Kind::Namespace, "", name).and_then(|object| cast!(object, Namespace))

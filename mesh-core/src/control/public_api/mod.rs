@@ -4,7 +4,16 @@
 //! Law: what is asked for wrongly is answered with what is wrong and what to write instead; nothing
 //! that was asked is ignored.
 
+mod census;
+pub mod edges;
+pub mod figures;
+pub mod history;
 pub mod query;
+pub mod resource;
+pub mod stat;
+pub mod statistics;
+#[cfg(test)]
+mod tests;
 
 use ::http::header::CONTENT_TYPE;
 use ::http::{HeaderValue, StatusCode};
@@ -14,7 +23,10 @@ use serde_json::json;
 use super::viz::Viz;
 use crate::wire::http::{Body, Request, Response};
 use crate::wire::tls::Credentials;
+use edges::EdgesQuestion;
+use history::HistoryQuestion;
 use query::{InvalidQuery, Query};
+use stat::StatQuestion;
 
 const ROOT: &str = "/api/v1/";
 
@@ -29,6 +41,7 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
     let path = request.uri().path();
     let answered = match path.strip_prefix(ROOT) {
         Some("version") => version(viz, &query),
+        Some(path @ ("stat" | "history" | "edges")) => statistics(viz, path, &query).await,
         _ => {
             let remedy = format!("ask for {ROOT}version");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
@@ -47,6 +60,15 @@ fn version(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
         "issues_certificates": parts.issuer.is_some(),
         "has_identity": parts.credentials.as_ref().is_some_and(Credentials::is_ready),
     })))
+}
+
+async fn statistics(viz: &Viz, path: &str, query: &Query) -> Result<Response, ApiError> {
+    let statistics = &viz.parts().statistics;
+    Ok(match path {
+        "stat" => json_response(&statistics.stat(&StatQuestion::read(query)?).await?),
+        "history" => json_response(&statistics.history(&HistoryQuestion::read(query)?).await?),
+        _ => json_response(&statistics.edges(&EdgesQuestion::read(query)?).await?),
+    })
 }
 
 /// Why a question has no answer.

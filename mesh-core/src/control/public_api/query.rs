@@ -65,6 +65,12 @@ impl Query {
         given.is_some_and(|(_, value)| matches!(value.as_str(), "" | "1" | "true"))
     }
 
+    /// All but these names.
+    pub fn without(&self, names: &[&str]) -> Self {
+        let others = self.0.iter().filter(|(given, _)| !names.contains(&given.as_str()));
+        Self(others.cloned().collect())
+    }
+
     /// # Errors
     /// [`InvalidQuery`] where there is any other name than these.
     pub fn only(&self, names: &[&str]) -> Result<(), InvalidQuery> {

@@ -30,7 +30,10 @@ use crate::wire::tls::credentials::Credentials;
 use super::config::MeshConfig;
 use super::identity::IdentityIssuer;
 use super::metrics::ControlMetrics;
+use super::prometheus::PrometheusUrl;
+use super::public_api::statistics::Statistics;
 use super::publish::Publisher;
+use super::scrape::ScrapeConfig;
 use super::serve::next_connection;
 use super::{console, public_api};
 
@@ -61,6 +64,17 @@ pub struct VizConfig {
     /// Who knows this may ask, from wherever and by whatever name. None: only who asks for a name of
     /// the loopback.
     pub token: Option<String>,
+    /// Who counts what the mesh does; none: the controller itself scrapes the proxies.
+    pub prometheus: Option<PrometheusUrl>,
+    /// How it scrapes them.
+    pub scrape: ScrapeConfig,
+}
+
+impl VizConfig {
+    /// For people of this host, at an address, with figures of its own.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, token: None, prometheus: None, scrape: ScrapeConfig::default() }
+    }
 }
 
 /// The console and the public API. Cloning shares them.
@@ -86,6 +100,8 @@ pub(super) struct Parts {
     pub(super) credentials: Option<Credentials>,
     /// Where this process issues certificates.
     pub(super) issuer: Option<IdentityIssuer>,
+    /// What the mesh does.
+    pub(super) statistics: Statistics,
     pub(super) metrics: Arc<ControlMetrics>,
     /// Streams end when this begins.
     pub(super) drain: DrainWatch,

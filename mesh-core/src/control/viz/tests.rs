@@ -26,7 +26,7 @@ async fn start(token: Option<&str>) -> Bench {
             state_directory: PathBuf::from("state"),
             ..IdentityConfig::default()
         },
-        viz: Some(VizConfig { listen, token: token.map(str::to_string) }),
+        viz: Some(VizConfig { token: token.map(str::to_string), ..VizConfig::new(listen) }),
         ..ControlConfig::default()
     };
     let (stop, watch) = drain::channel();

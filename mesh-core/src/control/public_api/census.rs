@@ -1,0 +1,109 @@
+//! What there is, by the index: resources of a kind, and how many of their pods have a proxy.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::resource::ResourceKind;
+use super::stat::Meshed;
+use crate::control::index::{Instance, View};
+use crate::control::select::matches_labels;
+use crate::control::workload;
+use crate::resource::{Kind, Object};
+
+/// A resource, as far as the index tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// None for what has no pods.
+    pub(super) meshed: Option<Meshed>,
+    /// A pod's phase.
+    pub(super) status: Option<String>,
+}
+
+/// Every resource of a kind that a selector selects, by namespace and name. A workload is selected
+/// where one of its pods is.
+pub(super) fn count(
+    view: &View<'_>,
+    kind: ResourceKind,
+    selector: Option<&LabelSelector>,
+) -> BTreeMap<(String, String), Counted> {
+    match kind {
+        ResourceKind::Service => objects(view, Kind::Service, selector),
+        ResourceKind::Server => objects(view, Kind::Server, selector),
+        // Names that only traffic knows.
+        ResourceKind::Authority => BTreeMap::new(),
+        _ => instances(view, kind, selector),
+    }
+}
+
+fn objects(
+    view: &View<'_>,
+    kind: Kind,
+    selector: Option<&LabelSelector>,
+) -> BTreeMap<(String, String), Counted> {
+    let is_selected = |object: &&Object| {
+        let labels = object.meta().labels.as_ref();
+        let label = |name: &str| labels?.get(name).map(String::as_str);
+        selector.is_none_or(|selector| matches_labels(selector, label))
+    };
+    let selected = view.objects(kind).filter(is_selected);
+    let named = selected.map(|object| {
+        let name = object.object_ref();
+        ((name.namespace, name.name), Counted::default())
+    });
+    named.collect()
+}
+
+fn instances(
+    view: &View<'_>,
+    kind: ResourceKind,
+    selector: Option<&LabelSelector>,
+) -> BTreeMap<(String, String), Counted> {
+    let mut counted: BTreeMap<_, Counted> = BTreeMap::new();
+    for instance in view.instances() {
+        let is_selected =
+            selector.is_none_or(|selector| matches_labels(selector, |name| instance.label(name)));
+        let Some(name) = name_of(view, kind, instance).filter(|_| is_selected) else {
+            continue;
+        };
+        let found = counted.entry((instance.namespace().to_string(), name)).or_default();
+        let meshed = found.meshed.get_or_insert_default();
+        let phase = phase(instance);
+        match phase {
+            "Succeeded" => {}
+            "Failed" => meshed.failed += 1,
+            "Running" => {
+                meshed.running += 1;
+                meshed.meshed += u32::from(instance.is_meshed(&view.mesh.control_namespace));
+            }
+            _ => {}
+        }
+        if kind == ResourceKind::Pod {
+            found.status = Some(phase.to_string());
+        }
+    }
+    counted
+}
+
+/// What an instance counts to.
+fn name_of(view: &View<'_>, kind: ResourceKind, instance: Instance<'_>) -> Option<String> {
+    match kind {
+        ResourceKind::Namespace => Some(instance.namespace().to_string()),
+        ResourceKind::Pod => Some(instance.name().to_string()),
+        kind => {
+            let (made_by, name) = workload::of_instance(view, instance)?;
+            (made_by == kind.name()).then_some(name)
+        }
+    }
+}
+
+/// What an instance of a plain host does is not known better than that it is there.
+pub(super) fn phase(instance: Instance<'_>) -> &str {
+    match instance {
+        Instance::Pod(pod) => {
+            let status = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            status.unwrap_or("Unknown")
+        }
+        Instance::Workload(_) | Instance::External(_) => "Running",
+    }
+}

@@ -1,0 +1,293 @@
+//! Resources by the names that people type: `deploy/web`, `sts`, `all`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use super::ApiError;
+
+/// What statistics can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResourceKind {
+    /// A namespace: all of its workloads.
+    Namespace,
+    /// A deployment.
+    Deployment,
+    /// A stateful set.
+    StatefulSet,
+    /// A daemon set.
+    DaemonSet,
+    /// A replica set that no deployment made.
+    ReplicaSet,
+    /// A replication controller.
+    ReplicationController,
+    /// A job that no cron job made.
+    Job,
+    /// A cron job.
+    CronJob,
+    /// A pod, or an instance on a plain host.
+    Pod,
+    /// A service, as its clients see it.
+    Service,
+    /// A name that clients ask for, as they see it.
+    Authority,
+    /// A Server: a port, as a policy sees it.
+    Server,
+}
+
+/// Each kind: its name, its label, its label of a destination, and how else people call it.
+const KINDS: [(ResourceKind, &str, &str, &str, &[&str]); 12] = [
+    (
+        ResourceKind::Namespace,
+        "namespace",
+        "namespace",
+        "dst_namespace",
+        &["ns", "namespaces", "namespace"],
+    ),
+    (
+        ResourceKind::Deployment,
+        "deployment",
+        "deployment",
+        "dst_deployment",
+        &["deploy", "deployments", "deployment"],
+    ),
+    (
+        ResourceKind::StatefulSet,
+        "statefulset",
+        "statefulset",
+        "dst_statefulset",
+        &["sts", "statefulsets", "statefulset"],
+    ),
+    (
+        ResourceKind::DaemonSet,
+        "daemonset",
+        "daemonset",
+        "dst_daemonset",
+        &["ds", "daemonsets", "daemonset"],
+    ),
+    (
+        ResourceKind::ReplicaSet,
+        "replicaset",
+        "replicaset",
+        "dst_replicaset",
+        &["rs", "replicasets", "replicaset"],
+    ),
+    (
+        ResourceKind::ReplicationController,
+        "replicationcontroller",
+        "replicationcontroller",
+        "dst_replicationcontroller",
+        &["rc", "replicationcontrollers", "replicationcontroller"],
+    ),
+    (ResourceKind::Job, "job", "k8s_job", "dst_job", &["jobs", "job"]),
+    (ResourceKind::CronJob, "cronjob", "cronjob", "dst_cronjob", &["cj", "cronjobs", "cronjob"]),
+    (ResourceKind::Pod, "pod", "pod", "dst_pod", &["po", "pods", "pod"]),
+    (ResourceKind::Service, "service", "", "dst_service", &["svc", "services", "service"]),
+    (
+        ResourceKind::Authority,
+        "authority",
+        "authority",
+        "authority",
+        &["au", "authorities", "authority"],
+    ),
+    (ResourceKind::Server, "server", "srv_name", "", &["srv", "servers", "server"]),
+];
+
+impl ResourceKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::Namespace,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::ReplicaSet,
+        Self::ReplicationController,
+        Self::Job,
+        Self::CronJob,
+        Self::Pod,
+        Self::Service,
+        Self::Authority,
+        Self::Server,
+    ];
+
+    /// Kinds that make pods.
+    pub const WORKLOADS: [Self; 7] = [
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::ReplicaSet,
+        Self::ReplicationController,
+        Self::Job,
+        Self::CronJob,
+    ];
+
+    /// What `all` stands for.
+    pub const OF_ALL: [Self; 9] = [
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::ReplicaSet,
+        Self::ReplicationController,
+        Self::Job,
+        Self::CronJob,
+        Self::Pod,
+        Self::Service,
+    ];
+
+    /// Its name: `deployment`.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// As people call it for short: `deploy`.
+    pub fn short(self) -> &'static str {
+        self.row().4[0]
+    }
+
+    /// The label of what is scraped of it; empty where nothing is scraped of such a thing.
+    pub fn label(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The label of a destination that is of it; empty where none can be.
+    pub fn dst_label(self) -> &'static str {
+        self.row().3
+    }
+
+    /// Whether it makes pods.
+    pub fn is_workload(self) -> bool {
+        Self::WORKLOADS.contains(&self)
+    }
+
+    fn row(
+        self,
+    ) -> &'static (Self, &'static str, &'static str, &'static str, &'static [&'static str]) {
+        KINDS.iter().find(|(kind, ..)| *kind == self).expect("every kind is in the table")
+    }
+}
+
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for ResourceKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl FromStr for ResourceKind {
+    type Err = ApiError;
+
+    fn from_str(text: &str) -> Result<Self, ApiError> {
+        let lower = text.to_ascii_lowercase();
+        let found = KINDS.iter().find(|(.., names)| names.contains(&lower.as_str()));
+        found.map(|(kind, ..)| *kind).ok_or_else(|| {
+            let all: Vec<_> = KINDS.iter().map(|(_, name, ..)| *name).collect();
+            let nearest = KINDS.iter().flat_map(|(.., names)| names.iter());
+            let nearest = nearest.min_by_key(|name| strsim::levenshtein(name, &lower));
+            let nearest = nearest.filter(|name| strsim::levenshtein(name, &lower) <= 2);
+            let remedy = match nearest {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => format!("there are {}, and all", all.join(", ")),
+            };
+            ApiError::bad(format!("there is no kind of resource {text:?}"), remedy)
+        })
+    }
+}
+
+/// A kind of resources, or one of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ResourceQuery {
+    /// The kind.
+    pub kind: ResourceKind,
+    /// The one; else all of the kind.
+    pub name: Option<String>,
+}
+
+impl ResourceQuery {
+    /// All of a kind.
+    pub fn all(kind: ResourceKind) -> Self {
+        Self { kind, name: None }
+    }
+
+    /// `deploy/web`, `deploy`, or `all`.
+    ///
+    /// # Errors
+    /// [`ApiError`] for what is none.
+    pub fn read(text: &str) -> Result<Vec<Self>, ApiError> {
+        let (kind, name) = match text.split_once('/') {
+            Some((kind, name)) if !name.is_empty() => (kind, Some(name)),
+            Some((kind, _)) => (kind, None),
+            None => (text, None),
+        };
+        match (kind, name) {
+            ("all", None) => Ok(ResourceKind::OF_ALL.map(Self::all).to_vec()),
+            ("all", Some(name)) => Err(ApiError::bad(
+                format!("all/{name} names nothing"),
+                format!("write deploy/{name} or another kind, or all alone"),
+            )),
+            (kind, name) => Ok(vec![Self { kind: kind.parse()?, name: name.map(str::to_string) }]),
+        }
+    }
+
+    /// One that has to be there: `deploy/web`, `ns/shop`.
+    ///
+    /// # Errors
+    /// [`ApiError`] for what is none.
+    pub fn read_one(text: &str) -> Result<Self, ApiError> {
+        match Self::read(text)?.as_slice() {
+            [one] => Ok(one.clone()),
+            _ => {
+                Err(ApiError::bad(format!("{text} is many kinds"), "give one, such as deploy/web"))
+            }
+        }
+    }
+}
+
+/// Names a resource in answers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Resource {
+    /// The kind.
+    pub kind: ResourceKind,
+    /// Its namespace; a namespace's own name is here as well.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resources_are_read_by_their_long_and_short_names() {
+        let read = |text: &str| ResourceQuery::read(text).map(|all| all[0].clone());
+        let deployment = |name: Option<&str>| ResourceQuery {
+            kind: ResourceKind::Deployment,
+            name: name.map(str::to_string),
+        };
+        assert_eq!(read("deploy/web"), Ok(deployment(Some("web"))));
+        assert_eq!(read("deployments"), Ok(deployment(None)));
+        assert_eq!(read("Deployment/"), Ok(deployment(None)));
+        assert_eq!(ResourceQuery::read("all").unwrap().len(), 9);
+        for kind in ResourceKind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            assert_eq!(kind.short().parse(), Ok(kind));
+        }
+    }
+
+    #[test]
+    fn what_is_no_resource_is_told_what_is() {
+        let fault = |text: &str| ResourceQuery::read(text).unwrap_err().to_string();
+        assert_eq!(
+            fault("deploymnt"),
+            "there is no kind of resource \"deploymnt\"; did you mean deployment?"
+        );
+        assert!(fault("gateway/x").contains("there are namespace, deployment"));
+        assert!(fault("all/web").contains("write deploy/web"));
+    }
+}
