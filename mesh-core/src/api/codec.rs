@@ -104,6 +104,8 @@ messages!(
     crate::model::server_policy::ServerPolicy,
     crate::model::profile::Profile,
     crate::model::endpoint::EndpointUpdate,
+    crate::model::tap::Observe,
+    crate::model::tap::Event,
     super::identity::Certificate,
     super::identity::CertificateQuestion,
     super::request::DestinationQuestion,

@@ -9,6 +9,7 @@ use crate::model::client_policy::ClientPolicy;
 use crate::model::endpoint::EndpointUpdate;
 use crate::model::profile::Profile;
 use crate::model::server_policy::ServerPolicy;
+use crate::model::tap::{Event, Observe};
 use proptest::prelude::*;
 
 /// Over the bytes, as it travels.
@@ -96,6 +97,25 @@ proptest! {
     }
 
     #[test]
+    fn questions_of_taps_survive_the_wire(question in testing::observe()) {
+        prop_assert_eq!(travel(&question)?, question);
+    }
+
+    #[test]
+    fn events_of_taps_survive_the_wire(event in testing::tap_event()) {
+        prop_assert_eq!(travel(&event)?, event);
+    }
+
+    #[test]
+    fn damaged_taps_are_decoded_or_refused(
+        question in mutated(testing::observe()),
+        event in mutated(testing::tap_event()),
+    ) {
+        decode_any::<Observe>(&question)?;
+        decode_any::<Event>(&event)?;
+    }
+
+    #[test]
     fn every_name_can_be_asked(name in testing::name_addr()) {
         let origin = super::client::origin(&name);
         prop_assert_eq!(origin.authority().map(|a| a.as_str().to_string()), Some(name.to_string()));
@@ -107,6 +127,8 @@ proptest! {
         decode_any::<ServerPolicy>(&bytes)?;
         decode_any::<Profile>(&bytes)?;
         decode_any::<EndpointUpdate>(&bytes)?;
+        decode_any::<Observe>(&bytes)?;
+        decode_any::<Event>(&bytes)?;
         decode_any::<Certificate>(&bytes)?;
         decode_any::<TrafficQuestion>(&bytes)?;
         decode_any::<PortQuestion>(&bytes)?;

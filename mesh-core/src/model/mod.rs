@@ -12,4 +12,5 @@ pub mod protocol;
 pub mod ratio;
 pub mod route;
 pub mod server_policy;
+pub mod tap;
 pub mod target;

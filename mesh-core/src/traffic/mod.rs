@@ -13,4 +13,5 @@ pub mod filter;
 pub mod rate_limit;
 pub mod retry;
 pub mod select;
+pub mod tap;
 pub mod timeout;

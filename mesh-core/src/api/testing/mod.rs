@@ -5,6 +5,7 @@ mod client_policy;
 mod profile;
 mod question;
 mod server_policy;
+mod tap;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -36,6 +37,7 @@ pub(super) use question::{
     certificate_question, destination_question, port_question, traffic_question,
 };
 pub(super) use server_policy::server_policy;
+pub(super) use tap::{observe, tap_event};
 
 /// Items of a list: few, so that deep messages stay small.
 fn few<T: std::fmt::Debug>(
