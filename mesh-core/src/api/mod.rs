@@ -25,7 +25,7 @@ mod properties;
 pub mod request;
 pub mod server;
 mod server_policy;
-mod tap;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -7,8 +7,8 @@ use linkerd2_proxy_api::tap::{self as proto, observe_request as ask, tap_event a
 use linkerd2_proxy_api::{http_types, net as proto_net};
 
 use super::codec::{
-    Codec, DecodeError, Decoded, decode_duration, decode_u16, each, encode_duration, fault, field,
-    optional, required,
+    Codec, DecodeError, Decoded, Message as _, decode_duration, decode_u16, each, encode_duration,
+    fault, field, optional, required,
 };
 use super::http_types::{
     decode_header_name, decode_method, decode_scheme, encode_method, encode_scheme,
@@ -20,6 +20,23 @@ use crate::model::tap::{
     Captured, Direction, End, Event, HEADER_MATCHES_MAX, HeaderMatch, Headers, HttpMatch, Label,
     MATCH_DEPTH_MAX, MATCH_PARTS_MAX, Match, Observe, StreamId, StringMatch, TcpMatch, What,
 };
+use crate::wire::grpc;
+use crate::wire::http::{Body, Request};
+
+/// The method, as a path.
+pub const OBSERVE: &str = "/io.linkerd.proxy.tap.Tap/Observe";
+
+/// The question to a proxy at `authority`, as a call over HTTP/2.
+///
+/// # Errors
+/// Where `authority` is none.
+pub fn call(authority: &str, observe: &Observe) -> Result<Request, http::Error> {
+    http::Request::post(format!("http://{authority}{OBSERVE}"))
+        .version(http::Version::HTTP_2)
+        .header(http::header::CONTENT_TYPE, grpc::APPLICATION_GRPC)
+        .header(http::header::TE, "trailers")
+        .body(Body::full(grpc::frame(&observe.to_bytes())))
+}
 
 /// `ObserveRequest`, and what is ours.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -139,10 +156,7 @@ impl Codec for Observe {
 }
 
 fn encode_header(header: &HeaderMatch) -> HeaderProto {
-    HeaderProto {
-        name: header.name.to_string(),
-        value: Some(encode_string(&header.value)),
-    }
+    HeaderProto { name: header.name.to_string(), value: Some(encode_string(&header.value)) }
 }
 
 fn decode_header(header: HeaderProto) -> Decoded<HeaderMatch> {
@@ -297,10 +311,8 @@ impl Codec for Event {
             }
             _ => (None, None),
         };
-        let captured = |body: &Captured| CapturedProto {
-            data: body.data.clone(),
-            truncated: body.truncated,
-        };
+        let captured =
+            |body: &Captured| CapturedProto { data: body.data.clone(), truncated: body.truncated };
         let beyond = EventBeyond {
             lost: self.lost,
             request_body: request_body.map(captured),
@@ -435,10 +447,7 @@ fn decode_what(
 }
 
 /// A time that is left out is none.
-fn decode_time(
-    name: &str,
-    time: Option<prost_types::Duration>,
-) -> Decoded<std::time::Duration> {
+fn decode_time(name: &str, time: Option<prost_types::Duration>) -> Decoded<std::time::Duration> {
     optional(name, time, decode_duration).map(Option::unwrap_or_default)
 }
 

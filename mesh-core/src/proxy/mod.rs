@@ -22,6 +22,7 @@ mod outbound;
 mod own_listeners;
 mod refusal;
 mod routes;
+mod tap;
 mod unenforced;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use connect::Connector;
 use discover::Clients;
 use identity::IdentityError;
 use own_listeners::OwnListeners;
+use tap::Taps;
 
 /// What the process gives beside the runtime.
 #[derive(Clone, Default)]
@@ -165,6 +167,8 @@ pub async fn run(
         serve,
     );
     let _admin = runtime.spawn_guarded("admin-listener", accept);
+    let taps = Taps::new(&runtime, config.tap.as_ref());
+    let (_tap_signal, _tap) = serve_taps(&runtime, &config, listeners.tap, &credentials, &taps);
     let _sweep = runtime.spawn_guarded("sweep-metrics", sweep(runtime.clone(), telemetry.clone()));
 
     let _identity = start_identity(&runtime, &config, &credentials, &telemetry).await?;
@@ -176,12 +180,38 @@ pub async fn run(
     }
     let (signal, inner_drain) = crate::wire::drain::channel();
     let bulk = Bulk::default();
-    let parts = Parts { runtime: &runtime, config: &config, credentials, telemetry, bulk, process };
+    let parts =
+        Parts { runtime: &runtime, config: &config, credentials, telemetry, bulk, taps, process };
     parts.start(listeners.outbound, listeners.inbound, inner_drain);
     tracing::info!("ready");
     drain.draining().await;
     finish(&runtime, &signal, config.shutdown_grace_period).await;
     Ok(())
+}
+
+/// Serves taps, as long as what is given is kept. As of the admin server, a drain does not wait for
+/// them: they show it.
+fn serve_taps(
+    runtime: &Runtime,
+    config: &Config,
+    listener: Option<Box<dyn Listener>>,
+    credentials: &Credentials,
+    taps: &Arc<Taps>,
+) -> (DrainSignal, Option<TaskGuard>) {
+    let (signal, drain) = crate::wire::drain::channel();
+    let guard = listener.zip(config.tap.as_ref()).map(|(listener, tap)| {
+        let server = Arc::new(tap::Server {
+            runtime: runtime.clone(),
+            credentials: credentials.clone(),
+            client: tap.client.clone(),
+            taps: taps.clone(),
+        });
+        let serve =
+            move |connection, drain| tap::serve_connection(server.clone(), connection, drain);
+        let accept = listen::accept_loop(runtime.clone(), listener, drain, "tap-connection", serve);
+        runtime.spawn_guarded("tap-listener", accept)
+    });
+    (signal, guard)
 }
 
 /// Lets what is in flight finish, for as long as the grace period lasts.
@@ -244,6 +274,7 @@ struct Parts<'a> {
     credentials: Credentials,
     telemetry: Arc<Telemetry>,
     bulk: Bulk,
+    taps: Arc<Taps>,
     process: Process,
 }
 
@@ -334,6 +365,7 @@ impl Parts<'_> {
             ),
             telemetry: self.telemetry.clone(),
             bulk: self.bulk.clone(),
+            taps: self.taps.clone(),
             config: config.clone(),
             in_flight: Default::default(),
         })
@@ -372,6 +404,7 @@ impl Parts<'_> {
             own_listeners: own.clone(),
             telemetry: self.telemetry.clone(),
             bulk: self.bulk.clone(),
+            taps: self.taps.clone(),
             limits: Default::default(),
             access_log,
             config: config.clone(),
@@ -385,6 +418,7 @@ struct Listeners {
     outbound: OutboundListeners,
     inbound: InboundListeners,
     admin: Box<dyn Listener>,
+    tap: Option<Box<dyn Listener>>,
 }
 
 impl Listeners {
@@ -412,6 +446,10 @@ impl Listeners {
             }
         }
         let admin = open("admin", config.admin.listen, ListenOptions::default()).await?;
-        Ok(Self { outbound, inbound, admin })
+        let tap = match &config.tap {
+            Some(tap) => Some(open("tap", tap.listen, ListenOptions::default()).await?),
+            None => None,
+        };
+        Ok(Self { outbound, inbound, admin, tap })
     }
 }

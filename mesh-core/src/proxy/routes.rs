@@ -128,6 +128,13 @@ impl Routes {
         Ok(Plan { backend, timeout, timeouts: rule.timeouts, attempts, handles })
     }
 
+    /// The route whose requests are counted there.
+    pub fn route_of(&self, handles: &RouteHandles) -> Option<Metadata> {
+        let known = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_of = |of: &RouteHandles| Arc::ptr_eq(&of.attempts, &handles.attempts);
+        known.iter().find(|(_, _, of)| is_of(of)).map(|(route, _, _)| route.clone())
+    }
+
     fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {
         self.backends.iter().find(|(model, _)| Arc::ptr_eq(model, backend)).map(|(_, live)| live)
     }

@@ -2,6 +2,7 @@
 
 pub mod counted;
 pub mod drain;
+pub mod grpc;
 pub mod http;
 pub mod opaque;
 mod pass_writes;

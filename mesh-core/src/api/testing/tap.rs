@@ -2,15 +2,12 @@
 
 use super::*;
 use crate::model::tap::{
-    Captured, Direction, End, Event, HeaderMatch, Headers, HttpMatch, Label, Match, Observe, StreamId,
-    StringMatch, TcpMatch, What,
+    Captured, Direction, End, Event, HeaderMatch, Headers, HttpMatch, Label, Match, Observe,
+    StreamId, StringMatch, TcpMatch, What,
 };
 
 fn text() -> impl Strategy<Value = StringMatch> {
-    prop_oneof![
-        ".{0,8}".prop_map(StringMatch::Exact),
-        ".{0,8}".prop_map(StringMatch::Prefix),
-    ]
+    prop_oneof![".{0,8}".prop_map(StringMatch::Exact), ".{0,8}".prop_map(StringMatch::Prefix),]
 }
 
 fn scheme() -> impl Strategy<Value = Scheme> {
@@ -24,8 +21,8 @@ fn scheme() -> impl Strategy<Value = Scheme> {
 fn tcp() -> impl Strategy<Value = TcpMatch> {
     let net = (any::<IpAddr>(), 0_u8..=32)
         .prop_map(|(ip, bits)| TcpMatch::Net(ipnet::IpNet::new(ip, bits).unwrap()));
-    let ports = (1_u16.., 1_u16..)
-        .prop_map(|(a, b)| TcpMatch::Ports { min: a.min(b), max: a.max(b) });
+    let ports =
+        (1_u16.., 1_u16..).prop_map(|(a, b)| TcpMatch::Ports { min: a.min(b), max: a.max(b) });
     prop_oneof![net, ports]
 }
 

@@ -23,11 +23,13 @@ use crate::model::client_policy::{self, Dispatcher, FailureAccrual, Load, Queue}
 use crate::model::endpoint::{self as model, EndpointUpdate};
 use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
+use crate::model::tap::Direction;
 use crate::proxy::config;
 use crate::proxy::connect::{ConnectError, Connector, NoTls};
 use crate::proxy::discover::{Clients, Standing};
 use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::refusal::{L5D_PROXY_CONNECTION, Refusal};
+use crate::proxy::tap::{self, Tapped, Tapping};
 use crate::runtime::{BoxIo, Runtime, TaskGuard};
 use crate::telemetry::labels::{BalancerLabels, ClientTlsLabel, NoClientTls, OutboundEndpoint};
 use crate::telemetry::metrics::{BalancerMetrics, BalancerUpdate, HttpMetrics, StreamError};
@@ -305,7 +307,8 @@ impl Backend {
     }
 
     /// Sends a request to one endpoint, and where nothing of it reached that, to another.
-    /// `required` is whom the client wants its server to be; `deadline` is for the response's head.
+    /// `required` is whom the client wants its server to be; `deadline` is for the response's head;
+    /// `tapping` is there where somebody looks.
     ///
     /// # Errors
     /// A [`Refusal`] where no endpoint answered.
@@ -314,6 +317,7 @@ impl Backend {
         mut request: Request,
         required: Option<&str>,
         deadline: Option<Timestamp>,
+        tapping: Option<&Tapping>,
     ) -> Result<(Response, Flight), Refusal> {
         let mut tried = Tried::new(self.common.runtime.now());
         loop {
@@ -324,6 +328,7 @@ impl Backend {
             let picked = picked.ok_or(Refusal::RequestTimeout)??;
             self.satisfies(&picked, required)?;
             let mut flight = self.begin(&picked, picked.state.metrics.http.clone());
+            let tapped = tapping.and_then(|tapping| self.tap(tapping, &picked, &mut request));
             let sent = {
                 let mut connected = || flight.connected();
                 // Pinned in its place: moved on, it would be in this future twice.
@@ -334,9 +339,13 @@ impl Backend {
                 Some(Ok(mut response)) => {
                     flight.sent();
                     self.trust(&picked, &mut response);
+                    if let Some(tapped) = tapped {
+                        response = tapped.answered(response);
+                    }
                     return Ok((response, flight));
                 }
                 Some(Err(SendError::Unsent { request: unsent, error })) => {
+                    tap::failed(tapped, &error);
                     flight.unsent();
                     let unreachable = matches!(error, Error::Unreachable);
                     let refused = Refusal::of_unsent(&error);
@@ -344,6 +353,7 @@ impl Backend {
                     request = unsent;
                 }
                 Some(Err(SendError::Failed(error))) => {
+                    tap::failed(tapped, &error);
                     let refusal = Refusal::of(&error);
                     flight.broken(refusal.stream_error());
                     return Err(refusal);
@@ -354,6 +364,34 @@ impl Backend {
                 }
             }
         }
+    }
+
+    /// Tells those who look of a request that is about to be sent.
+    #[cold]
+    fn tap(
+        &self,
+        tapping: &Tapping,
+        picked: &Picked,
+        request: &mut Request,
+    ) -> Option<Box<Tapped>> {
+        let tls: Labels = match self.common.connector.tls(&picked.endpoint) {
+            Ok(server) => {
+                [("tls", "true"), ("server_id", server.identity.as_str())].into_iter().collect()
+            }
+            Err(NoTls::Loopback) => [("tls", "loopback")].into_iter().collect(),
+            Err(NoTls::NotProvidedByServiceDiscovery) => {
+                [("tls", "not_provided_by_service_discovery")].into_iter().collect()
+            }
+        };
+        let meta = tap::Meta {
+            source: tapping.source,
+            source_labels: [("tls", "loopback")].into_iter().collect(),
+            destination: picked.endpoint.address,
+            destination_labels: picked.labels.extended(&tls),
+            route_labels: tapping.route_labels.clone(),
+            direction: Direction::Outbound,
+        };
+        tapping.taps.begin(meta, request)
     }
 
     /// What `future` gives, where it does before the deadline.

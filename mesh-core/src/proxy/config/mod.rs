@@ -12,11 +12,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::api::client::ControlAddress;
 use crate::model::client_policy::Backoff;
-use crate::model::identity::ServerTls;
+use crate::model::identity::{Identity as Name, ServerTls};
 use crate::model::target::NameAddr;
 use crate::runtime::net::{ListenOptions, TcpOptions};
 use crate::telemetry::access_log::AccessLogFormat;
@@ -31,6 +32,8 @@ pub struct Config {
     pub inbound: Option<Inbound>,
     /// Where `/metrics`, `/ready`, `/live` and the like are served.
     pub admin: Admin,
+    /// Who may look at requests; none: nobody, and nothing listens for them.
+    pub tap: Option<Tap>,
     /// Who this proxy is and where it is certified.
     pub identity: Identity,
     /// Where policies and endpoints come from.
@@ -183,6 +186,21 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// `POST /shutdown` from this host ends the proxy.
     pub shutdown_endpoint: bool,
+}
+
+/// Taps.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// Where they are asked for.
+    pub listen: SocketAddr,
+    /// Who may.
+    pub client: Name,
+    /// Bytes of each body that are shown at most; 0: bodies are not.
+    pub body_bytes_max: usize,
+    /// Headers whose values are never shown.
+    pub redacted_headers: Vec<HeaderName>,
+    /// Fields of bodies whose values are never shown.
+    pub redacted_fields: Vec<String>,
 }
 
 /// Who this proxy is.

@@ -11,15 +11,18 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::{Inbound, Session, client};
 use crate::model::endpoint;
+use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
 use crate::model::protocol::HttpVersion;
 use crate::model::server_policy::{Authorization, RateLimit, ServerPolicy, ServerProtocol};
+use crate::model::tap::Direction;
 use crate::proxy::backend::endpoint::{Common, Endpoint, EndpointMetrics};
 use crate::proxy::discover::inbound::PolicyWatch;
 use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal, permit};
+use crate::proxy::tap::{self, Tapped};
 use crate::runtime::BoxFuture;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::{AccessRequest, AccessResponse};
@@ -164,6 +167,8 @@ impl Http {
         handles.route.request();
 
         self.stamp(&mut request);
+        let watched = inbound.taps.is_watched();
+        let tapped = watched.then(|| self.tap(&route, &mut request)).flatten();
         let grpc = is_grpc(request.headers());
         let frames = handles.route.clone();
         let request = request
@@ -190,6 +195,7 @@ impl Http {
                     SendError::Failed(error) => Refusal::of(error),
                 };
                 let at = inbound.runtime.now();
+                tap::failed(tapped, error.error());
                 record.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
                 return Err(refusal);
             }
@@ -199,9 +205,34 @@ impl Http {
             response.extensions_mut().insert(took);
         }
         self.disown(&mut response);
+        if let Some(tapped) = tapped {
+            response = tapped.answered(response);
+        }
         record.status = Some(response.status());
         record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
         Ok(response.map(|body| observe::observe(body, clock, None, record)))
+    }
+
+    /// Tells those who look of a request that is about to be passed on.
+    #[cold]
+    fn tap(&self, route: &Metadata, request: &mut Request) -> Option<Box<Tapped>> {
+        let source_labels: Labels = match &self.0.tls {
+            ServerTlsLabel::True { client_id } => {
+                let client = client_id.iter().map(|client| ("client_id", client.as_str()));
+                [("tls", "true")].into_iter().chain(client).collect()
+            }
+            ServerTlsLabel::Opaque { .. } => [("tls", "opaque")].into_iter().collect(),
+            ServerTlsLabel::NoIdentity(reason) => [("tls", reason.as_str())].into_iter().collect(),
+        };
+        let meta = tap::Meta {
+            source: self.0.peer,
+            source_labels,
+            destination: self.0.target,
+            destination_labels: Labels::default(),
+            route_labels: tap::route_labels(route),
+            direction: Direction::Inbound,
+        };
+        self.0.inbound.taps.begin(meta, request)
     }
 
     /// What let a request of this connection through.

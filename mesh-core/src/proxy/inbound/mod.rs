@@ -21,6 +21,7 @@ use crate::proxy::detect::{self, Detected, Dialed, Secured, Spoken};
 use crate::proxy::discover::inbound::{PolicyWatch, Ports};
 use crate::proxy::metered::meter;
 use crate::proxy::own_listeners::OwnListeners;
+use crate::proxy::tap::Taps;
 use crate::runtime::{BoxIo, Connection, Runtime};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::labels::{
@@ -50,6 +51,8 @@ pub struct Inbound {
     pub bulk: Bulk,
     /// Requests in flight.
     pub in_flight: AtomicUsize,
+    /// Who looks at requests.
+    pub taps: Arc<Taps>,
     /// How much of the limits on requests is used.
     pub limits: Limits,
     /// Connections to the application.

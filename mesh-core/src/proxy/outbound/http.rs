@@ -1,6 +1,7 @@
 //! Requests on the way out. `handle` is the whole way of one, top to bottom.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal};
 use crate::proxy::routes::{Plan, RouteHandles, Routes, speaks_http};
+use crate::proxy::tap::{self, Tapping};
 use crate::runtime::{BoxFuture, Runtime};
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels};
 use crate::telemetry::metrics::{RouteProtocol, StreamEnd, StreamError};
@@ -35,9 +37,9 @@ pub(super) async fn serve(
     version: HttpVersion,
     drain: DrainWatch,
 ) {
-    let Accepted { io, target, destination } = accepted;
+    let Accepted { io, peer, target, destination } = accepted;
     let (closing, close) = drain::channel();
-    let http = Http::new(outbound, target, destination, closing.clone());
+    let http = Http::new(outbound, peer, target, destination, closing.clone());
     if let Some(known) = http.0.destination.known() {
         let protocol = match version {
             HttpVersion::Http1 => OutboundProtocol::Http1,
@@ -81,6 +83,8 @@ pub(super) struct Http(Arc<Inner>);
 
 struct Inner {
     outbound: Arc<Outbound>,
+    /// The application's end.
+    peer: SocketAddr,
     target: Target,
     destination: Arc<Destination>,
     /// Closes the connection once what is in flight is answered.
@@ -98,12 +102,14 @@ impl Service for Http {
 impl Http {
     pub(super) fn new(
         outbound: &Arc<Outbound>,
+        peer: SocketAddr,
         target: Target,
         destination: Arc<Destination>,
         closing: DrainSignal,
     ) -> Self {
         let outbound = outbound.clone();
-        Self(Arc::new(Inner { outbound, target, destination, closing, routes: Mutex::default() }))
+        let routes = Mutex::default();
+        Self(Arc::new(Inner { outbound, peer, target, destination, closing, routes }))
     }
 
     /// Answers one request: from an endpoint, or with a refusal.
@@ -136,6 +142,7 @@ impl Http {
         let deadline = timeout.map(|timeout| began + timeout);
         let required = take_required_identity(&mut request);
         self.normalize(&mut request)?;
+        let tapping = outbound.taps.is_watched().then(|| self.tapping(&routes, &plan));
 
         let frames = plan.handles.requests.clone();
         let request = request
@@ -146,10 +153,14 @@ impl Http {
         let limits = Limits::new(&plan.timeouts, clock);
         let attempts = plan.attempts.take_if(|_| may_retry(&request));
         let sent = match (attempts, &limits) {
-            (None, None) => plan.backend.send(request, required.as_deref(), deadline).await,
+            (None, None) => {
+                let (required, tapping) = (required.as_deref(), tapping.as_deref());
+                plan.backend.send(request, required, deadline, tapping).await
+            }
             (attempts, limits) => {
                 let required = required.as_deref();
-                let sending = Sending { http: self, routes: &routes, required, deadline };
+                let tapping = tapping.as_deref();
+                let sending = Sending { http: self, routes: &routes, required, deadline, tapping };
                 // On the heap: most routes retry nothing, and have no such limits.
                 let sent = sending.limited(request, plan, attempts, limits.as_ref(), &mut record);
                 Box::pin(sent).await
@@ -169,6 +180,14 @@ impl Http {
             response = response.map(|body| limits.response(body));
         }
         Ok(response.map(|body| observe::observe(body, clock, deadline, record)))
+    }
+
+    /// What is told of a request to those who look at it.
+    #[cold]
+    fn tapping(&self, routes: &Routes, plan: &Plan) -> Box<Tapping> {
+        let route = routes.route_of(&plan.handles);
+        let route_labels = route.as_ref().map(tap::route_labels).unwrap_or_default();
+        Box::new(Tapping { taps: self.0.outbound.taps.clone(), source: self.0.peer, route_labels })
     }
 
     /// The outside.

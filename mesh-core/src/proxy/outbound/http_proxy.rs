@@ -2,6 +2,7 @@
 //! CONNECT for a connection of bytes. For workloads whose traffic cannot be redirected.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,6 +43,7 @@ pub(super) async fn serve(outbound: Arc<Outbound>, connection: Connection, drain
     let (closing, close) = drain::channel();
     let service = Arc::new(Proxy(Arc::new(Inner {
         outbound: outbound.clone(),
+        peer: connection.peer,
         drain: drain.clone(),
         closing: closing.clone(),
         known: Mutex::default(),
@@ -58,6 +60,7 @@ struct Proxy(Arc<Inner>);
 
 struct Inner {
     outbound: Arc<Outbound>,
+    peer: SocketAddr,
     drain: DrainWatch,
     /// Closes the client's connection once what is in flight is answered.
     closing: DrainSignal,
@@ -121,7 +124,8 @@ impl Proxy {
         let limit = outbound.config.failfast_timeout;
         let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
         found.ok().flatten().ok_or(Refusal::FailFast)?;
-        let http = Http::new(outbound, target, destination, self.0.closing.clone());
+        let closing = self.0.closing.clone();
+        let http = Http::new(outbound, self.0.peer, target, destination, closing);
         let mut known = self.known();
         if known.len() >= DESTINATIONS_MAX {
             known.clear();
@@ -139,10 +143,10 @@ impl Proxy {
         let found = outbound.runtime.timeout(limit, destination.wait_known()).await;
         let known = found.ok().flatten().ok_or(Refusal::FailFast)?;
         let (near, far) = tokio::io::duplex(TUNNEL_BYTES);
-        let drain = self.0.drain.clone();
+        let (peer, drain) = (self.0.peer, self.0.drain.clone());
         self.0.outbound.runtime.spawn("explicit-tunnel", async move {
             let io: BoxIo = Box::new(far);
-            let accepted = Accepted { io, target, destination };
+            let accepted = Accepted { io, peer, target, destination };
             let serve = outbound.serve_until_http(accepted, &known, drain.clone());
             if let Some((accepted, version)) = Box::pin(serve).await {
                 outbound_http::serve(&outbound, accepted, version, drain).await;

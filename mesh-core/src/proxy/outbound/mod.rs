@@ -9,6 +9,7 @@ mod limits;
 mod opaque;
 mod retry;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::proxy::config::{self, OutboundDestination};
 use crate::proxy::detect::{self, Detected, Spoken};
 use crate::proxy::discover::outbound::{Destination, Destinations, Known};
 use crate::proxy::metered::meter;
+use crate::proxy::tap::Taps;
 use crate::runtime::{BoxIo, Connection, Runtime};
 use crate::telemetry::labels::{OutboundProtocol, OutboundTransport, ParentLabels, ProtocolLabels};
 use crate::telemetry::metrics::Detection;
@@ -42,6 +44,8 @@ pub struct Outbound {
     pub telemetry: Arc<Telemetry>,
     /// For opaque connections that carry much.
     pub bulk: Bulk,
+    /// Who looks at requests.
+    pub taps: Arc<Taps>,
     /// Requests in flight.
     pub in_flight: AtomicUsize,
 }
@@ -102,13 +106,15 @@ async fn serve_until_http(
         labels.target_addr = *address;
     }
     let io = meter(connection.io, &outbound.telemetry.outbound.transport(&labels));
-    let accepted = Accepted { io, target, destination };
+    let accepted = Accepted { io, peer: connection.peer, target, destination };
     outbound.serve_until_http(accepted, &known, drain).await
 }
 
 /// A connection whose destination is known.
 struct Accepted {
     io: BoxIo,
+    /// The application's end.
+    peer: SocketAddr,
     target: Target,
     destination: Arc<Destination>,
 }
@@ -165,7 +171,7 @@ impl Outbound {
     ) -> Option<(Accepted, HttpVersion)> {
         let metrics = self.telemetry.outbound.detect(&ParentLabels(known.policy.parent.clone()));
         let began = self.runtime.now();
-        let Accepted { io, target, destination } = accepted;
+        let Accepted { io, peer, target, destination } = accepted;
         let route = opaque.routes.first();
         let dial = async || {
             if !self.config.race_server_first {
@@ -180,7 +186,7 @@ impl Outbound {
             return None;
         };
         let Detected { found, client: io, server } = detected;
-        let accepted = Accepted { io, target, destination };
+        let accepted = Accepted { io, peer, target, destination };
         let detection = match found {
             Spoken::Http(HttpVersion::Http1) => Detection::Http1,
             Spoken::Http(HttpVersion::Http2) => Detection::Http2,

@@ -7,6 +7,7 @@ use crate::proxy::backend::flight::Flight;
 use crate::proxy::observe::Awaiting;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::routes::{Plan, Routes};
+use crate::proxy::tap::Tapping;
 use crate::time::Timestamp;
 use crate::traffic::classify::grpc_status;
 use crate::traffic::retry::Attempts;
@@ -22,6 +23,7 @@ pub(super) struct Sending<'a> {
     pub(super) routes: &'a Routes,
     pub(super) required: Option<&'a str>,
     pub(super) deadline: Option<Timestamp>,
+    pub(super) tapping: Option<&'a Tapping>,
 }
 
 impl Sending<'_> {
@@ -41,7 +43,10 @@ impl Sending<'_> {
         let sending = async {
             match attempts {
                 Some(attempts) => self.retried(request, plan, attempts, record).await,
-                None => plan.backend.send(request, self.required, self.deadline).await,
+                None => {
+                    let deadline = self.deadline;
+                    plan.backend.send(request, self.required, deadline, self.tapping).await
+                }
             }
         };
         match limits {
@@ -66,7 +71,7 @@ impl Sending<'_> {
             let began = runtime.now();
             let deadline = earlier(self.deadline, attempts.timeout.map(|time| began + time));
             let request = Request::from_parts(head.clone(), body);
-            let sent = plan.backend.send(request, self.required, deadline).await;
+            let sent = plan.backend.send(request, self.required, deadline, self.tapping).await;
             let (sent, wanted) = self.judge(sent, &attempts, deadline).await;
             if !wanted {
                 if retried && sent.is_ok() {

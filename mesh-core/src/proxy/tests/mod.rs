@@ -12,4 +12,5 @@ mod opaque;
 mod policies;
 mod policy;
 mod resilience;
+mod tap;
 mod world;

@@ -33,6 +33,17 @@ pub enum NoServerTls {
     NoTlsFromRemote,
 }
 
+impl NoServerTls {
+    /// As printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::PortSkipped => "port_skipped",
+            Self::NoTlsFromRemote => "no_tls_from_remote",
+        }
+    }
+}
+
 /// TLS of a connection that this proxy opened to a server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientTlsLabel {
@@ -71,14 +82,7 @@ impl Labels for ServerTlsLabel {
             }
             Self::NoIdentity(reason) => {
                 out.few("tls", "no_identity");
-                out.few(
-                    "no_tls_reason",
-                    match reason {
-                        NoServerTls::Loopback => "loopback",
-                        NoServerTls::PortSkipped => "port_skipped",
-                        NoServerTls::NoTlsFromRemote => "no_tls_from_remote",
-                    },
-                );
+                out.few("no_tls_reason", reason.as_str());
             }
         }
     }

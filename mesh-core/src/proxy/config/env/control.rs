@@ -1,12 +1,26 @@
 //! Who this workload is, and the control plane's services that it asks.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+use http::HeaderName;
 
 use super::{Env, SECOND};
 use crate::api::client::ControlAddress;
 use crate::model::identity::{DnsName, Identity as Name, ServerTls};
 use crate::model::target::NameAddr;
-use crate::proxy::config::{Discovery, Identity, TrustAnchors, parse};
+use crate::proxy::config::{Discovery, Identity, Tap, TrustAnchors, parse};
+
+/// Most bytes of a body that a tap may be shown.
+const TAP_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Headers that no tap is shown.
+const REDACTED_HEADERS: &str = "authorization,cookie,proxy-authorization,set-cookie,x-api-key";
+
+/// Fields of bodies that no tap is shown.
+const REDACTED_FIELDS: &str = "password,passwd,passphrase,pwd,secret,client_secret,token,\
+    access_token,refresh_token,id_token,api_key,authorization,credential,credentials,private_key,\
+    session,cookie,pin,cvv,ssn";
 
 impl Env<'_> {
     pub(super) fn identity(&self) -> Identity {
@@ -29,6 +43,27 @@ impl Env<'_> {
             min_refresh: self.time("LINKERD2_PROXY_IDENTITY_MIN_REFRESH", 10 * SECOND),
             max_refresh: self.time("LINKERD2_PROXY_IDENTITY_MAX_REFRESH", 86_400 * SECOND),
         }
+    }
+
+    pub(super) fn tap(&self) -> Option<Tap> {
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 4190);
+        let listen = self.or("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", any, parse::socket_addr);
+        let body_bytes = |text: &str| match parse::number(text)? {
+            bytes @ 0..=TAP_BODY_BYTES_MAX => Ok(bytes),
+            _ => Err(format!("give {TAP_BODY_BYTES_MAX} at most")),
+        };
+        let body_bytes_max = self.or("WEFT_TAP_BODY_BYTES", 0, body_bytes);
+        let header = |text: &str| {
+            text.parse::<HeaderName>().map_err(|_| "give names of headers".to_string())
+        };
+        let headers = |text: &str| parse::list(text, header);
+        let default = headers(REDACTED_HEADERS).expect("these are names");
+        let redacted_headers = self.or("WEFT_TAP_REDACT_HEADERS", default, headers);
+        let fields = |text: &str| parse::list(text, |field| Ok(field.to_string()));
+        let default = fields(REDACTED_FIELDS).expect("any text is a name");
+        let redacted_fields = self.or("WEFT_TAP_REDACT_FIELDS", default, fields);
+        let client = self.optional("LINKERD2_PROXY_TAP_SVC_NAME", identity)?;
+        Some(Tap { listen, client, body_bytes_max, redacted_headers, redacted_fields })
     }
 
     fn local_identity(&self) -> Option<ServerTls> {
