@@ -19,6 +19,7 @@ pub(crate) const NAMESPACE: &str = "demo";
 
 const INBOUND_PORT: u16 = 4143;
 const ADMIN_PORT: u16 = 4191;
+const CONTROL_PORT: u16 = 4190;
 
 /// The first of the ports at which an instance's proxy takes calls to services.
 const CALL_PORT_BASE: u16 = 9001;
@@ -306,6 +307,12 @@ pub(crate) fn proxy_command(
         .env("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "none")
         .env("WEFT_OUTBOUND_LISTENERS", calls.join(","))
         .env("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", at(ADMIN_PORT))
+        .env("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", at(CONTROL_PORT))
+        // Alone, the controller taps by its own name.
+        .env(
+            "LINKERD2_PROXY_TAP_SVC_NAME",
+            "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local",
+        )
         .env("LINKERD2_PROXY_DESTINATION_SVC_ADDR", network.controller(8086).to_string())
         .env("LINKERD2_PROXY_POLICY_SVC_ADDR", network.controller(8090).to_string())
         .env("LINKERD2_PROXY_IDENTITY_SVC_ADDR", network.controller(8080).to_string())

@@ -24,6 +24,11 @@ pub const CONFIG_PREFIX: &str = "config.linkerd.io/";
 /// Opaque ports, on pods, services and namespaces.
 pub const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 
+/// No tap is served by the pod's sidecar.
+pub const DISABLE_TAP: &str = "viz.linkerd.io/disable-tap";
+/// How much of each body a tap may be shown, in bytes. Ours.
+pub const TAP_BODY_BYTES: &str = "config.weft.sh/tap-body-bytes";
+
 /// How long a sidecar goes on after it was told to end: in trial, as in Linkerd.
 pub const WAIT_BEFORE_EXIT: &str = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
 
@@ -101,12 +106,15 @@ const TRIAL: [&str; 3] = [
     "config.beta.linkerd.io/proxy-enable-native-sidecar",
 ];
 
+/// The names that are of others than Linkerd's core, whole.
+const ELSEWHERE: [&str; 2] = [DISABLE_TAP, TAP_BODY_BYTES];
+
 /// The names that stand for a setting, the stable one first.
 pub(super) fn names_of(setting: &str) -> impl Iterator<Item = String> {
     let stable = CONFIG.contains(&setting).then(|| format!("{CONFIG_PREFIX}{setting}"));
     let is_of = |name: &&&str| name.split_once('/').is_some_and(|(_, name)| name == setting);
     // `beta` before `alpha`.
-    let trial = TRIAL.iter().rev().filter(is_of).map(ToString::to_string);
+    let trial = TRIAL.iter().rev().chain(&ELSEWHERE).filter(is_of).map(ToString::to_string);
     stable.into_iter().chain(trial.collect::<Vec<_>>())
 }
 
@@ -128,7 +136,9 @@ fn inert(name: &str, value: &str) -> Option<String> {
 
 fn remark(name: &str) -> Option<String> {
     let domain = name.split_once('/')?.0;
-    let is_ours = domain == "linkerd.io" || domain.ends_with(".linkerd.io");
+    let is_ours = ["linkerd.io", "weft.sh"]
+        .iter()
+        .any(|ours| domain == *ours || domain.ends_with(&format!(".{ours}")));
     let is_checked = is_ours && (domain == "linkerd.io" || domain.starts_with("config."));
     if !is_checked || name.starts_with(PROXY_OWNER_PREFIX) || known().any(|known| known == name) {
         return None;
@@ -142,7 +152,7 @@ fn remark(name: &str) -> Option<String> {
 
 fn known() -> impl Iterator<Item = String> {
     let config = CONFIG.iter().map(|name| format!("{CONFIG_PREFIX}{name}"));
-    config.chain(OWN.iter().chain(&TRIAL).map(ToString::to_string))
+    config.chain(OWN.iter().chain(&TRIAL).chain(&ELSEWHERE).map(ToString::to_string))
 }
 
 #[cfg(test)]
@@ -158,6 +168,8 @@ mod tests {
             ("linkerd.io/injct", "enabled"),
             ("linkerd.io/proxy-deployment", "web"),
             ("viz.linkerd.io/tap-enabled", "true"),
+            ("config.weft.sh/tap-body-bytes", "1"),
+            ("config.weft.sh/tap-body-byte", "1"),
             ("example.com/linkerd.io", ""),
             ("config.linkerd.io/proxy-log-http-headers", "insecure"),
             ("config.linkerd.io/trace-collector", "a:4317"),
@@ -173,6 +185,7 @@ mod tests {
         annotation config.linkerd.io/proxy-wait-before-exit-seconds means nothing; remove it, or see the list in docs
         annotation config.linkerd.io/skip-inbound-port means nothing; did you mean config.linkerd.io/skip-inbound-ports?
         annotation config.linkerd.io/trace-collector means nothing; remove it, or see the list in docs
+        annotation config.weft.sh/tap-body-byte means nothing; did you mean config.weft.sh/tap-body-bytes?
         annotation linkerd.io/injct means nothing; did you mean linkerd.io/inject?
         ");
     }

@@ -24,6 +24,9 @@ pub(super) const DEFAULT_POLICIES: [&str; 8] = [
     "deny",
 ];
 
+/// As the proxy takes it.
+const TAP_BODY_BYTES_MAX: u32 = 64 * 1024;
+
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
 
 /// An annotation whose value cannot be used.
@@ -67,6 +70,10 @@ pub struct Settings {
     pub debug_image: Option<String>,
     /// Threads of the sidecar, as a share of the node's cores.
     pub cores_max_ratio: Option<String>,
+    /// Who may tap the sidecar; none: nobody.
+    pub tap_service: Option<String>,
+    /// How much of each body a tap may be shown, in bytes.
+    pub tap_body_bytes: u32,
     /// Further variables of the sidecar, which win over its own.
     pub additional_env: Vec<EnvVar>,
 }
@@ -110,6 +117,8 @@ impl Settings {
             local_destination: false,
             local_identity: false,
             debug_image: None,
+            tap_service: values.viz.enabled.then(|| values.identity("linkerd-viz")),
+            tap_body_bytes: 0,
             cores_max_ratio: proxy.runtime.workers.maximum_cpu_ratio.map(|r| r.to_string()),
             additional_env: env
                 .filter_map(|variable| serde_json::from_value(variable.clone()).ok())
@@ -192,6 +201,12 @@ impl Settings {
         read.truth("proxy-disable-inbound-protocol-detect-timeout", disables);
         read.truth("proxy-metrics-hostname-labels", &mut self.hostname_labels);
         read.truth("enable-gateway", &mut self.gateway);
+        let mut is_untapped = false;
+        read.truth("disable-tap", &mut is_untapped);
+        self.tap_service = self.tap_service.take().filter(|_| !is_untapped);
+        read.set("tap-body-bytes", &mut self.tap_body_bytes, "bytes, 65536 at most", |text| {
+            text.parse().ok().filter(|bytes| *bytes <= TAP_BODY_BYTES_MAX)
+        });
         self.ingress |=
             read.pod.get(super::annotations::INJECT).is_some_and(|mode| mode == "ingress");
         // Known, and without effect: this proxy logs no headers.

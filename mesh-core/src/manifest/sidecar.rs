@@ -275,6 +275,12 @@ fn control_plane(env: &mut Env, settings: &Settings) {
         env.set(&format!("LINKERD2_PROXY_{name}_SVC_ADDR"), address);
         env.set(&format!("LINKERD2_PROXY_{name}_SVC_NAME"), values.identity(account));
     }
+    if let Some(service) = &settings.tap_service {
+        env.set("LINKERD2_PROXY_TAP_SVC_NAME", service.as_str());
+        if settings.tap_body_bytes > 0 {
+            env.set("WEFT_TAP_BODY_BYTES", settings.tap_body_bytes.to_string());
+        }
+    }
     let networks = values.cluster_networks.as_str();
     env.set("LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS", networks);
     env.set("LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS", networks);
