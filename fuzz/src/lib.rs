@@ -29,6 +29,7 @@ pub mod scenario;
 pub mod seeds;
 pub mod sniff;
 pub mod tls;
+pub mod trace_context;
 pub mod transport_header;
 
 /// A law over bytes.
@@ -69,4 +70,5 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("x509", tls::certificate),
     ("trust_anchors", tls::trust_anchors),
     ("exposition", exposition::parse),
+    ("trace_context", trace_context::read),
 ];

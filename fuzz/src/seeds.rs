@@ -115,6 +115,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             (world().anchors.clone() + &world().issuer).into_bytes(),
         ],
         "exposition" => vec![EXPOSITION.as_bytes().to_vec()],
+        "trace_context" => TRACES.map(|text| text.as_bytes().to_vec()).to_vec(),
         _ => Vec::new(),
     }
 }
@@ -457,6 +458,13 @@ spec:
   - matches: [{method: {service: shop.Cart, method: Add}}]
     backendRefs: [{name: web, port: 83}]
 ",
+];
+
+const TRACES: [&str; 3] = [
+    "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\ntracestate: a=b,c=d\n",
+    "b3: 0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1-00f067aa0ba902b7\n\
+     grpc-trace-bin: AAAK92UZFs1D3YRI6yEcgDGcAbeta3FpIDMxAgE\n",
+    "X-B3-TraceId: 8448eb211c80319c\nX-B3-SpanId: b7ad6b7169203331\nX-B3-Sampled: 1\n",
 ];
 
 const EXPOSITION: &str = "# HELP request_total Requests

@@ -274,7 +274,7 @@ pub enum ApiError {
 }
 
 impl ApiError {
-    fn from_status(status: Status) -> Self {
+    pub(super) fn from_status(status: Status) -> Self {
         let message = status.message().to_string();
         match status.code() {
             Code::NotFound => Self::NotFound(message),

@@ -19,6 +19,7 @@ pub mod identity;
 mod metadata;
 mod net;
 mod observe;
+pub mod otlp;
 mod profile;
 #[cfg(test)]
 mod properties;

@@ -12,5 +12,6 @@ pub mod protocol;
 pub mod ratio;
 pub mod route;
 pub mod server_policy;
+pub mod span;
 pub mod tap;
 pub mod target;

@@ -17,6 +17,16 @@ pub fn client(
     credentials: &Credentials,
     telemetry: &Arc<Telemetry>,
 ) -> ControlClient {
+    let observer = observer(service, &address, telemetry);
+    ControlClient::observed(runtime, address, credentials.clone(), observer)
+}
+
+/// What counts the talk with one service.
+pub fn observer(
+    service: &'static str,
+    address: &ControlAddress,
+    telemetry: &Arc<Telemetry>,
+) -> Arc<dyn ControlObserver> {
     let labels = ControlLabels {
         addr: address.authority.to_string().into(),
         tls: match &address.tls {
@@ -25,8 +35,7 @@ pub fn client(
         },
     };
     let requests = telemetry.control.endpoint(&labels);
-    let talk = Talk { service, telemetry: telemetry.clone(), requests };
-    ControlClient::observed(runtime, address, credentials.clone(), Arc::new(talk))
+    Arc::new(Talk { service, telemetry: telemetry.clone(), requests })
 }
 
 struct Talk {

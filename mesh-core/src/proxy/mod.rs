@@ -22,6 +22,7 @@ mod outbound;
 mod own_listeners;
 mod refusal;
 mod routes;
+mod spans;
 mod tap;
 mod unenforced;
 
@@ -178,14 +179,32 @@ pub async fn run(
         () = drain.draining() => return Ok(()),
         () = credentials.ready() => {}
     }
+    let (tracer, exporter) = match &config.tracing {
+        Some(config) => Some(spans::open(&runtime, config, &credentials, &telemetry).await).unzip(),
+        None => (None, None),
+    };
+    let export = exporter.clone().map(spans::Exporter::run);
+    let _export = export.map(|export| runtime.spawn_guarded("export-spans", export));
     let (signal, inner_drain) = crate::wire::drain::channel();
     let bulk = Bulk::default();
-    let parts =
-        Parts { runtime: &runtime, config: &config, credentials, telemetry, bulk, taps, process };
+    let parts = Parts {
+        runtime: &runtime,
+        config: &config,
+        credentials,
+        telemetry,
+        bulk,
+        taps,
+        tracer,
+        process,
+    };
     parts.start(listeners.outbound, listeners.inbound, inner_drain);
     tracing::info!("ready");
     drain.draining().await;
     finish(&runtime, &signal, config.shutdown_grace_period).await;
+    if let Some(exporter) = exporter {
+        // The last spans are those that tell of the end.
+        let _ = runtime.timeout(LAST_EXPORT_TIMEOUT, exporter.send_waiting(true)).await;
+    }
     Ok(())
 }
 
@@ -213,6 +232,9 @@ fn serve_taps(
     });
     (signal, guard)
 }
+
+/// For the last spans to reach their collector.
+const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Lets what is in flight finish, for as long as the grace period lasts.
 async fn finish(runtime: &Runtime, signal: &DrainSignal, grace: Duration) {
@@ -275,6 +297,7 @@ struct Parts<'a> {
     telemetry: Arc<Telemetry>,
     bulk: Bulk,
     taps: Arc<Taps>,
+    tracer: Option<Arc<spans::Tracer>>,
     process: Process,
 }
 
@@ -364,6 +387,7 @@ impl Parts<'_> {
                 &self.telemetry,
             ),
             telemetry: self.telemetry.clone(),
+            tracer: self.tracer.clone(),
             bulk: self.bulk.clone(),
             taps: self.taps.clone(),
             config: config.clone(),
@@ -403,6 +427,7 @@ impl Parts<'_> {
             ),
             own_listeners: own.clone(),
             telemetry: self.telemetry.clone(),
+            tracer: self.tracer.clone(),
             bulk: self.bulk.clone(),
             taps: self.taps.clone(),
             limits: Default::default(),

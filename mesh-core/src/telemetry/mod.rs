@@ -21,6 +21,8 @@ pub mod outbound;
 pub mod process;
 pub mod rates;
 pub mod samples;
+pub mod spans;
+pub mod trace_context;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use metrics::{
     Report, TRANSPORT, TransportMetrics,
 };
 use process::Reading;
+use spans::SpanMetrics;
 
 /// Label sets that a group of families keeps, where nothing else is asked for.
 pub const LABEL_SETS_MAX: usize = 2_000;
@@ -95,6 +98,8 @@ pub struct Telemetry {
     pub control: Control,
     /// The process.
     pub process: Process,
+    /// Spans of requests, on their way to a collector.
+    pub spans: Arc<SpanMetrics>,
     retain_idle: Duration,
     unenforced: Arc<Group<Counter>>,
     /// All groups but what is read on each scrape, in the order of printing.
@@ -125,6 +130,8 @@ impl Telemetry {
         reports.extend(outbound.open_reports());
         reports.extend(control.reports());
         reports.push(unenforced.clone());
+        let spans = Arc::new(SpanMetrics::new());
+        reports.extend(spans.reports());
         Self {
             inbound,
             outbound,
@@ -135,6 +142,7 @@ impl Telemetry {
                 &config.build,
                 &config.tls,
             ),
+            spans,
             retain_idle: config.retain_idle,
             unenforced,
             reports,

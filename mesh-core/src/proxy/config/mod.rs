@@ -7,6 +7,7 @@ mod env;
 mod parse;
 
 pub use env::{ConfigError, ConfigErrors};
+pub use parse::attribute_lines;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -46,8 +47,25 @@ pub struct Config {
     pub metrics_retain_idle: Duration,
     /// Label sets that a group of metric families keeps; the next are counted together.
     pub metrics_label_sets_max: usize,
+    /// Where spans of requests are sent; none where they are not.
+    pub tracing: Option<Tracing>,
     /// Variables that are set and do nothing, for a warning at start.
     pub inert: Vec<String>,
+}
+
+/// Spans of requests.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// Where they are sent, as OTLP over gRPC.
+    pub collector: ControlAddress,
+    /// The name that this process has in traces.
+    pub service_name: String,
+    /// A file of lines `NAME="VALUE"`: labels of the pod.
+    pub attributes_path: Option<PathBuf>,
+    /// Further attributes of this process; of one name the last counts.
+    pub attributes: Vec<(String, String)>,
+    /// The share of requests that belong to no trace for which one begins here, 0 to 1.
+    pub root_ratio: f64,
 }
 
 /// The way out.

@@ -88,6 +88,52 @@ pub(super) fn ports(text: &str) -> Result<Vec<u16>, String> {
     Ok(all)
 }
 
+/// Lines `NAME=VALUE`, or `NAME="VALUE"` as Kubernetes writes a pod's labels to a file. Others are
+/// passed over.
+pub fn attribute_lines(text: &str) -> Vec<(String, String)> {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let pairs = pairs.map(|(name, value)| (name.trim(), value.trim().trim_matches('"')));
+    let named = pairs.filter(|(name, _)| !name.is_empty());
+    named.map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+/// OpenTelemetry's `NAME=VALUE,NAME=VALUE`, values percent-encoded. Linkerd's injector writes lines.
+pub(super) fn resource_attributes(text: &str) -> Vec<(String, String)> {
+    if text.contains('\n') {
+        return attribute_lines(text);
+    }
+    let decoded = |(name, value): (String, String)| (name, percent_decoded(&value));
+    attribute_lines(&text.replace(',', "\n")).into_iter().map(decoded).collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| byte == b'%');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A share from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a share from 0 to 1, such as 0.01".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +147,20 @@ mod tests {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration("18446744073709551615d").is_err());
+    }
+
+    #[test]
+    fn attributes_are_read_as_kubernetes_and_opentelemetry_write_them() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<_> {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let lines = "app=\"web\"\nzone=eu\nkey==v\nempty=\n\nnothing\n=nameless\n";
+        let read = pairs(&[("app", "web"), ("zone", "eu"), ("key", "=v"), ("empty", "")]);
+        assert_eq!(attribute_lines(lines), read);
+        let listed = "a=b, c=d%2Ce%20%,f=%C3%A9%zz";
+        let read = pairs(&[("a", "b"), ("c", "d,e %"), ("f", "é%zz")]);
+        assert_eq!(resource_attributes(listed), read);
+        assert_eq!(resource_attributes("a=\"b,c\"\nd=e"), pairs(&[("a", "b,c"), ("d", "e")]));
     }
 
     #[test]

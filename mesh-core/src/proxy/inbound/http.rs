@@ -15,6 +15,7 @@ use crate::model::labels::Labels;
 use crate::model::metadata::Metadata;
 use crate::model::protocol::HttpVersion;
 use crate::model::server_policy::{Authorization, RateLimit, ServerPolicy, ServerProtocol};
+use crate::model::span::SpanKind;
 use crate::model::tap::Direction;
 use crate::proxy::backend::endpoint::{Common, Endpoint, EndpointMetrics};
 use crate::proxy::discover::inbound::PolicyWatch;
@@ -22,6 +23,7 @@ use crate::proxy::idle::{Full, IdleTable};
 use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal, permit};
+use crate::proxy::spans::{self, OpenSpan};
 use crate::proxy::tap::{self, Tapped};
 use crate::runtime::BoxFuture;
 use crate::telemetry::Telemetry;
@@ -117,9 +119,16 @@ impl Http {
         let carried = orig_proto::restore(&mut request);
         let asked = Asked::of(&request);
         let logged = self.0.inbound.access_log.is_some().then(|| self.logged(&request));
-        let mut response = match self.proxy(request).await {
+        let (tracer, peer) = (&self.0.inbound.tracer, Some(self.0.peer));
+        let mut span = spans::begin(tracer, SpanKind::Server, &mut request, peer);
+        let mut response = match self.proxy(request, &mut span).await {
             Ok(response) => response,
-            Err(refusal) => self.refuse(&refusal, &asked),
+            Err(refusal) => {
+                if let Some(span) = span {
+                    span.refused(refusal.status(), refusal.stream_error());
+                }
+                self.refuse(&refusal, &asked)
+            }
         };
         if let Some((logged, began)) = logged {
             self.log(&logged, began, &mut response);
@@ -130,7 +139,11 @@ impl Http {
         response
     }
 
-    async fn proxy(&self, mut request: Request) -> Result<Response, Refusal> {
+    async fn proxy(
+        &self,
+        mut request: Request,
+        span: &mut Option<Box<OpenSpan>>,
+    ) -> Result<Response, Refusal> {
         let Inner { inbound, application, peer, tls, .. } = &*self.0;
         let admitted = Admitted::new(inbound).ok_or(Refusal::LoadShed)?;
         let began = inbound.runtime.now();
@@ -181,6 +194,7 @@ impl Http {
             grpc,
             head: None,
             status: None,
+            span: None,
             _admitted: admitted,
         };
         let record = Awaiting::new(record, clock);
@@ -210,6 +224,7 @@ impl Http {
         }
         record.status = Some(response.status());
         record.head = Some(Head::of(grpc, &[], response.status(), response.headers()));
+        record.span = span.take();
         Ok(response.map(|body| observe::observe(body, clock, None, record)))
     }
 
@@ -477,6 +492,8 @@ struct Record {
     grpc: bool,
     head: Option<Head>,
     status: Option<http::StatusCode>,
+    /// None until there is a response.
+    span: Option<Box<OpenSpan>>,
     _admitted: Admitted,
 }
 
@@ -506,6 +523,9 @@ impl Observer for Record {
         let error = end.error;
         let ended = StreamEnd { status, error };
         self.handles.route.ended(ended, latency, latency);
+        if let Some(span) = self.span {
+            span.ended(end.at, self.status, class, end.error);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::proxy::detect::{self, Detected, Dialed, Secured, Spoken};
 use crate::proxy::discover::inbound::{PolicyWatch, Ports};
 use crate::proxy::metered::meter;
 use crate::proxy::own_listeners::OwnListeners;
+use crate::proxy::spans::Tracer;
 use crate::proxy::tap::Taps;
 use crate::runtime::{BoxIo, Connection, Runtime};
 use crate::telemetry::access_log::AccessLog;
@@ -47,6 +48,8 @@ pub struct Inbound {
     pub credentials: Credentials,
     /// What is counted.
     pub telemetry: Arc<Telemetry>,
+    /// What begins spans, where any are told of.
+    pub tracer: Option<Arc<Tracer>>,
     /// For opaque connections that carry much.
     pub bulk: Bulk,
     /// Requests in flight.

@@ -12,6 +12,7 @@ use super::limits::Limits;
 use super::retry::{Sending, Sent};
 use super::{Accepted, Outbound};
 use crate::model::protocol::HttpVersion;
+use crate::model::span::SpanKind;
 use crate::model::target::Target;
 use crate::proxy::backend::flight::Flight;
 use crate::proxy::discover::outbound::Destination;
@@ -19,6 +20,7 @@ use crate::proxy::observe::{self, Awaiting, End, Observer};
 use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal};
 use crate::proxy::routes::{Plan, RouteHandles, Routes, speaks_http};
+use crate::proxy::spans::{self, OpenSpan};
 use crate::proxy::tap::{self, Tapping};
 use crate::runtime::{BoxFuture, Runtime};
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels};
@@ -113,9 +115,11 @@ impl Http {
     }
 
     /// Answers one request: from an endpoint, or with a refusal.
-    pub(super) async fn handle(self, request: Request) -> Response {
+    pub(super) async fn handle(self, mut request: Request) -> Response {
         let asked = Asked::of(&request);
-        match self.proxy(request).await {
+        let tracer = &self.0.outbound.tracer;
+        let mut span = spans::begin(tracer, SpanKind::Client, &mut request, None);
+        match self.proxy(request, &mut span).await {
             Ok(response) => response,
             Err(refusal) => {
                 let outbound = &self.0.outbound;
@@ -127,12 +131,19 @@ impl Http {
                 if matches!(refusal, Refusal::Unreachable(_)) {
                     self.close(&mut response);
                 }
+                if let Some(span) = span {
+                    span.refused(refusal.status(), refusal.stream_error());
+                }
                 response
             }
         }
     }
 
-    async fn proxy(&self, mut request: Request) -> Result<Response, Refusal> {
+    async fn proxy(
+        &self,
+        mut request: Request,
+        span: &mut Option<Box<OpenSpan>>,
+    ) -> Result<Response, Refusal> {
         let outbound = &self.0.outbound;
         let admitted = Admitted::new(outbound).ok_or(Refusal::LoadShed)?;
         let began = outbound.runtime.now();
@@ -176,6 +187,7 @@ impl Http {
         };
         self.obey(&mut response);
         record.answered(&response, flight);
+        record.span = span.take();
         if let Some(limits) = limits {
             response = response.map(|body| limits.response(body));
         }
@@ -284,6 +296,8 @@ pub(super) struct Record {
     status: Option<http::StatusCode>,
     head: Option<Head>,
     flight: Option<Flight>,
+    /// None until there is a response.
+    span: Option<Box<OpenSpan>>,
     _admitted: Admitted,
 }
 
@@ -298,6 +312,7 @@ impl Record {
             status: None,
             head: None,
             flight: None,
+            span: None,
             _admitted: admitted,
         }
     }
@@ -366,6 +381,9 @@ impl Observer for Record {
             self.handles.requests.ended(ended, latency);
         }
         self.handles.attempts.ended(ended, end.at.since(self.attempt));
+        if let Some(span) = self.span {
+            span.ended(end.at, self.status, class, end.error);
+        }
         if let Some(flight) = self.flight {
             let error = end.error.map(StreamError::as_str);
             flight.ended(end.at, self.status, class, error);

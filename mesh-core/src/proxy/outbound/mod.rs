@@ -22,6 +22,7 @@ use crate::proxy::config::{self, OutboundDestination};
 use crate::proxy::detect::{self, Detected, Spoken};
 use crate::proxy::discover::outbound::{Destination, Destinations, Known};
 use crate::proxy::metered::meter;
+use crate::proxy::spans::Tracer;
 use crate::proxy::tap::Taps;
 use crate::runtime::{BoxIo, Connection, Runtime};
 use crate::telemetry::labels::{OutboundProtocol, OutboundTransport, ParentLabels, ProtocolLabels};
@@ -42,6 +43,8 @@ pub struct Outbound {
     pub backends: Backends,
     /// What is counted.
     pub telemetry: Arc<Telemetry>,
+    /// What begins spans, where any are told of.
+    pub tracer: Option<Arc<Tracer>>,
     /// For opaque connections that carry much.
     pub bulk: Bulk,
     /// Who looks at requests.

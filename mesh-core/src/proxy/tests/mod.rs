@@ -12,5 +12,6 @@ mod opaque;
 mod policies;
 mod policy;
 mod resilience;
+mod spans;
 mod tap;
 mod world;

@@ -157,6 +157,8 @@ pub(crate) fn with_everything() -> Telemetry {
         .certificate_refreshed(WallTime::from_unix_secs(1), WallTime::from_unix_secs(9));
     telemetry.control.certificate_failed();
     telemetry.record_unenforced("http retry");
+    spans::SpanQueue::new(&telemetry.spans);
+    telemetry.spans.requested();
     telemetry
 }
 

@@ -9,7 +9,7 @@ use super::{Env, SECOND};
 use crate::api::client::ControlAddress;
 use crate::model::identity::{DnsName, Identity as Name, ServerTls};
 use crate::model::target::NameAddr;
-use crate::proxy::config::{Discovery, Identity, Tap, TrustAnchors, parse};
+use crate::proxy::config::{Discovery, Identity, Tap, Tracing, TrustAnchors, parse};
 
 /// Most bytes of a body that a tap may be shown.
 const TAP_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -64,6 +64,32 @@ impl Env<'_> {
         let redacted_fields = self.or("WEFT_TAP_REDACT_FIELDS", default, fields);
         let client = self.optional("LINKERD2_PROXY_TAP_SVC_NAME", identity)?;
         Some(Tap { listen, client, body_bytes_max, redacted_headers, redacted_fields })
+    }
+
+    pub(super) fn tracing(&self) -> Option<Tracing> {
+        let ratio = "WEFT_TRACE_ROOT_RATIO";
+        let root_ratio = self.or(ratio, 0.0, parse::share);
+        let collector = "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR";
+        if (self.variable)(collector).is_none_or(|address| address.trim().is_empty()) {
+            if root_ratio > 0.0 {
+                self.fail(ratio, format!("traces need a collector: set {collector} too"));
+            }
+            return None;
+        }
+        let text = |name: &str| (self.variable)(name).unwrap_or_default();
+        let mut attributes = parse::attribute_lines(&text("LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES"));
+        attributes.extend(parse::resource_attributes(&text("OTEL_RESOURCE_ATTRIBUTES")));
+        Some(Tracing {
+            collector: self.control_address("TRACE_COLLECTOR"),
+            service_name: self.or(
+                "LINKERD2_PROXY_TRACE_SERVICE_NAME",
+                "linkerd-proxy".to_string(),
+                |name| Ok(name.to_string()),
+            ),
+            attributes_path: self.optional("LINKERD2_PROXY_TRACE_ATTRIBUTES_PATH", path),
+            attributes,
+            root_ratio,
+        })
     }
 
     fn local_identity(&self) -> Option<ServerTls> {

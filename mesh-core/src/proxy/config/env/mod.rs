@@ -23,7 +23,6 @@ use crate::telemetry::access_log::AccessLogFormat;
 const INERT: &[&str] = &[
     "LINKERD2_PROXY_INGRESS_MODE",
     "LINKERD2_PROXY_INBOUND_GATEWAY_SUFFIXES",
-    "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR",
     "LINKERD2_PROXY_IDENTITY_SPIRE_WORKLOAD_API_ADDRESS",
     "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY",
     "LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_TLS",
@@ -81,6 +80,7 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, 
         access_log: env.optional("LINKERD2_PROXY_ACCESS_LOG", access_log).flatten(),
         metrics_retain_idle: env.time("LINKERD2_PROXY_METRICS_RETAIN_IDLE", 600 * SECOND),
         metrics_label_sets_max: env.count("WEFT_METRICS_LABEL_SETS_MAX", LABEL_SETS_MAX),
+        tracing: env.tracing(),
         inert: INERT
             .iter()
             .filter(|name| variable(name).is_some())

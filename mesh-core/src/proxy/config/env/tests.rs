@@ -102,6 +102,42 @@ fn every_variable_that_is_read_is_documented() {
 }
 
 #[test]
+fn spans_are_sent_where_there_is_a_collector() {
+    assert!(read_with(&[]).unwrap().tracing.is_none());
+    let tracing = read_with(&[
+        ("LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR", "collector.tracing:4317"),
+        ("LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME", "collector.tracing.example"),
+        ("LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES", "k8s.pod.ip=10.0.0.1\nzone=eu"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "zone=us,team=web"),
+        ("WEFT_TRACE_ROOT_RATIO", "0.01"),
+    ])
+    .unwrap()
+    .tracing
+    .unwrap();
+    assert_eq!((tracing.service_name.as_str(), tracing.root_ratio), ("linkerd-proxy", 0.01));
+    assert!(tracing.collector.tls.is_some());
+    let names: Vec<_> =
+        tracing.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(names, ["k8s.pod.ip=10.0.0.1", "zone=eu", "zone=us", "team=web"]);
+}
+
+#[test]
+fn traces_need_a_collector_and_its_identity() {
+    let errors = read_with(&[("WEFT_TRACE_ROOT_RATIO", "0.5")]).unwrap_err();
+    insta::assert_snapshot!(errors.to_string(), @r#"
+    invalid configuration:
+      WEFT_TRACE_ROOT_RATIO="0.5" is not valid: traces need a collector: set LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR too
+    "#);
+    let collector = ("LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR", "collector:4317");
+    let errors = read_with(&[collector, ("WEFT_TRACE_ROOT_RATIO", "2")]).unwrap_err();
+    insta::assert_snapshot!(errors.to_string(), @r#"
+    invalid configuration:
+      WEFT_TRACE_ROOT_RATIO="2" is not valid: give a share from 0 to 1, such as 0.01
+      LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME is not set: give the service's identity
+    "#);
+}
+
+#[test]
 fn a_mapping_to_the_proxy_itself_is_refused() {
     let errors = read_with(&[
         ("WEFT_OUTBOUND_LISTENERS", "127.0.0.1:9001=web:80,127.0.0.1:9002=127.0.0.1:9001"),
