@@ -1,5 +1,7 @@
 //! Which Server selects a port of an instance.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -20,6 +22,12 @@ pub(super) fn server_of<'a>(
     view.servers(instance.namespace())
         .filter(|server| selects(server, instance) && port_of(server, instance) == Some(port))
         .min_by_key(|server| (created(server).is_none(), created(server)))
+}
+
+/// The ports of an instance that Servers select.
+pub(super) fn served_ports<'a>(view: &View<'a>, instance: Instance<'a>) -> BTreeSet<u16> {
+    let servers = view.servers(instance.namespace()).filter(|server| selects(server, instance));
+    servers.filter_map(|server| port_of(server, instance)).collect()
 }
 
 fn selects(server: &Server, instance: Instance<'_>) -> bool {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::figures::{self, HttpFigures, Key};
@@ -29,7 +29,7 @@ pub struct EdgesQuestion {
 }
 
 /// Who speaks to whom.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EdgeRow {
     /// The client.
     pub src: Resource,

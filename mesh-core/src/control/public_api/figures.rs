@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::statistics::Asking;
 use crate::control::query::{Matcher, Query, Row};
 
 /// What requests did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HttpFigures {
     /// Requests that ended in the window. Between scrapes it is estimated: not whole.
     pub requests: f64,
@@ -26,7 +26,7 @@ pub struct HttpFigures {
 }
 
 /// Quantiles; null where nothing was observed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
     /// The median.
     pub p50: Option<f64>,
@@ -37,7 +37,7 @@ pub struct Quantiles {
 }
 
 /// What connections did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TcpFigures {
     /// That are open.
     pub connections: f64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::figures::{Key, Quantiles, quantile_slots};
@@ -28,7 +28,7 @@ pub struct HistoryQuestion {
 }
 
 /// What a resource did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryRow {
     /// Which.
     #[serde(flatten)]
@@ -38,7 +38,7 @@ pub struct HistoryRow {
 }
 
 /// What it did about a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HistoryPoint {
     /// The moment, in milliseconds since 1970.
     pub at_ms: i64,

@@ -4,12 +4,15 @@
 //! Law: what is asked for wrongly is answered with what is wrong and what to write instead; nothing
 //! that was asked is ignored.
 
+pub mod authz;
 mod census;
 pub mod edges;
 pub mod figures;
 pub mod history;
+pub mod pods;
 pub mod query;
 pub mod resource;
+pub mod routes;
 pub mod stat;
 pub mod statistics;
 #[cfg(test)]
@@ -23,9 +26,12 @@ use serde_json::json;
 use super::viz::Viz;
 use crate::wire::http::{Body, Request, Response};
 use crate::wire::tls::Credentials;
+use authz::AuthzQuestion;
 use edges::EdgesQuestion;
 use history::HistoryQuestion;
+use pods::PodsQuestion;
 use query::{InvalidQuery, Query};
+use routes::RoutesQuestion;
 use stat::StatQuestion;
 
 const ROOT: &str = "/api/v1/";
@@ -41,9 +47,10 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
     let path = request.uri().path();
     let answered = match path.strip_prefix(ROOT) {
         Some("version") => version(viz, &query),
-        Some(path @ ("stat" | "history" | "edges")) => statistics(viz, path, &query).await,
+        Some(path) if STATISTICS.contains(&path) => statistics(viz, path, &query).await,
         _ => {
-            let remedy = format!("ask for {ROOT}version");
+            let all = STATISTICS.join(", ");
+            let remedy = format!("ask for {ROOT} and one of version, {all}");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
         }
     };
@@ -63,13 +70,36 @@ fn version(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
 }
 
 async fn statistics(viz: &Viz, path: &str, query: &Query) -> Result<Response, ApiError> {
-    let statistics = &viz.parts().statistics;
+    let known = &viz.parts().statistics;
     Ok(match path {
-        "stat" => json_response(&statistics.stat(&StatQuestion::read(query)?).await?),
-        "history" => json_response(&statistics.history(&HistoryQuestion::read(query)?).await?),
-        _ => json_response(&statistics.edges(&EdgesQuestion::read(query)?).await?),
+        "stat" => json_response(&known.stat(&StatQuestion::read(query)?).await?),
+        "history" => json_response(&known.history(&HistoryQuestion::read(query)?).await?),
+        "edges" => json_response(&known.edges(&EdgesQuestion::read(query)?).await?),
+        "stat-inbound" => json_response(&known.stat_inbound(&RoutesQuestion::read(query)?).await?),
+        "stat-outbound" => {
+            json_response(&known.stat_outbound(&RoutesQuestion::read(query)?).await?)
+        }
+        "routes" => json_response(&known.routes(&RoutesQuestion::read(query)?).await?),
+        "authz" => json_response(&known.authz(&AuthzQuestion::read(query)?).await?),
+        "policies" => json_response(&known.policies(&AuthzQuestion::read(query)?)),
+        "pods" => json_response(&known.pods(&PodsQuestion::read(query)?)),
+        _ => json_response(&known.services(&PodsQuestion::read(query)?)),
     })
 }
+
+/// What [`statistics`] answers.
+const STATISTICS: [&str; 10] = [
+    "stat",
+    "history",
+    "edges",
+    "stat-inbound",
+    "stat-outbound",
+    "routes",
+    "authz",
+    "policies",
+    "pods",
+    "services",
+];
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

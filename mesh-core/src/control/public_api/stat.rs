@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::figures::{self, HttpFigures, Key, TcpFigures};
 use super::query::Query as UrlQuery;
@@ -55,7 +55,7 @@ pub struct Peer {
 }
 
 /// What a resource does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatRow {
     /// Which.
     #[serde(flatten)]
@@ -73,7 +73,7 @@ pub struct StatRow {
 }
 
 /// How many pods have a proxy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meshed {
     /// Those that have one.
     pub meshed: u32,

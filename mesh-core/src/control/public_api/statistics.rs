@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::query::Query as UrlQuery;
@@ -42,14 +42,14 @@ pub struct Statistics {
 }
 
 /// What is answered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer<R> {
     /// In order of kind, namespace and name.
     pub rows: Vec<R>,
     /// Over which time figures were taken, up to now.
     pub window_seconds: f64,
-    /// Who counted: `embedded` or `prometheus`.
-    pub source: &'static str,
+    /// Who knew: `embedded`, `prometheus`, or `index` for what no figures are part of.
+    pub source: String,
     /// Whether something is missing.
     pub partial: bool,
     /// What, and why.
@@ -173,8 +173,8 @@ impl Asking<'_> {
             rows,
             window_seconds: self.window.as_secs_f64(),
             source: match self.source {
-                Source::Embedded(_) => "embedded",
-                Source::Prometheus(_) => "prometheus",
+                Source::Embedded(_) => "embedded".to_string(),
+                Source::Prometheus(_) => "prometheus".to_string(),
             },
             partial: !self.reasons.is_empty(),
             reasons: self.reasons.into_iter().collect(),
