@@ -18,6 +18,7 @@ mod install;
 mod mesh;
 mod plugin;
 mod pods;
+mod statistics;
 mod token;
 mod version;
 #[allow(dead_code)]
@@ -93,6 +94,16 @@ enum Command {
     /// Print what the control plane tells proxies, and what both count.
     #[command(subcommand)]
     Diagnostics(diagnostics::DiagnosticsCommand),
+    #[command(flatten)]
+    Statistics(statistics::StatisticsCommand),
+    /// Print the authorizations that there are for a workload's ports.
+    ///
+    /// weft authz -n shop deploy/web. What they let through and refuse: weft viz authz
+    #[command(after_help = statistics::EXIT_CODES)]
+    Authz(statistics::AuthzArgs),
+    /// The commands of Linkerd's extension viz.
+    #[command(subcommand)]
+    Viz(VizCommand),
     /// Print a script with which a shell completes this command line.
     ///
     /// source <(weft completion bash)
@@ -123,6 +134,15 @@ enum Command {
     /// `weft NAME` runs weft-NAME or linkerd-NAME, wherever the path has one.
     #[command(external_subcommand)]
     Plugin(Vec<OsString>),
+}
+
+#[derive(Debug, Subcommand)]
+enum VizCommand {
+    #[command(flatten)]
+    Statistics(statistics::StatisticsCommand),
+    /// Print what authorizations let through and refused.
+    #[command(after_help = statistics::EXIT_CODES)]
+    Authz(statistics::AuthzArgs),
 }
 
 #[derive(Debug, Args)]
@@ -377,6 +397,12 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
             Command::Check(args) => check::run(args, cluster).await,
             Command::Identity(args) => identity::run(args, cluster).await,
             Command::Diagnostics(command) => diagnostics::run(command, cluster).await,
+            Command::Statistics(command) => statistics::run(command, cluster).await,
+            Command::Authz(args) => statistics::policies(args, cluster).await,
+            Command::Viz(VizCommand::Statistics(command)) => {
+                statistics::run(command, cluster).await
+            }
+            Command::Viz(VizCommand::Authz(args)) => statistics::authz(args, cluster).await,
             Command::Completion(args) => completion::run(&args, &mut Cli::command()),
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
             Command::Inject(args) => inject::inject(*args).await,
