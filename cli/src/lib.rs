@@ -9,6 +9,7 @@ mod controller;
 mod demo;
 mod diagnostics;
 mod duration;
+mod explain;
 mod fetch;
 mod forward;
 mod identity;
@@ -104,6 +105,13 @@ enum Command {
     /// The commands of Linkerd's extension viz.
     #[command(subcommand)]
     Viz(VizCommand),
+    /// Explain what would become of a request, and why.
+    ///
+    /// From the policy that the control plane has compiled: discovery, protocol, route, backends,
+    /// identity, and which rule allows it or why none does. weft explain deploy/web svc/cart:80
+    /// --path /api. A reference alone, as denials carry it, explains that denial.
+    #[command(after_help = explain::EXIT_CODES)]
+    Explain(Box<explain::ExplainArgs>),
     /// Print a script with which a shell completes this command line.
     ///
     /// source <(weft completion bash)
@@ -403,6 +411,7 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
                 statistics::run(command, cluster).await
             }
             Command::Viz(VizCommand::Authz(args)) => statistics::authz(args, cluster).await,
+            Command::Explain(args) => explain::run(*args, cluster).await,
             Command::Completion(args) => completion::run(&args, &mut Cli::command()),
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
             Command::Inject(args) => inject::inject(*args).await,
@@ -481,6 +490,7 @@ mod tests {
           check        Check whether the control plane can be installed, or works
           identity     Print the certificates that pods' sidecars show
           diagnostics  Print what the control plane tells proxies, and what both count
+          explain      Explain what would become of a request, and why
           completion   Print a script with which a shell completes this command line
           token        Tokens, with which workloads prove who they are
           inject       Let pods have a sidecar: manifests in, manifests out

@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 pub mod csr;
 pub mod destination;
+pub mod explain;
 #[cfg(test)]
 mod exported;
 mod fetch;

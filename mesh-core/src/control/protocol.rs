@@ -22,6 +22,23 @@ pub(super) enum PortProtocol {
     Opaque,
 }
 
+/// What says what a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Because {
+    /// Nothing does.
+    NothingSaid,
+    /// The object's own `opaque-ports` annotation.
+    OwnAnnotation,
+    /// Its namespace's.
+    NamespaceAnnotation,
+    /// The port's `appProtocol`.
+    AppProtocol,
+    /// The mesh's list of opaque ports.
+    DefaultList,
+    /// The Server that selects it.
+    Server,
+}
+
 /// What a port of a service speaks: its opaque-ports annotation (or, where it has none, its
 /// namespace's) before `appProtocol`, and that before the default list.
 pub(super) fn of_service_port(
@@ -29,56 +46,87 @@ pub(super) fn of_service_port(
     service: &Service,
     port: &ServicePort,
 ) -> PortProtocol {
+    service_port_because(view, service, port).0
+}
+
+/// The same, and what says so.
+pub(super) fn service_port_because(
+    view: &View<'_>,
+    service: &Service,
+    port: &ServicePort,
+) -> (PortProtocol, Because) {
     let Ok(number) = u16::try_from(port.port) else {
-        return PortProtocol::Opaque;
+        return (PortProtocol::Opaque, Because::NothingSaid);
     };
     let meta = &service.metadata;
-    let annotated = meta
+    let own = meta
         .annotations
         .as_ref()
-        .and_then(|annotations| annotations.get(OPAQUE_PORTS).map(String::as_str))
-        .or_else(|| {
-            of_namespace(view, meta.namespace.as_deref().unwrap_or_default(), OPAQUE_PORTS)
-        });
+        .and_then(|annotations| annotations.get(OPAQUE_PORTS).map(String::as_str));
+    let annotated = own.map(|text| (text, Because::OwnAnnotation)).or_else(|| {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let text = of_namespace(view, namespace, OPAQUE_PORTS)?;
+        Some((text, Because::NamespaceAnnotation))
+    });
     let named = |name: &str| {
         let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
         ports
             .filter(|port| port.name.as_deref() == Some(name))
             .find_map(|port| u16::try_from(port.port).ok())
     };
-    if annotated.is_some_and(|text| read_ports(text, named).contains(number)) {
-        return PortProtocol::Opaque;
+    if let Some((_, because)) =
+        annotated.filter(|(text, _)| read_ports(text, named).contains(number))
+    {
+        return (PortProtocol::Opaque, because);
     }
     match port.app_protocol.as_deref() {
-        Some("http") => PortProtocol::Http1,
-        Some("kubernetes.io/h2c") => PortProtocol::Http2,
+        Some("http") => (PortProtocol::Http1, Because::AppProtocol),
+        Some("kubernetes.io/h2c") => (PortProtocol::Http2, Because::AppProtocol),
         // As Linkerd has it: whatever is not known is carried as bytes.
-        Some(_) => PortProtocol::Opaque,
+        Some(_) => (PortProtocol::Opaque, Because::AppProtocol),
         None if annotated.is_none() && view.mesh.opaque_ports.contains(number) => {
-            PortProtocol::Opaque
+            (PortProtocol::Opaque, Because::DefaultList)
         }
-        None => PortProtocol::Detect,
+        None => (PortProtocol::Detect, Because::NothingSaid),
     }
 }
 
 /// Whether a port of an instance is opaque: a Server says so, or its annotation (or, where it has
 /// none, its namespace's), or the default list.
 pub(super) fn is_opaque(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
+    opaque_because(view, instance, port).is_some()
+}
+
+/// What makes a port of an instance opaque; none where nothing does.
+pub(super) fn opaque_because(
+    view: &View<'_>,
+    instance: Instance<'_>,
+    port: u16,
+) -> Option<Because> {
     match server_of(view, instance, port) {
-        Some(server) => server.spec.proxy_protocol == Some(ProxyProtocol::Opaque),
-        None => is_opaque_by_annotation(view, instance, port),
+        Some(server) => {
+            (server.spec.proxy_protocol == Some(ProxyProtocol::Opaque)).then_some(Because::Server)
+        }
+        None => opaque_by_annotation(view, instance, port),
     }
 }
 
-/// The same, for a port that no Server selects.
+/// Whether a port is opaque that no Server selects.
 pub(super) fn is_opaque_by_annotation(view: &View<'_>, instance: Instance<'_>, port: u16) -> bool {
-    let annotated = instance
-        .annotation(OPAQUE_PORTS)
-        .or_else(|| of_namespace(view, instance.namespace(), OPAQUE_PORTS));
-    match annotated {
-        Some(text) => read_ports(text, |name| instance.port_named(name)).contains(port),
-        None => view.mesh.opaque_ports.contains(port),
-    }
+    opaque_by_annotation(view, instance, port).is_some()
+}
+
+fn opaque_by_annotation(view: &View<'_>, instance: Instance<'_>, port: u16) -> Option<Because> {
+    let of_namespace = || of_namespace(view, instance.namespace(), OPAQUE_PORTS);
+    let own = instance.annotation(OPAQUE_PORTS).map(|text| (text, Because::OwnAnnotation));
+    let annotated = own.or_else(|| of_namespace().map(|text| (text, Because::NamespaceAnnotation)));
+    let (is_opaque, because) = match annotated {
+        Some((text, because)) => {
+            (read_ports(text, |name| instance.port_named(name)).contains(port), because)
+        }
+        None => (view.mesh.opaque_ports.contains(port), Because::DefaultList),
+    };
+    is_opaque.then_some(because)
 }
 
 /// Whether connections to a port of an instance do not go through its proxy.

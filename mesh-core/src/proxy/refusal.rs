@@ -8,6 +8,7 @@ use crate::proxy::observe;
 use crate::telemetry::metrics::StreamError;
 use crate::telemetry::{InboundError, OutboundError};
 use crate::traffic::classify::is_grpc;
+use crate::traffic::denial::DenialId;
 use crate::traffic::filter::{self, Filter, Refused};
 use crate::wire::http::{Body, Error, Reset, Response};
 
@@ -15,6 +16,8 @@ use crate::wire::http::{Body, Error, Reset, Response};
 pub const L5D_PROXY_ERROR: HeaderName = HeaderName::from_static("l5d-proxy-error");
 /// `close`: the proxy that reads it is to close its client's connection.
 pub const L5D_PROXY_CONNECTION: HeaderName = HeaderName::from_static("l5d-proxy-connection");
+/// The reference of a denial, for the client's application: no proxy takes it off.
+const WEFT_REFERENCE: HeaderName = HeaderName::from_static("weft-reference");
 
 /// Why a request is not passed on, or its response is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,9 +67,9 @@ pub enum Refusal {
     /// The client, or all of them, sent more than the port takes.
     #[error("rate limit exceeded")]
     RateLimited,
-    /// No authorization allows it.
-    #[error("client not authorized")]
-    Unauthorized,
+    /// No authorization allows it; by this reference it can be explained.
+    #[error("client not authorized (reference {0})")]
+    Unauthorized(DenialId),
     /// The request has no destination this proxy can know.
     #[error("{0}")]
     BadRequest(String),
@@ -107,7 +110,7 @@ impl Refusal {
             | Self::IdentityRequired(_) => StatusCode::BAD_GATEWAY,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::Forbidden | Self::Unauthorized => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::Unauthorized(_) => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::InvalidPolicy => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -122,7 +125,7 @@ impl Refusal {
             | Self::ConnectTimeout => 4,
             Self::RateLimited => 8,
             Self::NoRoute => 5,
-            Self::Forbidden | Self::Unauthorized => 7,
+            Self::Forbidden | Self::Unauthorized(_) => 7,
             Self::BadRequest(_) | Self::InvalidPolicy => 13,
             Self::LoadShed
             | Self::FailFast
@@ -197,6 +200,11 @@ impl Refusal {
         }
         if informative {
             headers.insert(L5D_PROXY_ERROR, text);
+            if let Self::Unauthorized(reference) = self
+                && let Ok(reference) = HeaderValue::from_str(&reference.to_string())
+            {
+                headers.insert(WEFT_REFERENCE, reference);
+            }
             if close {
                 headers.insert(L5D_PROXY_CONNECTION, HeaderValue::from_static("close"));
             }
@@ -242,6 +250,7 @@ pub fn permit<F: Filter>(filters: &[F]) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::authorize::{Client, ClientTls, Denied};
 
     #[test]
     fn grpc_errors_are_trailers_only_with_status_200() {
@@ -262,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn a_denial_is_told_with_its_reference() {
+        let client = Client { ip: [10, 0, 0, 1].into(), tls: ClientTls::None };
+        let id = DenialId::new(client, ([10, 0, 0, 2], 80).into(), None, Denied::NoTls);
+        let asked = Asked { grpc: false, version: Version::HTTP_11 };
+        let told = Refusal::Unauthorized(id).response(&asked, true, false);
+        assert_eq!(told.status(), 403);
+        let reference = told.headers()["weft-reference"].to_str().unwrap();
+        assert_eq!(reference.parse(), Ok(id));
+        let error = told.headers()["l5d-proxy-error"].to_str().unwrap();
+        assert_eq!(error, format!("client not authorized (reference {reference})"));
+        let quiet = Refusal::Unauthorized(id).response(&asked, false, false);
+        assert!(quiet.headers().get("weft-reference").is_none());
+    }
+
+    #[test]
     fn http_errors_have_linkerds_statuses() {
         let asked = Asked { grpc: false, version: Version::HTTP_11 };
         let status = |refusal: Refusal| refusal.response(&asked, false, true).status().as_u16();
@@ -269,7 +293,6 @@ mod tests {
         assert_eq!(status(Refusal::FailFast), 504);
         assert_eq!(status(Refusal::RequestTimeout), 504);
         assert_eq!(status(Refusal::NoRoute), 404);
-        assert_eq!(status(Refusal::Unauthorized), 403);
         assert_eq!(status(Refusal::Connect("refused".into())), 502);
         assert_eq!(status(Refusal::InvalidPolicy), 500);
         let quiet = Refusal::LoadShed.response(&asked, false, true);

@@ -23,6 +23,8 @@ use super::{EndpointSlice, Kind, Object, Service};
 pub const OPAQUE_PORTS: &str = "config.linkerd.io/opaque-ports";
 /// Annotation: ports that do not go through the proxy.
 pub const SKIP_INBOUND_PORTS: &str = "config.linkerd.io/skip-inbound-ports";
+/// Annotation: ports that are connected to without going through the proxy.
+pub const SKIP_OUTBOUND_PORTS: &str = "config.linkerd.io/skip-outbound-ports";
 /// Annotation: ports whose clients must be meshed.
 pub const REQUIRE_IDENTITY_PORTS: &str = "config.linkerd.io/proxy-require-identity-inbound-ports";
 /// Annotation: who may use ports that no Server selects.

@@ -24,13 +24,15 @@ const PROXY_VARIABLES: &str = "LINKERD2_PROXY_";
 impl Object {
     /// Drops what the mesh never reads. Objects whose status the mesh writes keep their resource
     /// version, which writing takes; others lose it, so that what did not change for the mesh is
-    /// equal.
+    /// equal. Policies keep their generation, which only what they say changes.
     pub fn project(&mut self) {
-        let has_status = self.kind().has_status();
+        let (has_status, is_built_in) = (self.kind().has_status(), self.kind().is_built_in());
         let meta = self.meta_mut();
         project_meta(meta);
         if !has_status {
             meta.resource_version = None;
+        }
+        if is_built_in {
             meta.generation = None;
         }
         match self {

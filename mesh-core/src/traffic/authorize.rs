@@ -76,7 +76,11 @@ pub fn authorize<'p>(
     Err(closest)
 }
 
-fn check(authorization: &Authorization, client: Client<'_>) -> Result<(), Denied> {
+/// Whether one authorization allows the client.
+///
+/// # Errors
+/// [`Denied`]: how far it went.
+pub fn check(authorization: &Authorization, client: Client<'_>) -> Result<(), Denied> {
     let ip = client.ip.to_canonical();
     if !authorization.networks.iter().any(|n| in_network(n, ip)) {
         return Err(Denied::Network);

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod balance;
 pub mod breaker;
 pub mod classify;
+pub mod denial;
 pub mod detect;
 pub mod distribute;
 pub mod filter;

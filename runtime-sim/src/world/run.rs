@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use mesh_core::planted;
+use mesh_core::resource::{Kind, Object};
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
@@ -125,6 +126,8 @@ pub struct Run {
     pub log: Vec<log::Line>,
     /// Hosts by their addresses.
     pub hosts: BTreeMap<IpAddr, Arc<str>>,
+    /// The cluster's objects in the end.
+    pub objects: Vec<Object>,
 }
 
 /// Plays a scenario once.
@@ -218,7 +221,8 @@ fn run_here(
         Some(start) => ApiServer::beginning_at(start.0),
         None => ApiServer::default(),
     };
-    match engine {
+    let cluster = api.clone();
+    let played = match engine {
         EngineKind::Des => {
             let _stopped = system_clock::stop();
             let simulator = Engine::new(seed, trace.clone(), api.clone());
@@ -236,7 +240,9 @@ fn run_here(
             let world = World::new(scenario, seed, simulator, api)?;
             play(scenario, seed, engine, world, &trace, None)
         }
-    }
+    };
+    let objects = Kind::ALL.iter().flat_map(|kind| cluster.list(*kind)).collect();
+    played.map(|run| Run { objects, ..run })
 }
 
 /// Something the scenario does at a moment.
@@ -310,6 +316,7 @@ fn play<S: Simulator>(
         checkpoints: trace.checkpoints(),
         log: Vec::new(),
         hosts: world.host_names(),
+        objects: Vec::new(),
     })
 }
 

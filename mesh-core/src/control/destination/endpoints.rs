@@ -107,6 +107,20 @@ pub fn compile(view: &View<'_>, path: &NameAddr) -> Result<Placed, Refusal> {
     Ok(Placed::new(set, placements, is_local))
 }
 
+/// How many instances of a service are not ready, and so are no endpoints of it.
+pub(in crate::control) fn not_ready(view: &View<'_>, path: &NameAddr) -> usize {
+    let Some(ServiceName { service, .. }) = names::parse_full(view.mesh, path.host()) else {
+        return 0;
+    };
+    let waits = |endpoint: &&SliceEndpoint| {
+        endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(false))
+    };
+    let slices = view.slices(&service).flat_map(|slice| &slice.endpoints);
+    let workloads = view.workloads(&service);
+    slices.filter(waits).count()
+        + workloads.filter(|workload| workload.spec.ready == Some(false)).count()
+}
+
 struct Reader<'a, 'v> {
     view: &'a View<'v>,
     service: &'a ServiceRef,
@@ -343,7 +357,8 @@ pub fn of_instance(
     }
 }
 
-fn identity(view: &View<'_>, instance: Instance<'_>) -> Option<ServerTls> {
+/// Who an instance is that has a proxy.
+pub(in crate::control) fn identity(view: &View<'_>, instance: Instance<'_>) -> Option<ServerTls> {
     if let Instance::External(workload) = instance {
         let tls = &workload.spec.mesh_tls;
         return Some(ServerTls {

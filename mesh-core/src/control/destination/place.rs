@@ -60,6 +60,16 @@ impl Placed {
         Self { all: Arc::new(all), placements, is_local, seen: Mutex::default() }
     }
 
+    /// How many endpoints there are, wherever they are.
+    pub fn len(&self) -> usize {
+        self.all.endpoints.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.endpoints.is_empty()
+    }
+
     /// The endpoints that a client at `place` is told of, with their locality.
     pub fn seen_from(&self, place: &Place) -> Arc<EndpointSet> {
         let has_zones = self.placements.values().any(|placement| !placement.place.zone.is_empty());

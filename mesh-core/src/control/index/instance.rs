@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Resource;
 
 use crate::resource::workload::WorkloadProxy;
-use crate::resource::{ExternalWorkload, Object, Pod, Workload};
+use crate::resource::{ExternalWorkload, Kind, Object, Pod, Workload};
 
 /// A Pod, a Workload or an ExternalWorkload.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +117,56 @@ impl<'a> Instance<'a> {
         }
     }
 
+    /// Its own addresses, in the order it names them.
+    pub fn addresses(self) -> Vec<IpAddr> {
+        let texts: Vec<&str> = match self {
+            Self::Pod(pod) => {
+                let status = pod.status.iter();
+                let all = status.flat_map(|status| {
+                    let ips = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
+                    status.pod_ip.as_deref().into_iter().chain(ips)
+                });
+                all.collect()
+            }
+            Self::Workload(workload) => {
+                workload.spec.addresses.iter().map(String::as_str).collect()
+            }
+            Self::External(workload) => {
+                let ips = workload.spec.workload_ips.iter().flatten();
+                ips.map(|ip| ip.ip.as_str()).collect()
+            }
+        };
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for ip in texts.into_iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
+            if !addresses.contains(&ip.to_canonical()) {
+                addresses.push(ip.to_canonical());
+            }
+        }
+        addresses
+    }
+
+    /// The node it runs on, where that is known.
+    pub fn node(self) -> Option<&'a str> {
+        match self {
+            Self::Pod(pod) => pod.spec.as_ref()?.node_name.as_deref(),
+            Self::Workload(_) | Self::External(_) => None,
+        }
+    }
+
+    /// The TCP ports that it declares, with their names.
+    pub fn declared_ports(self) -> Vec<(Option<&'a str>, u16)> {
+        self.ports().collect()
+    }
+
+    /// The kind of object it is.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Pod(_) => Kind::Pod,
+            Self::Workload(_) => Kind::Workload,
+            Self::External(_) => Kind::ExternalWorkload,
+        }
+    }
+
     /// Whether an address is its host's, and not its own.
     pub fn is_behind(self, ip: IpAddr) -> bool {
         let Self::Pod(pod) = self else { return false };
@@ -187,27 +237,6 @@ impl<'a> Instance<'a> {
             Self::External(_) => None,
         };
         said.unwrap_or(ADMIN_PORT)
-    }
-
-    /// Its addresses, the first one first.
-    pub fn addresses(self) -> Vec<IpAddr> {
-        let texts: Vec<&String> = match self {
-            Self::Pod(pod) => pod
-                .status
-                .iter()
-                .flat_map(|status| {
-                    let all = status.pod_ips.iter().flatten().map(|ip| &ip.ip);
-                    status.pod_ip.iter().chain(all)
-                })
-                .collect(),
-            Self::Workload(workload) => workload.spec.addresses.iter().collect(),
-            Self::External(workload) => {
-                workload.spec.workload_ips.iter().flatten().map(|ip| &ip.ip).collect()
-            }
-        };
-        let mut addresses: Vec<IpAddr> = texts.iter().filter_map(|ip| ip.parse().ok()).collect();
-        addresses.dedup();
-        addresses
     }
 
     /// Whether it runs, as far as is known: a pod may wait to, or have ended.

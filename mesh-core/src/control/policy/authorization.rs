@@ -61,6 +61,19 @@ pub fn of_server<'a>(
     namespace: &'a str,
     server: &str,
 ) -> impl Iterator<Item = Authorization> {
+    policies_of_server(view, namespace, server)
+        .into_iter()
+        .filter_map(|policy| of_policy(view, namespace, policy).ok())
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// The AuthorizationPolicies of a namespace that are about one of its Servers.
+pub(in crate::control) fn policies_of_server<'a>(
+    view: &View<'a>,
+    namespace: &'a str,
+    server: &str,
+) -> Vec<&'a AuthorizationPolicy> {
     let targets = |target: &LocalTargetRef| {
         let group = target.group.as_deref().unwrap_or_default();
         match (group, target.kind.as_str()) {
@@ -69,11 +82,7 @@ pub fn of_server<'a>(
             _ => false,
         }
     };
-    view.authorizations(namespace)
-        .filter(move |policy| targets(&policy.spec.target_ref))
-        .filter_map(|policy| of_policy(view, namespace, policy))
-        .collect::<Vec<_>>()
-        .into_iter()
+    view.authorizations(namespace).filter(|policy| targets(&policy.spec.target_ref)).collect()
 }
 
 /// What the ServerAuthorizations of a Server's namespace allow on it.
@@ -147,40 +156,49 @@ pub fn of_route(view: &View<'_>, route: &Route<'_>) -> Vec<Authorization> {
     };
     view.authorizations(namespace)
         .filter(|policy| targets(&policy.spec.target_ref))
-        .filter_map(|policy| of_policy(view, namespace, policy))
+        .filter_map(|policy| of_policy(view, namespace, policy).ok())
         .collect()
 }
 
 /// What one policy allows: clients that satisfy every one of its authentications.
-fn of_policy(
+///
+/// # Errors
+/// Why it is left out.
+pub(in crate::control) fn of_policy(
     view: &View<'_>,
     namespace: &str,
     policy: &AuthorizationPolicy,
-) -> Option<Authorization> {
+) -> Result<Authorization, String> {
     let mut networks = None;
     let mut authentication = None;
     for required in &policy.spec.required_authentication_refs {
         let namespace = required.namespace.as_deref().unwrap_or(namespace);
+        let named = || format!("{} {namespace}/{}", required.kind, required.name);
+        let none = || format!("there is no {}", named());
+        let wrong = || format!("{} makes no sense", named());
+        let kind = AuthenticationKind::of(required);
         // Two of a kind would have to hold both, which the API cannot say.
-        match AuthenticationKind::of(required)? {
+        match kind.ok_or_else(|| format!("{} is no authentication", required.kind))? {
             AuthenticationKind::Network if networks.is_none() => {
-                let network = view.network(namespace, &required.name)?;
-                networks = Some(of_networks(&network.spec.networks)?);
+                let network = view.network(namespace, &required.name).ok_or_else(none)?;
+                networks = Some(of_networks(&network.spec.networks).ok_or_else(wrong)?);
             }
             AuthenticationKind::MeshTls if authentication.is_none() => {
-                let mesh_tls = view.mesh_tls(namespace, &required.name)?;
-                authentication = Some(of_mesh_tls(view.mesh, namespace, &mesh_tls.spec)?);
+                let mesh_tls = view.mesh_tls(namespace, &required.name).ok_or_else(none)?;
+                let read = of_mesh_tls(view.mesh, namespace, &mesh_tls.spec);
+                authentication = Some(read.ok_or_else(wrong)?);
             }
             AuthenticationKind::ServiceAccount if authentication.is_none() => {
+                let identity = view.mesh.identity(namespace, &required.name);
                 authentication = Some(Authentication::TlsAuthenticated {
-                    identities: vec![view.mesh.identity(namespace, &required.name).ok()?],
+                    identities: vec![identity.map_err(|_| wrong())?],
                     suffixes: Vec::new(),
                 });
             }
-            _ => return None,
+            _ => return Err("it requires two of one sort, which nobody could satisfy".into()),
         }
     }
-    Some(Authorization {
+    Ok(Authorization {
         metadata: Metadata::new_resource(ResourceRef {
             group: "policy.linkerd.io".to_string(),
             kind: "authorizationpolicy".to_string(),

@@ -105,7 +105,7 @@ fn of_service(
 }
 
 /// A TCP port of a service.
-pub(super) fn tcp_port(service: &Service, port: u16) -> Option<&ServicePort> {
+pub(in crate::control) fn tcp_port(service: &Service, port: u16) -> Option<&ServicePort> {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     ports
         .filter(|found| found.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
@@ -336,7 +336,7 @@ fn only<F>(backend: &Arc<Backend>) -> Distribution<F> {
 }
 
 /// An ExternalName service is a name of somewhere else: it has no endpoints here.
-pub(super) fn is_external(service: &Service) -> bool {
+pub(in crate::control) fn is_external(service: &Service) -> bool {
     let spec = service.spec.as_ref();
     spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName"))
 }

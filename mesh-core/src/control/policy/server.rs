@@ -108,25 +108,48 @@ fn of_default(view: &View<'_>, instance: Instance<'_>, port: u16) -> ServerPolic
 /// The instance's annotation, or its namespace's, or the mesh's default. What is written wrongly
 /// denies: whoever wrote it meant a restriction.
 fn default_policy(view: &View<'_>, instance: Instance<'_>, port: u16) -> DefaultPolicy {
-    let annotated = |name| {
-        instance
-            .annotation(name)
-            .or_else(|| protocol::of_namespace(view, instance.namespace(), name))
+    default_policy_because(view, instance, port).0
+}
+
+/// What says which default policy holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum DefaultBecause {
+    /// The instance's annotation.
+    Instance,
+    /// Its namespace's.
+    Namespace,
+    /// The mesh's default.
+    Mesh,
+}
+
+/// The default policy of a port that no Server selects, and what says so.
+pub(in crate::control) fn default_policy_because(
+    view: &View<'_>,
+    instance: Instance<'_>,
+    port: u16,
+) -> (DefaultPolicy, DefaultBecause) {
+    let of_namespace = |name| protocol::of_namespace(view, instance.namespace(), name);
+    let annotated = |name| instance.annotation(name).or_else(|| of_namespace(name));
+    let read = |text: &str| text.parse().unwrap_or(DefaultPolicy::Deny);
+    let own = instance.annotation(DEFAULT_INBOUND_POLICY);
+    let (policy, because) = match own {
+        Some(text) => (read(text), DefaultBecause::Instance),
+        None => match of_namespace(DEFAULT_INBOUND_POLICY) {
+            Some(text) => (read(text), DefaultBecause::Namespace),
+            None => (view.mesh.default_inbound_policy, DefaultBecause::Mesh),
+        },
     };
-    let policy = annotated(DEFAULT_INBOUND_POLICY)
-        .map_or(view.mesh.default_inbound_policy, |policy| {
-            policy.parse().unwrap_or(DefaultPolicy::Deny)
-        });
     let named = |name: &str| instance.port_named(name);
     let requires_identity = annotated(REQUIRE_IDENTITY_PORTS)
         .is_some_and(|ports| protocol::read_ports(ports, named).contains(port));
-    match policy {
+    let policy = match policy {
         DefaultPolicy::AllUnauthenticated if requires_identity => DefaultPolicy::AllAuthenticated,
         DefaultPolicy::ClusterUnauthenticated if requires_identity => {
             DefaultPolicy::ClusterAuthenticated
         }
         policy => policy,
-    }
+    };
+    (policy, because)
 }
 
 /// The route of everything, and before it that of the kubelet's probes, who are not meshed.

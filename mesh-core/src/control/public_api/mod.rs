@@ -7,6 +7,7 @@
 pub mod authz;
 mod census;
 pub mod edges;
+mod explain;
 pub mod figures;
 pub mod history;
 pub mod pods;
@@ -48,9 +49,10 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
     let answered = match path.strip_prefix(ROOT) {
         Some("version") => version(viz, &query),
         Some(path) if STATISTICS.contains(&path) => statistics(viz, path, &query).await,
+        Some("explain") => explain::answer(viz, &query),
         _ => {
             let all = STATISTICS.join(", ");
-            let remedy = format!("ask for {ROOT} and one of version, {all}");
+            let remedy = format!("ask for {ROOT} and one of version, explain, {all}");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
         }
     };

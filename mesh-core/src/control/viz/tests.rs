@@ -106,3 +106,18 @@ async fn what_is_not_there_is_said_to_be_not_there() {
     assert_eq!(bench.status("/api/v1/version?x=y", host).await, 400);
     assert_eq!(bench.status("/none", host).await, 404);
 }
+
+#[tokio::test]
+async fn what_cannot_be_explained_is_said_why() {
+    let bench = start(None).await;
+    let ask = async |query: &str| {
+        bench.get(&format!("/api/v1/explain?{query}"), "host: localhost\r\n").await
+    };
+    let unknown = ask("from=web&to=cart").await;
+    assert!(unknown.starts_with("HTTP/1.1 404 "), "{unknown}");
+    assert!(unknown.contains("web is not known"), "{unknown}");
+    for wrong in ["form=web", "from=web", "from=web&to=cart&protocol=udp", "reference=x"] {
+        let answer = ask(wrong).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{wrong}: {answer}");
+    }
+}

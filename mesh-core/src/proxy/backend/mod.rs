@@ -298,12 +298,13 @@ impl Backend {
     }
 
     /// Whether a request could be sent now: it has an endpoint that is neither down nor taken out.
-    /// What is down is tried again without requests, so that nothing is given up for ever.
+    /// What is down is tried again without requests, so that nothing is given up for ever. A backend
+    /// that can only fail takes its share and fails it, as Gateway API has it.
     pub fn is_available(&self) -> bool {
         let now = self.common.runtime.now();
         let state = self.state();
         let takes = |endpoint: &Endpoint| !endpoint.is_down() && endpoint.is_admitting(now);
-        !state.fails && state.endpoints.iter().any(|member| takes(&member.state))
+        state.fails || state.endpoints.iter().any(|member| takes(&member.state))
     }
 
     /// Sends a request to one endpoint, and where nothing of it reached that, to another.

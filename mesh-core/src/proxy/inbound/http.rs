@@ -35,8 +35,9 @@ use crate::telemetry::metrics::{
     self, Classification, Counter, HttpMetrics, InboundRouteMetrics, RouteProtocol, StreamEnd,
 };
 use crate::time::Timestamp;
-use crate::traffic::authorize::{Client, ClientTls, authorize};
+use crate::traffic::authorize::{Client, ClientTls, Denied, authorize};
 use crate::traffic::classify::{Head, is_grpc};
+use crate::traffic::denial::DenialId;
 use crate::traffic::rate_limit::{RateLimiter, Scope};
 use crate::traffic::select;
 use crate::wire::http::client::UNSENT;
@@ -160,12 +161,7 @@ impl Http {
                 Some(allowed) if planted!("authorized-once") => Ok(allowed),
                 _ => Err(denied),
             })
-            .map_err(|denied| {
-                mark!("request-denied");
-                tracing::info!(client = %peer, target = %self.0.target, %denied, "denied");
-                self.count_denied(&policy, &route);
-                Refusal::Unauthorized
-            })?;
+            .map_err(|denied| self.deny(&policy, &route, denied))?;
         let handles = self.handles(allowed);
         handles.allowed.increment();
         if let Some(limit) = rate_limit(&policy) {
@@ -391,9 +387,16 @@ impl Http {
         Refusal::NoRoute
     }
 
-    fn count_denied(&self, policy: &ServerPolicy, route: &Metadata) {
+    /// Says and counts that a request is denied.
+    #[cold]
+    fn deny(&self, policy: &ServerPolicy, route: &Metadata, denied: Denied) -> Refusal {
+        mark!("request-denied");
+        let Inner { peer, target, tls, .. } = &*self.0;
+        let reference = DenialId::new(client(*peer, tls), *target, Some(route), denied);
+        tracing::info!(client = %peer, %target, %denied, %reference, "denied");
         let labels = self.labels(policy, Some(route.clone()));
         self.0.inbound.telemetry.inbound.http_authz_deny(&labels).increment();
+        Refusal::Unauthorized(reference)
     }
 
     fn labels(&self, policy: &ServerPolicy, route: Option<Metadata>) -> AuthorizationLabels {

@@ -14,6 +14,7 @@ use crate::runtime::BoxIo;
 use crate::telemetry::InboundError;
 use crate::telemetry::labels::ServerTlsLabel;
 use crate::traffic::authorize::{Denied, authorize};
+use crate::traffic::denial::DenialId;
 use crate::wire::http::DrainWatch;
 use crate::wire::opaque::copy_bidirectional;
 
@@ -75,7 +76,9 @@ fn admit(inbound: &Inbound, session: Session) -> Option<Session> {
         }
         Err(denied) => {
             mark!("connection-denied");
-            tracing::info!(client = %session.peer, target = %session.target, %denied, "denied");
+            let Session { peer, target, tls, .. } = &session;
+            let reference = DenialId::new(client(*peer, tls), *target, None, denied);
+            tracing::info!(client = %peer, %target, %denied, %reference, "denied");
             inbound.telemetry.inbound.tcp_authz_deny(&labels).increment();
             None
         }
@@ -98,7 +101,8 @@ async fn carry(inbound: &Arc<Inbound>, session: Session, server: BoxIo, drain: D
         biased;
         denied = revoked => {
             mark!("connection-ended-by-policy");
-            tracing::info!(client = %peer, %target, %denied, "connection ended by policy");
+            let reference = DenialId::new(client(peer, &tls), target, None, denied);
+            tracing::info!(client = %peer, %target, %denied, %reference, "connection ended by policy");
             inbound.telemetry.inbound.tcp_authz_terminate(&labels).increment();
         }
         () = inbound.credentials.replaced(), if planted!("renewal-drops-connections") => {}

@@ -12,6 +12,7 @@ use super::policies::{
 use super::world::{
     APP, PATH, Pair, SERVER, SERVICE, all, at, get, get2, grpc, ip, ok, read_head, text,
 };
+use crate::model::client_policy::{Backend, Dispatcher};
 use crate::wire::http::Response;
 
 const A: &str = "10.0.0.8:80";
@@ -277,6 +278,26 @@ async fn requests_are_split_by_weight_among_what_is_available() {
         assert_eq!(response.status(), 200);
     }
     assert_eq!(b.count(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_can_only_fail_fails_its_share() {
+    let mesh = Pair::new().await;
+    let a = mesh.world.app(A, |_| ok("a")).await;
+    let control = &mesh.world.control;
+    control.set_endpoints("a.test:80", vec![unmeshed(A)]);
+    let failing = Backend { dispatcher: Dispatcher::Fail, ..balance("failing") };
+    let split = weighted_rule(vec![(1, balance("a.test:80")), (1, failing)]);
+    control.set_client_policy(SERVICE, detect(http_routes(split), balance("a.test:80")));
+    let connection = mesh.world.http2(&mesh.client, SERVICE).await;
+    let mut failed = 0;
+    for _ in 0..200 {
+        let response = connection.send(get2("http://web/")).await.unwrap();
+        assert!(matches!(response.status().as_u16(), 200 | 500));
+        failed += usize::from(response.status() == 500);
+    }
+    assert!((70..130).contains(&failed), "{failed}");
+    assert_eq!(a.count() + failed, 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,8 @@ use crate::model::client_policy::{
 use crate::model::identity::Identity;
 use crate::model::route::http::{HttpMatch, PathMatch};
 use crate::model::server_policy::{Authentication, Authorization, ServerHttpFilter};
+use crate::traffic::authorize::Denied;
+use crate::traffic::denial::{DenialId, DeniedWhat, identity_hash};
 
 #[tokio::test(start_paused = true)]
 async fn no_route_is_404() {
@@ -79,11 +81,19 @@ async fn who_may_not_enter_gets_403_or_permission_denied() {
     let control = &mesh.world.control;
     control.set_server_policy(8080, port(detecting(), vec![other]));
     mesh.world.sleep(20_000).await;
-    assert_eq!(mesh.get("/").await.status(), 403);
+    let denied = mesh.get("/").await;
+    assert_eq!(denied.status(), 403);
+    let reference = denied.headers()["weft-reference"].to_str().unwrap();
+    let denial = reference.parse::<DenialId>().unwrap().denial();
+    assert_eq!((denial.what, denial.why), (DeniedWhat::Request, Denied::Identity));
+    assert!(denial.client.may_be(mesh.client.host) && denial.server.may_be(mesh.server.host));
+    assert_eq!(denial.port, 8080);
+    assert_eq!(denial.identity, Some(identity_hash(&Identity::new(CLIENT).unwrap())));
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     let denied = connection.send(grpc("http://web/pkg.Service/Method")).await.unwrap();
     assert_eq!(denied.status(), 200);
     assert_eq!(denied.headers()["grpc-status"], "7");
+    assert!(denied.headers().contains_key("weft-reference"));
     assert_eq!(app.count(), 0);
     let count = ["inbound_http_authz_deny_total", CLIENT];
     assert_eq!(mesh.world.metric(&mesh.server, &count).await, 2.0);
@@ -98,6 +108,7 @@ async fn who_may_not_enter_gets_403_or_permission_denied() {
     let denied = mesh.world.http1_over(io, get("/")).await;
     assert_eq!(denied.status(), 403);
     assert!(denied.headers().get("l5d-proxy-error").is_none());
+    assert!(denied.headers().get("weft-reference").is_none());
 }
 
 #[tokio::test(start_paused = true)]
