@@ -20,6 +20,7 @@ mod mesh;
 mod plugin;
 mod pods;
 mod statistics;
+mod tap;
 mod token;
 mod version;
 #[allow(dead_code)]
@@ -112,6 +113,11 @@ enum Command {
     /// --path /api. A reference alone, as denials carry it, explains that denial.
     #[command(after_help = explain::EXIT_CODES)]
     Explain(Box<explain::ExplainArgs>),
+    /// Show requests as they pass through the proxies of a resource.
+    ///
+    /// weft tap deploy/web -n shop --to svc/api --path /v1
+    #[command(after_help = EXIT_CODES)]
+    Tap(Box<tap::TapArgs>),
     /// Print a script with which a shell completes this command line.
     ///
     /// source <(weft completion bash)
@@ -151,6 +157,9 @@ enum VizCommand {
     /// Print what authorizations let through and refused.
     #[command(after_help = statistics::EXIT_CODES)]
     Authz(statistics::AuthzArgs),
+    /// Show requests as they pass through the proxies of a resource.
+    #[command(after_help = EXIT_CODES)]
+    Tap(Box<tap::TapArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -412,6 +421,9 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
             }
             Command::Viz(VizCommand::Authz(args)) => statistics::authz(args, cluster).await,
             Command::Explain(args) => explain::run(*args, cluster).await,
+            Command::Tap(args) | Command::Viz(VizCommand::Tap(args)) => {
+                tap::run(*args, cluster).await
+            }
             Command::Completion(args) => completion::run(&args, &mut Cli::command()),
             Command::Token(TokenCommand::Create(args)) => create_token(args).await,
             Command::Inject(args) => inject::inject(*args).await,

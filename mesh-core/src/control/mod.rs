@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 pub mod csr;
 pub mod destination;
+mod dial;
 pub mod explain;
 #[cfg(test)]
 mod exported;
@@ -41,6 +42,7 @@ mod signature;
 pub mod state;
 mod status;
 mod streams;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod token;
@@ -264,6 +266,7 @@ impl Controller {
                 credentials: own.as_ref().map(|own| own.credentials.clone()),
                 issuer: issuer.clone(),
                 metrics: metrics.clone(),
+                taps: tap::Taps::default(),
                 drain: stopping.clone(),
             };
             Viz::new(viz, parts)

@@ -255,6 +255,7 @@ fn check_workload(spec: &WorkloadSpec, faults: &mut Faults) {
         let ports = [
             ("spec.proxy.inboundPort", proxy.inbound_port),
             ("spec.proxy.adminPort", proxy.admin_port),
+            ("spec.proxy.controlPort", proxy.control_port),
         ];
         for (field, port) in ports {
             check_port(field, port.map_or(1, i32::from), faults);

@@ -56,4 +56,6 @@ pub struct WorkloadProxy {
     pub inbound_port: Option<u16>,
     /// The port of `/metrics`; 4191 where none is given.
     pub admin_port: Option<u16>,
+    /// The port that serves taps; 4190 where none is given.
+    pub control_port: Option<u16>,
 }

@@ -27,6 +27,8 @@ const CONTROL_PLANE_NS: &str = "linkerd.io/control-plane-ns";
 const PROXY_CONTAINER: &str = "linkerd-proxy";
 const INBOUND_PORT: u16 = 4143;
 const ADMIN_PORT: u16 = 4191;
+const CONTROL_PORT: u16 = 4190;
+const TAP_SERVICE: &str = "LINKERD2_PROXY_TAP_SVC_NAME";
 
 impl<'a> Instance<'a> {
     /// An object as an instance, where it is one.
@@ -221,9 +223,9 @@ impl<'a> Instance<'a> {
             }
             Self::Workload(workload) => {
                 let proxy = workload.spec.proxy.as_ref();
-                proxy.is_some_and(|proxy| proxy.admin_port.unwrap_or(ADMIN_PORT) == port)
+                proxy.is_some_and(|_| [self.admin_port(), self.control_port()].contains(&port))
             }
-            Self::External(_) => port == ADMIN_PORT,
+            Self::External(_) => [ADMIN_PORT, CONTROL_PORT].contains(&port),
         }
     }
 
@@ -237,6 +239,23 @@ impl<'a> Instance<'a> {
             Self::External(_) => None,
         };
         said.unwrap_or(ADMIN_PORT)
+    }
+
+    /// The port on which its proxy serves taps.
+    pub fn control_port(self) -> u16 {
+        let said = match self {
+            Self::Pod(_) => self.proxy_listen_port("CONTROL"),
+            Self::Workload(workload) => {
+                workload.spec.proxy.as_ref().and_then(|proxy| proxy.control_port)
+            }
+            Self::External(_) => None,
+        };
+        said.unwrap_or(CONTROL_PORT)
+    }
+
+    /// Who may tap a pod's proxy, as its injector wrote it.
+    pub fn tap_service(self) -> Option<&'a str> {
+        self.proxy_variable(TAP_SERVICE).filter(|name| !name.is_empty())
     }
 
     /// Whether it runs, as far as is known: a pod may wait to, or have ended.
@@ -325,13 +344,18 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// The port that a pod's own proxy was told to listen on, as its injector wrote it.
-    fn proxy_listen_port(self, which: &str) -> Option<u16> {
+    /// A variable of a pod's own proxy.
+    fn proxy_variable(self, name: &str) -> Option<&'a str> {
         let Self::Pod(pod) = self else { return None };
         let proxy = containers(pod).find(|container| container.name == PROXY_CONTAINER)?;
-        let name = format!("LINKERD2_PROXY_{which}_LISTEN_ADDR");
         let variable = proxy.env.iter().flatten().find(|variable| variable.name == name)?;
-        let (_, port) = variable.value.as_deref()?.rsplit_once(':')?;
+        variable.value.as_deref()
+    }
+
+    /// The port that a pod's own proxy was told to listen on, as its injector wrote it.
+    fn proxy_listen_port(self, which: &str) -> Option<u16> {
+        let said = self.proxy_variable(&format!("LINKERD2_PROXY_{which}_LISTEN_ADDR"))?;
+        let (_, port) = said.rsplit_once(':')?;
         port.parse().ok().filter(|port| *port != 0)
     }
 }

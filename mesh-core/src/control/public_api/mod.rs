@@ -49,10 +49,11 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
     let answered = match path.strip_prefix(ROOT) {
         Some("version") => version(viz, &query),
         Some(path) if STATISTICS.contains(&path) => statistics(viz, path, &query).await,
+        Some("tap") => super::tap::answer(viz, &query),
         Some("explain") => explain::answer(viz, &query),
         _ => {
             let all = STATISTICS.join(", ");
-            let remedy = format!("ask for {ROOT} and one of version, explain, {all}");
+            let remedy = format!("ask for {ROOT} and one of version, tap, explain, {all}");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
         }
     };

@@ -231,7 +231,7 @@ pub(super) fn traffic_of(query: &UrlQuery, namespace: Option<&str>) -> Result<Tr
 }
 
 /// `app=web,tier!=db,canary`: a selector as kubectl takes it, but for sets.
-pub(super) fn read_selector(text: &str) -> Result<LabelSelector, ApiError> {
+pub(in crate::control) fn read_selector(text: &str) -> Result<LabelSelector, ApiError> {
     let requirement = |part: &str| {
         let part = part.trim();
         let rule = |key: &str, operator: &str, value: Option<&str>| LabelSelectorRequirement {

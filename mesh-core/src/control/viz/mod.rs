@@ -35,6 +35,7 @@ use super::public_api::statistics::Statistics;
 use super::publish::Publisher;
 use super::scrape::ScrapeConfig;
 use super::serve::next_connection;
+use super::tap::Taps;
 use super::{console, public_api};
 
 use access::Access;
@@ -103,6 +104,8 @@ pub(super) struct Parts {
     /// What the mesh does.
     pub(super) statistics: Statistics,
     pub(super) metrics: Arc<ControlMetrics>,
+    /// Those that are open.
+    pub(super) taps: Taps,
     /// Streams end when this begins.
     pub(super) drain: DrainWatch,
 }
