@@ -117,6 +117,10 @@ pub fn environment(role: Role, hosts: Hosts, directory: &Path) -> BTreeMap<Strin
     }
     let admin = hosts.admin(role);
     set("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", admin.to_string());
+    // What a proxy costs that may be tapped and is not: the usual one.
+    let tapper = "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local";
+    set("LINKERD2_PROXY_TAP_SVC_NAME", tapper.to_string());
+    set("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", SocketAddr::new(admin.ip(), 4190).to_string());
     set("LINKERD2_PROXY_DESTINATION_SVC_ADDR", destination.to_string());
     set("LINKERD2_PROXY_POLICY_SVC_ADDR", policy.to_string());
     set("LINKERD2_PROXY_IDENTITY_SVC_ADDR", identity.to_string());

@@ -92,6 +92,7 @@ class Pod:
             "LINKERD2_PROXY_OUTBOUND_LISTEN_ADDRS": "127.0.0.1:4140,[::1]:4140",
             "LINKERD2_PROXY_INBOUND_LISTEN_ADDR": "[::]:4143",
             "LINKERD2_PROXY_ADMIN_LISTEN_ADDR": "0.0.0.0:4191",
+            "LINKERD2_PROXY_TAP_SVC_NAME": service("linkerd-destination"),
             "LINKERD2_PROXY_INBOUND_IPS": f"10.88.0.{self.number},fd88::{self.number}",
             "WEFT_OUTBOUND_HTTP_PROXY_LISTEN_ADDRS": "127.0.0.1:4145",
             "LINKERD2_PROXY_DESTINATION_SVC_ADDR": f"{mesh.controller_address}:8086",
@@ -258,6 +259,8 @@ def pod(of, ports):
         {"name": f"LINKERD2_PROXY_{which}_LISTEN_ADDR", "value": f"0.0.0.0:{port}"}
         for which, port in (("INBOUND", 4143), ("ADMIN", 4191), ("CONTROL", 4190))
     ]
+    tapper = "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local"
+    listen.append({"name": "LINKERD2_PROXY_TAP_SVC_NAME", "value": tapper})
     ports = [{"name": name, "containerPort": number} for name, number in ports.items()]
     containers = [
         {"name": "linkerd-proxy", "env": listen},

@@ -11,6 +11,8 @@ mod follow;
 mod question;
 mod render;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,10 +26,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::dial::Dialer;
 use super::public_api::ApiError;
 use super::public_api::query::Query;
+use super::publish::Publisher;
 use super::viz::Viz;
 use super::viz::events::{self, Event};
-use crate::model::tap::Observe;
-use crate::runtime::TaskGuard;
+use crate::runtime::{Runtime, TaskGuard};
 use crate::wire::http::Response;
 use follow::Following;
 pub use question::TapQuestion;
@@ -61,27 +63,38 @@ pub(super) fn answer(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
         let message = format!("{TAPS_MAX} taps are open already");
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, message, "end one of them")
     })?;
-    let found = parts.publisher.read(|view| targets::find(view, &question))?;
+    let dialer = Dialer::new(&parts.runtime, parts.credentials.clone());
+    let told = tap(&parts.runtime, &parts.publisher, &dialer, &question, place)?;
+    Ok(events::response(&parts.runtime, &parts.drain, Box::pin(told)))
+}
+
+/// Asks everybody whom a question is about.
+fn tap(
+    runtime: &Runtime,
+    publisher: &Publisher,
+    dialer: &Dialer,
+    question: &TapQuestion,
+    place: OwnedSemaphorePermit,
+) -> Result<Told, ApiError> {
+    let found = publisher.read(|view| targets::find(view, question))?;
     let per_pod = question.per_pod(found.targets.len());
     let observe = question.observe(per_pod);
     let start = start(&found, per_pod);
-    let dialer = Dialer::new(&parts.runtime, parts.credentials.clone());
     let (teller, told) = mpsc::channel(EVENTS_MAX);
     let follow = |(index, target): (usize, Target)| {
         let following = Following {
-            runtime: parts.runtime.clone(),
-            publisher: parts.publisher.clone(),
+            runtime: runtime.clone(),
+            publisher: publisher.clone(),
             dialer: dialer.clone(),
             base: u32::try_from(index + 1).unwrap_or(u32::MAX),
             target,
-            observe: Observe::clone(&observe),
+            observe: observe.clone(),
             teller: teller.clone(),
         };
-        parts.runtime.spawn_guarded("tap", following.run())
+        runtime.spawn_guarded("tap", following.run())
     };
     let tasks = found.targets.into_iter().enumerate().map(follow).collect();
-    let stream = Told { start: Some(start), told, _tasks: tasks, _place: place, over: false };
-    Ok(events::response(&parts.runtime, &parts.drain, Box::pin(stream)))
+    Ok(Told { start: Some(start), told, _tasks: tasks, _place: place, over: false })
 }
 
 /// What comes first: who is tapped, and who is not.

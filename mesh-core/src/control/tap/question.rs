@@ -147,7 +147,7 @@ fn tappable(resource: ResourceQuery) -> Result<ResourceQuery, ApiError> {
     match has_pods {
         true => Ok(resource),
         false => Err(ApiError::bad(
-            format!("a {} has no pods to tap", resource.kind),
+            format!("what is called {} has no pods to tap", resource.kind),
             "give a workload, a pod, a service or a namespace, such as resource=deploy/web",
         )),
     }

@@ -87,9 +87,9 @@ pub fn find(view: &View<'_>, question: &TapQuestion) -> Result<Found, ApiError> 
         (true, None) => Err(nobody(view, question)),
         (true, Some(first)) => {
             let message = format!(
-                "none of the {} pods of {} can be tapped: {}: {}",
-                found.missing.len(),
+                "no pod of {} can be tapped; of {} the first is {}: {}",
                 described(question),
+                found.missing.len(),
                 first.name,
                 first.reason
             );
