@@ -5,6 +5,7 @@
 mod jsonpath;
 mod line;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use clap::Args;
@@ -83,6 +84,7 @@ pub(crate) async fn run(args: TapArgs, cluster: &ClusterArgs) -> Result<(), Fail
     let client = VizClient::open(cluster).await?;
     let mut events = client.events(&args.path_and_query()?).await?;
     let kind = line::kind_of(&args.resource[0]);
+    let mut lost = BTreeMap::new();
     loop {
         let event = events.next().await;
         let broken = |why: &dyn fmt::Display| {
@@ -95,6 +97,7 @@ pub(crate) async fn run(args: TapArgs, cluster: &ClusterArgs) -> Result<(), Fail
         match event.name.as_str() {
             "" => show(&args.output, kind, &data)?,
             "end" => return Err(Failure::failed(text(&data["reason"]))),
+            "lost" => note_lost(&mut lost, &data),
             name => note(name, &data),
         }
     }
@@ -127,10 +130,19 @@ fn note(name: &str, data: &Value) {
             };
             eprintln!("{}: {what}: {}", text(&data["pod"]), text(&data["reason"]));
         }
-        "lost" => {
-            eprintln!("{}: {} more were not shown; see --max-rps", text(&data["pod"]), data["lost"])
-        }
         _ => {}
+    }
+}
+
+/// Tells how much a pod did not, each time that it has doubled. With what was lost is kept what was
+/// told.
+fn note_lost(lost: &mut BTreeMap<String, (u64, u64)>, data: &Value) {
+    let pod = text(&data["pod"]);
+    let (all, told) = lost.entry(pod.clone()).or_default();
+    *all += data["lost"].as_u64().unwrap_or_default();
+    if *all >= 2 * *told {
+        eprintln!("{pod}: {all} so far were not shown; see --max-rps");
+        *told = *all;
     }
 }
 
