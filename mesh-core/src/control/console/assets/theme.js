@@ -1,0 +1,7 @@
+// Sets the theme that was chosen on this browser, before anything is drawn.
+try {
+  const chosen = localStorage.getItem("weft-theme");
+  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+} catch {
+  // A browser that keeps nothing follows the system.
+}
