@@ -26,11 +26,7 @@ const ASSETS: [Asset; 5] = [
     Asset { name: "console.js", kind: SCRIPT, content: include_str!("assets/console.js") },
     Asset { name: "tap.js", kind: SCRIPT, content: include_str!("assets/tap.js") },
     Asset { name: "theme.js", kind: SCRIPT, content: include_str!("assets/theme.js") },
-    Asset {
-        name: "icon.svg",
-        kind: "image/svg+xml",
-        content: include_str!("assets/icon.svg"),
-    },
+    Asset { name: "icon.svg", kind: "image/svg+xml", content: include_str!("assets/icon.svg") },
 ];
 
 /// The file of a name.

@@ -175,9 +175,8 @@ fn leaves(asked: &Asked, view: &View) -> Html {
             Some(left) if left > 0.0 => format!("in {}", span(left)),
             Some(left) => format!("{} ago", span(-left)),
         };
-        let taken = leaf.refreshed.map_or(format::NONE.to_string(), |at| {
-            format!("{} ago", span(now - at))
-        });
+        let taken =
+            leaf.refreshed.map_or(format::NONE.to_string(), |at| format!("{} ago", span(now - at)));
         let cells = vec![
             figures::named(&leaf.name, false, true),
             shell::sign(state, says),
@@ -236,7 +235,8 @@ mod tests {
     #[test]
     fn a_proxy_that_takes_no_new_one_is_seen() {
         let name = Name::new("demo", "pod", "web-1");
-        let leaf = |left: f64| Leaf { name: name.clone(), expires: Some(left), refreshed: Some(0.0) };
+        let leaf =
+            |left: f64| Leaf { name: name.clone(), expires: Some(left), refreshed: Some(0.0) };
         let html = |left| {
             let lifetime = Some(DAY);
             let view = View { leaves: vec![leaf(left)], lifetime, ..View::default() };

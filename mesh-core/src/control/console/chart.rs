@@ -9,8 +9,6 @@ pub(crate) type Series = Vec<Option<f64>>;
 /// A line of a history.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// What it is: `P99`.
-    pub(crate) name: &'static str,
     /// Its class, by which it has its color and its dashes.
     pub(crate) class: &'static str,
     /// Its points.
@@ -235,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_history_says_what_it_shows() {
-        let line = Line { name: "all", class: "a", points: vec![Some(1.0), Some(3.0)] };
+        let line = Line { class: "a", points: vec![Some(1.0), Some(3.0)] };
         let scale = Scale {
             min: 0.0,
             max: 1.0,

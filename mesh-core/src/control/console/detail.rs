@@ -49,16 +49,16 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
         (workloads::plural_of(kind), of_kind),
     ];
     page.lead = lead(&view);
-    page.command = format!(
-        "weft stat {} -n {namespace} -t {}",
-        view.name.of_command(),
-        window.name()
-    );
+    page.command =
+        format!("weft stat {} -n {namespace} -t {}", view.name.of_command(), window.name());
     let resource = view.name.of_command();
     let links = [
         ("Tap", Link::to("/tap").query("resource", &resource).query("namespace", namespace)),
         ("Top", Link::to("/top").query("resource", &resource).query("namespace", namespace)),
-        ("Who may call it", Link::to("/policy").query("to", &resource).query("namespace", namespace)),
+        (
+            "Who may call it",
+            Link::to("/policy").query("to", &resource).query("namespace", namespace),
+        ),
     ];
     let links = links.map(|(title, link)| el("a").class("button").href(&link).text(title));
     page.controls = el("div")
@@ -106,7 +106,8 @@ fn graph(view: &View) -> Html {
     let mut edges = Vec::new();
     let mut left_out = 0;
     for is_caller in [true, false] {
-        let mut calls: Vec<&Call> = view.calls.iter().filter(|call| is_of(call, view, is_caller)).collect();
+        let mut calls: Vec<&Call> =
+            view.calls.iter().filter(|call| is_of(call, view, is_caller)).collect();
         calls.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
         left_out += calls.len().saturating_sub(NEIGHBOURS_MAX);
         for call in calls.into_iter().take(NEIGHBOURS_MAX) {
@@ -121,7 +122,8 @@ fn graph(view: &View) -> Html {
         let text = "Nobody called it and it called nobody, as far as proxies saw in this time.";
         return el("p").class("muted").text(text).into();
     }
-    let what = format!("Who calls {} and whom it calls; the tables below say the same", view.name.name);
+    let what =
+        format!("Who calls {} and whom it calls; the tables below say the same", view.name.name);
     let drawing = graph::render(&nodes, &edges, &what);
     let note = (left_out > 0).then(|| {
         el("p").class("muted").text(format!("{left_out} less busy ones are in the tables alone."))
@@ -229,7 +231,6 @@ fn instances(view: &View) -> Html {
     table.render()
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +242,8 @@ mod tests {
             Name::new("demo", "deployment", "api"),
             Name::new("demo", "deployment", "load"),
         );
-        let call = |from: &Name, to: &Name| Call { from: from.clone(), to: to.clone(), ..Call::default() };
+        let call =
+            |from: &Name, to: &Name| Call { from: from.clone(), to: to.clone(), ..Call::default() };
         let view = View {
             name: web.clone(),
             calls: vec![call(&load, &web), call(&web, &api), call(&load, &api)],

@@ -133,9 +133,8 @@ pub(crate) fn table(caption: &str, calls: &[Call], asked: Option<&Asked>) -> Htm
         None => calls.into_iter().take(table::PAGE_ROWS).collect(),
     };
     let rows = calls.into_iter().map(row).collect::<Vec<_>>();
-    let here = asked.map(|asked| {
-        asked.keep(Link::to("/edges"), &["namespace", "q", "secured", "sort"])
-    });
+    let here =
+        asked.map(|asked| asked.keep(Link::to("/edges"), &["namespace", "q", "secured", "sort"]));
     let table = Table {
         id: "edge-table",
         caption: caption.to_string(),
@@ -156,7 +155,9 @@ fn row(call: &Call) -> Row {
     };
     let identity = |identity: &str| match identity {
         "" => el("span").class("muted").text(format::NONE),
-        identity => el("span").class("mono id").attr("title", identity).text(short_identity(identity)),
+        identity => {
+            el("span").class("mono id").attr("title", identity).text(short_identity(identity))
+        }
     };
     let cells = vec![
         figures::named(&call.from, true, true),
@@ -203,7 +204,7 @@ fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
     names.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
     let left_out = names.len().saturating_sub(NODES_MAX);
     names.truncate(NODES_MAX);
-    names.sort();
+    names.sort_by(|a, b| a.0.cmp(b.0));
     let places: BTreeMap<&Name, usize> =
         names.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
     let namespaces = names.iter().map(|(name, _)| &name.namespace);
@@ -237,7 +238,8 @@ fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
     );
     let drawing = graph::render(&nodes, &edges, &what);
     let note = (left_out > 0).then(|| {
-        let text = format!("The {NODES_MAX} busiest are drawn; {left_out} are not. Choose a namespace.");
+        let text =
+            format!("The {NODES_MAX} busiest are drawn; {left_out} are not. Choose a namespace.");
         el("p").class("muted").text(text)
     });
     Html::all([drawing, note.into()])

@@ -89,9 +89,8 @@ fn grpc_routes(routes: &[ServerGrpcRoute]) -> Vec<(String, Vec<Allowed>)> {
 /// Whom authorizations allow; that the own host may is not told each time.
 fn allowed(authorizations: &[Authorization]) -> Vec<Allowed> {
     let others = authorizations.iter();
-    let others = others.filter(|one| {
-        !(one.metadata.kind() == "default" && one.metadata.name() == "localhost")
-    });
+    let others = others
+        .filter(|one| !(one.metadata.kind() == "default" && one.metadata.name() == "localhost"));
     others
         .map(|one| Allowed {
             by: format!("{} {}", one.metadata.kind(), one.metadata.name()),
@@ -123,7 +122,8 @@ fn short(identity: &str) -> String {
 }
 
 fn networks(networks: &[Network]) -> String {
-    let is_everywhere = |network: &Network| network.net.prefix_len() == 0 && network.except.is_empty();
+    let is_everywhere =
+        |network: &Network| network.net.prefix_len() == 0 && network.except.is_empty();
     if networks.iter().any(is_everywhere) {
         return String::new();
     }

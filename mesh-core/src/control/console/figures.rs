@@ -152,14 +152,16 @@ impl Sort {
                 text(format::millis(figures.p95)),
                 text(format::millis(figures.p99)),
             ],
-            Self::Tcp => vec![
-                text(figures.connections.map_or(format::NONE.to_string(), |all| {
-                    format::count(all.max(0.0) as u64)
-                })),
-                text(format::bytes_rate(figures.read)),
-                text(format::bytes_rate(figures.written)),
-                chart::spark(history, "bytes a second over the last 10 minutes"),
-            ],
+            Self::Tcp => {
+                vec![
+                    text(figures.connections.map_or(format::NONE.to_string(), |all| {
+                        format::count(all.max(0.0) as u64)
+                    })),
+                    text(format::bytes_rate(figures.read)),
+                    text(format::bytes_rate(figures.written)),
+                    chart::spark(history, "bytes a second over the last 10 minutes"),
+                ]
+            }
         }
     }
 }
@@ -181,16 +183,12 @@ impl Figures {
         })
     }
 
-    /// Whether there is anything to see.
-    pub(crate) fn is_idle(&self) -> bool {
-        let nothing = |figure: Option<f64>| figure.is_none_or(|figure| figure == 0.0);
-        nothing(self.rps) && nothing(self.connections) && nothing(self.read)
-    }
-
     /// In short, for drawings: `99.98% · 51.3 rps`.
     pub(crate) fn short(&self) -> String {
         match (self.success, self.rps) {
-            (Some(_), rps) => format!("{} \u{b7} {} rps", format::percent(self.success), format::rate(rps)),
+            (Some(_), rps) => {
+                format!("{} \u{b7} {} rps", format::percent(self.success), format::rate(rps))
+            }
             _ => match self.connections.filter(|open| *open > 0.0) {
                 Some(open) => format!("{open:.0} connections"),
                 None => "idle".to_string(),
@@ -232,7 +230,8 @@ mod tests {
 
     #[test]
     fn of_equally_good_ones_the_slower_is_worse() {
-        let of = |success, p99| Figures { success: Some(success), p99: Some(p99), ..Figures::default() };
+        let of =
+            |success, p99| Figures { success: Some(success), p99: Some(p99), ..Figures::default() };
         let worst_first = |a: &Figures, b: &Figures| match (a.key("success"), b.key("success")) {
             (Key::Figure(a), Key::Figure(b)) => a < b,
             _ => false,

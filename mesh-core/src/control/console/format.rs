@@ -125,7 +125,13 @@ mod tests {
     #[test]
     fn spans_have_two_units_at_most() {
         let of = |seconds| duration(Duration::from_secs(seconds));
-        assert_eq!([of(5), of(65), of(3_600), of(5_400)], ["5 s", "1 min 5 s", "1 h", "1 h 30 min"]);
-        assert_eq!([of(86_400), of(90_000), of(86_400 * 3_650)], ["1 day", "1 d 1 h", "3,650 days"]);
+        assert_eq!(
+            [of(5), of(65), of(3_600), of(5_400)],
+            ["5 s", "1 min 5 s", "1 h", "1 h 30 min"]
+        );
+        assert_eq!(
+            [of(86_400), of(90_000), of(86_400 * 3_650)],
+            ["1 day", "1 d 1 h", "3,650 days"]
+        );
     }
 }

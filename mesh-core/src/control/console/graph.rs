@@ -295,11 +295,7 @@ impl Layout {
     fn node(&self, index: usize, node: &Node) -> Html {
         let (x, y) = (self.left(index), self.y[index] - NODE_HEIGHT / 2.0);
         let at = |dx: f64, dy: f64, class: &'static str, text: &str| {
-            el("text")
-                .class(class)
-                .attr("x", short(x + dx))
-                .attr("y", short(y + dy))
-                .text(text)
+            el("text").class(class).attr("x", short(x + dx)).attr("y", short(y + dy)).text(text)
         };
         let class = if node.is_self { "node self" } else { "node" };
         let rect = |class: &'static str, width: f64| {

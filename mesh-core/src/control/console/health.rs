@@ -57,8 +57,11 @@ pub(crate) struct View {
 
 /// What the control plane can check by itself.
 pub(crate) fn findings(view: &View) -> Vec<Finding> {
-    let finding = |state, title: &str, text: String, link: Option<Link>| {
-        Finding { state, title: title.to_string(), text, link }
+    let finding = |state, title: &str, text: String, link: Option<Link>| Finding {
+        state,
+        title: title.to_string(),
+        text,
+        link,
     };
     let mut found = Vec::new();
     found.push(match view.is_synced {
@@ -126,7 +129,9 @@ fn scraping(view: &View) -> Option<Finding> {
     let title = "Metrics of proxies".to_string();
     let link = None;
     Some(match (scraped, all) {
-        (_, 0) => Finding { state: State::Good, title, text: "there is no proxy".to_string(), link },
+        (_, 0) => {
+            Finding { state: State::Good, title, text: "there is no proxy".to_string(), link }
+        }
         (scraped, all) if scraped == all => {
             let text = format!("{} answer", format::plural(all, "proxy", "proxies"));
             let text = if all == 1 { "1 proxy answers".to_string() } else { text };
@@ -149,7 +154,8 @@ fn some(names: &[String]) -> String {
 /// The page.
 pub(crate) fn page(view: View) -> Page {
     let mut page = Page::new(Section::Health, "Control plane");
-    page.lead = "What it checks of itself and of the mesh, every time this page is made.".to_string();
+    page.lead =
+        "What it checks of itself and of the mesh, every time this page is made.".to_string();
     page.command = "weft check --proxy".to_string();
     page.part("troubles", workloads::troubles(&view.troubles))
         .part("checks", checks(&view))
@@ -170,8 +176,7 @@ fn checks(view: &View) -> Html {
             .text(&finding.text)
             .text(" ")
             .child(finding.link.as_ref().map(|link| el("a").href(link).text("Look")));
-        let cells =
-            vec![Html::text(&finding.title), shell::sign(finding.state, says), text.into()];
+        let cells = vec![Html::text(&finding.title), shell::sign(finding.state, says), text.into()];
         Row { key: format!("{index} {}", finding.title), cells }
     });
     let table = Table {
@@ -207,10 +212,8 @@ fn trouble(view: &View) -> Html {
         };
         (all > 0).then(|| table.render())
     };
-    let proxies =
-        table("unscraped", "Proxies whose metrics do not come", "Proxy", &view.unscraped);
-    let conditions =
-        table("conditions", "Not in force as written", "Object", &view.conditions);
+    let proxies = table("unscraped", "Proxies whose metrics do not come", "Proxy", &view.unscraped);
+    let conditions = table("conditions", "Not in force as written", "Object", &view.conditions);
     Html::all([proxies, conditions].into_iter().flatten())
 }
 
@@ -254,7 +257,6 @@ fn figures(view: &View) -> Html {
         .child(table("objects", "Objects of the cluster", "Kind", objects))
         .into()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -46,6 +46,7 @@ impl Html {
     }
 
     /// The markup.
+    #[cfg(test)]
     pub(crate) fn into_string(self) -> String {
         self.0
     }
@@ -159,10 +160,7 @@ impl Element {
     }
 
     /// What is in it, one after the other.
-    pub(crate) fn children(
-        mut self,
-        children: impl IntoIterator<Item = impl Into<Html>>,
-    ) -> Self {
+    pub(crate) fn children(mut self, children: impl IntoIterator<Item = impl Into<Html>>) -> Self {
         self.begin_content();
         children.into_iter().for_each(|child| self.written.push(child));
         self
@@ -254,7 +252,10 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_shown() {
         let html = Html::text("pay\u{202e}load\0\u{200b}");
-        assert_eq!(html.as_str(), "pay\u{2039}U+202E\u{203a}load\u{2039}U+0000\u{203a}\u{2039}U+200B\u{203a}");
+        assert_eq!(
+            html.as_str(),
+            "pay\u{2039}U+202E\u{203a}load\u{2039}U+0000\u{203a}\u{2039}U+200B\u{203a}"
+        );
     }
 
     proptest! {

@@ -47,12 +47,6 @@ impl Link {
         self
     }
 
-    /// A place on the page.
-    pub(crate) fn at(mut self, fragment: &'static str) -> Self {
-        self.fragment = Some(fragment);
-        self
-    }
-
     /// A place on the page that one is on.
     pub(crate) fn here(fragment: &'static str) -> Self {
         Self { path: String::new(), query: Vec::new(), fragment: Some(fragment) }
@@ -121,11 +115,6 @@ impl Asked {
         self.value(name).parse().ok()
     }
 
-    /// Every parameter.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.query.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
     /// A link to another place that keeps some of the parameters.
     pub(crate) fn keep(&self, link: Link, names: &[&str]) -> Link {
         names.iter().fold(link, |link, name| link.query(name, self.value(name)))
@@ -151,9 +140,9 @@ fn decode(text: &str, is_query: bool) -> String {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         let escaped = match byte {
-            b'%' => bytes.get(at + 1..at + 3).and_then(|hex| {
-                u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
-            }),
+            b'%' => bytes
+                .get(at + 1..at + 3)
+                .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()),
             _ => None,
         };
         match escaped {

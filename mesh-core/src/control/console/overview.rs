@@ -91,9 +91,7 @@ fn state_card(view: &View) -> Html {
     let (secured, calls) = view.secured;
     let share = |part: usize, all: usize| if part == all { State::Good } else { State::Warn };
     let fact = |title: &str, sign: Html, link: Link| {
-        el("div")
-            .child(el("dt").text(title))
-            .child(el("dd").child(el("a").href(&link).child(sign)))
+        el("div").child(el("dt").text(title)).child(el("dd").child(el("a").href(&link).child(sign)))
     };
     let worst = view.findings.iter().map(|finding| finding.state).max();
     let found = view.findings.iter().filter(|finding| finding.state > State::Good).count();
@@ -128,39 +126,43 @@ fn state_card(view: &View) -> Html {
             .child(finding.link.as_ref().map(|link| el("a").href(link).text("Look")));
         shell::notice(class, text)
     });
-    Html::all([Html::from(el("section").class("card").attr("aria-label", "State").child(strip))].into_iter().chain(notices))
+    Html::all(
+        [Html::from(el("section").class("card").attr("aria-label", "State").child(strip))]
+            .into_iter()
+            .chain(notices),
+    )
 }
 
 /// Tiles of the golden figures with their histories.
 pub(crate) fn golden(figures: &Figures, histories: &Histories) -> Html {
     let span = format::duration(histories.span);
-    let line = |name, class, points: &Series| chart::Line { name, class, points: points.clone() };
+    let line = |class, points: &Series| chart::Line { class, points: points.clone() };
     let scale = |min, max, label| Scale { min, max, label, span: span.clone() };
     let lowest = histories.success.iter().flatten().copied().fold(1.0, f64::min);
     // A tenth of a percent is to be seen, and so is a collapse.
     let floor = [0.999, 0.99, 0.9, 0.5].into_iter().find(|floor| *floor <= lowest).unwrap_or(0.0);
     let said = |what: &str, now: String| format!("{what} over the last {span}; now {now}");
     let success = chart::history(
-        &[line("Success", "a", &histories.success)],
+        &[line("a", &histories.success)],
         &scale(floor, 1.0, format::percent),
         &said("Success rate", format::percent(figures.success)),
     );
     let rps = chart::history(
-        &[line("Requests", "a", &histories.rps)],
+        &[line("a", &histories.rps)],
         &scale(0.0, 1.0, format::rate),
         &said("Requests a second", format::rate(figures.rps)),
     );
     let latency = chart::history(
         &[
-            line("P50", "p50", &histories.p50),
-            line("P95", "p95", &histories.p95),
-            line("P99", "p99", &histories.p99),
+            line("p50", &histories.p50),
+            line("p95", &histories.p95),
+            line("p99", &histories.p99),
         ],
         &scale(0.0, 1.0, format::millis),
         &said("Latency", format!("P99 {}", format::millis(figures.p99))),
     );
     let traffic = chart::history(
-        &[line("Read", "in", &histories.read), line("Written", "out", &histories.written)],
+        &[line("in", &histories.read), line("out", &histories.written)],
         &scale(0.0, 1_000.0, format::bytes_rate),
         &said("Bytes a second", format::bytes_rate(figures.read)),
     );
@@ -207,10 +209,7 @@ pub(crate) fn golden(figures: &Figures, histories: &Histories) -> Html {
         ))
         .child(tile(
             "Connections",
-            Html::all([
-                Html::text(format::count(connections as u64)),
-                small("open").into(),
-            ]),
+            Html::all([Html::text(format::count(connections as u64)), small("open").into()]),
             legend(&[
                 ("in", format!("read {}", format::bytes_rate(figures.read))),
                 ("out", format!("written {}", format::bytes_rate(figures.written))),
@@ -224,9 +223,10 @@ fn legend(lines: &[(&'static str, String)]) -> Html {
     let item = |(class, text): &(&'static str, String)| {
         el("span")
             .child(
-                el("svg").attr("viewBox", "0 0 28 8").attr("aria-hidden", "true").child(
-                    el("path").class(format!("line {class}")).attr("d", "M1 4H27"),
-                ),
+                el("svg")
+                    .attr("viewBox", "0 0 28 8")
+                    .attr("aria-hidden", "true")
+                    .child(el("path").class(format!("line {class}")).attr("d", "M1 4H27")),
             )
             .text(text)
     };

@@ -93,7 +93,8 @@ pub(crate) struct View {
 /// The page.
 pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let mut page = Page::new(Section::Policy, "Policy");
-    page.lead = "Who may talk to whom, as the control plane compiled it for the proxies.".to_string();
+    page.lead =
+        "Who may talk to whom, as the control plane compiled it for the proxies.".to_string();
     page.command = command(asked);
     page.controls = shell::card(
         "What would become of a request?",
@@ -119,6 +120,9 @@ fn command(asked: &Asked) -> String {
         }
     };
     let value = |name| quoted(asked.value(name));
+    if !asked.value("reference").is_empty() {
+        return format!("weft explain {}", value("reference"));
+    }
     match (asked.value("from"), asked.value("to")) {
         ("", _) | (_, "") => match asked.value("namespace") {
             "" => "weft authz deploy -A".to_string(),
@@ -126,7 +130,14 @@ fn command(asked: &Asked) -> String {
         },
         _ => {
             let mut command = format!("weft explain {} {}", value("from"), value("to"));
-            for (flag, name) in [("-n", "namespace"), ("--method", "method"), ("--path", "path")] {
+            let flags = [
+                ("-n", "namespace"),
+                ("--protocol", "protocol"),
+                ("--method", "method"),
+                ("--path", "path"),
+                ("--header", "header"),
+            ];
+            for (flag, name) in flags {
                 if !asked.value(name).is_empty() {
                     command.push_str(&format!(" {flag} {}", value(name)));
                 }
@@ -161,8 +172,8 @@ fn form(asked: &Asked, view: &View) -> Element {
     let methods = methods.map(|method| {
         (method.to_string(), if method.is_empty() { "GET" } else { method }.to_string())
     });
-    let speaks = [("", "HTTP/1"), ("http2", "HTTP/2"), ("grpc", "gRPC"), ("tcp", "bytes (TCP)")];
-    let speaks = speaks.map(|(value, text)| (value.to_string(), text.to_string()));
+    let protocols = [("", "HTTP/1"), ("http2", "HTTP/2"), ("grpc", "gRPC"), ("tcp", "bytes (TCP)")];
+    let protocols = protocols.map(|(value, text)| (value.to_string(), text.to_string()));
     el("form")
         .class("ask")
         .action(&Link::to("/policy"))
@@ -175,9 +186,17 @@ fn form(asked: &Asked, view: &View) -> Element {
             asked.value("namespace"),
             [(String::new(), "all".to_string())].into_iter().chain(namespaces),
         ))
-        .child(shell::select("speaks", "Speaking", asked.value("speaks"), speaks))
+        .child(shell::select("protocol", "Speaking", asked.value("protocol"), protocols))
         .child(shell::select("method", "Method", asked.value("method"), methods))
         .child(shell::field("text", "path", "Path", asked.value("path"), "/"))
+        .child(shell::field("text", "header", "Header", asked.value("header"), "name=value"))
+        .child(shell::field(
+            "text",
+            "reference",
+            "Or the reference of a denial",
+            asked.value("reference"),
+            "as a proxy told it",
+        ))
         .child(
             el("div")
                 .class("actions")
@@ -210,7 +229,11 @@ fn explained(explained: &Explained) -> Html {
         .child(
             el("div")
                 .class("body")
-                .child(el("p").class(format!("verdict {}", state.class())).child(shell::sign(*state, says)))
+                .child(
+                    el("p")
+                        .class(format!("verdict {}", state.class()))
+                        .child(shell::sign(*state, says)),
+                )
                 .child(list(steps))
                 .children(ways),
         )
@@ -219,8 +242,9 @@ fn explained(explained: &Explained) -> Html {
 
 fn step(step: &Step) -> Element {
     let Step { title, state, says, because, objects } = step;
-    let because = (!because.is_empty())
-        .then(|| el("ul").class("because").children(because.iter().map(|line| el("li").text(line))));
+    let because = (!because.is_empty()).then(|| {
+        el("ul").class("because").children(because.iter().map(|line| el("li").text(line)))
+    });
     let objects = objects.iter().map(|object| el("code").class("chip").text(object));
     el("li").attr("data-key", title).child(
         el("div")
@@ -262,7 +286,7 @@ fn ports(asked: &Asked, mut ports: Vec<Port>, namespaces: &[String]) -> Html {
     let paging = Paging::asked(asked, ports.len());
     let note = format::plural(ports.len(), "port", "ports");
     let rows = paging.of(ports).into_iter().map(|port| row(&port)).collect();
-    let kept = ["namespace", "q", "sort", "from", "to", "path", "method", "speaks"];
+    let kept = ["namespace", "q", "sort", "from", "to", "path", "method", "protocol", "header"];
     let table = Table {
         id: "port-table",
         caption: "Who may use which port".to_string(),
@@ -286,8 +310,8 @@ fn row(port: &Port) -> Row {
     };
     let lines = |texts: Vec<(String, String)>| {
         Html::from(el("ul").class("lines").children(texts.into_iter().map(|(route, text)| {
-            let route = (!route.is_empty())
-                .then(|| el("span").class("kind").text(format!("on {route}: ")));
+            let route =
+                (!route.is_empty()).then(|| el("span").class("kind").text(format!("on {route}: ")));
             el("li").child(route).text(text)
         })))
     };
@@ -296,7 +320,8 @@ fn row(port: &Port) -> Row {
         let routes = port.routes.iter();
         own.chain(routes.flat_map(|(route, all)| all.iter().map(|one| (route.clone(), one))))
     };
-    let is_open = port.allowed.iter().any(|allowed| allowed.who == ANYBODY && allowed.from.is_empty());
+    let is_open =
+        port.allowed.iter().any(|allowed| allowed.who == ANYBODY && allowed.from.is_empty());
     let whom = match all().next() {
         None => shell::sign(State::None, "nobody but its own host"),
         Some(_) => lines(all().map(|(route, allowed)| (route, who(allowed))).collect()),
@@ -329,7 +354,8 @@ mod tests {
         let of = |query| command(&Asked::read("/policy", query));
         assert_eq!(of(""), "weft authz deploy -A");
         assert_eq!(of("from=deploy/web&to=svc/api:80"), "weft explain deploy/web svc/api:80");
-        let quoted = of("from=deploy%2Fweb&to=svc%2Fapi&path=%2Fa%27b%20c&method=POST&namespace=shop");
+        let quoted =
+            of("from=deploy%2Fweb&to=svc%2Fapi&path=%2Fa%27b%20c&method=POST&namespace=shop");
         insta::assert_snapshot!(quoted, @r"weft explain deploy/web svc/api -n shop --method POST --path '/a'\''b c'");
     }
 

@@ -88,10 +88,20 @@ pub(crate) fn table(caption: &str, routes: &[Route], with_workload: bool) -> Htm
     let (inbound, outbound): (Vec<_>, Vec<_>) =
         routes.iter().cloned().partition(|route| route.direction == "inbound");
     let caption = caption.to_string();
-    let inbound =
-        sorted("inbound-routes", &format!("{caption} at this server"), &inbound, with_workload, None);
-    let outbound =
-        sorted("outbound-routes", &format!("{caption} as a client"), &outbound, with_workload, None);
+    let inbound = sorted(
+        "inbound-routes",
+        &format!("{caption} at this server"),
+        &inbound,
+        with_workload,
+        None,
+    );
+    let outbound = sorted(
+        "outbound-routes",
+        &format!("{caption} as a client"),
+        &outbound,
+        with_workload,
+        None,
+    );
     Html::all([inbound, outbound])
 }
 
@@ -123,8 +133,7 @@ fn sorted(
         None => routes.into_iter().take(table::PAGE_ROWS).collect(),
     };
     let rows = routes.into_iter().map(|route| row(route, is_inbound, with_workload)).collect();
-    let here = asked
-        .map(|asked| asked.keep(Link::to("/routes"), &["namespace", "q", "sort", "t"]));
+    let here = asked.map(|asked| asked.keep(Link::to("/routes"), &["namespace", "q", "sort", "t"]));
     let table = Table {
         id,
         caption: caption.to_string(),

@@ -69,11 +69,18 @@ impl Page {
         let head = el("head")
             .child(el("meta").attr("charset", "utf-8"))
             .child(
-                el("meta").attr("name", "viewport").attr("content", "width=device-width, initial-scale=1"),
+                el("meta")
+                    .attr("name", "viewport")
+                    .attr("content", "width=device-width, initial-scale=1"),
             )
             .child(el("meta").attr("name", "color-scheme").attr("content", "light dark"))
             .child(el("title").text(format!("{} \u{b7} Weft", self.title)))
-            .child(el("link").attr("rel", "icon").attr("type", "image/svg+xml").href(&asset("icon.svg")))
+            .child(
+                el("link")
+                    .attr("rel", "icon")
+                    .attr("type", "image/svg+xml")
+                    .href(&asset("icon.svg")),
+            )
             .child(el("script").src(&asset("theme.js")))
             .child(el("link").attr("rel", "stylesheet").href(&asset("console.css")))
             .child(el("script").attr("type", "module").src(&asset("console.js")))
@@ -100,7 +107,9 @@ impl Page {
                         .text(section.title()),
                 )
             };
-            el("div").child(el("h2").text(title)).child(el("ul").children(sections.iter().map(link)))
+            el("div")
+                .child(el("h2").text(title))
+                .child(el("ul").children(sections.iter().map(link)))
         };
         let live = el("div")
             .class("live")
@@ -142,6 +151,7 @@ impl Page {
                 .child(el("h1").text(&self.title))
                 .child((!self.lead.is_empty()).then(|| el("p").text(&self.lead))),
         );
+        let head = head.child(self.controls.clone());
         let part = |(id, html): &(&'static str, Html)| {
             el("div").class("part").attr("id", id).child(html.clone())
         };
@@ -149,7 +159,6 @@ impl Page {
             .attr("id", "main")
             .attr("tabindex", "-1")
             .child(head)
-            .child(self.controls.clone())
             .children(self.parts.iter().map(part))
     }
 
@@ -276,11 +285,7 @@ pub(crate) fn tabs(label: &str, tabs: impl IntoIterator<Item = (String, Link, bo
             .maybe("aria-current", is_here.then_some("true"))
             .text(title)
     };
-    el("nav")
-        .class("tabs")
-        .attr("aria-label", label)
-        .children(tabs.into_iter().map(tab))
-        .into()
+    el("nav").class("tabs").attr("aria-label", label).children(tabs.into_iter().map(tab)).into()
 }
 
 /// A choice of one of several.

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::control::index::View;
 use crate::control::public_api::edges::EdgesQuestion;
 use crate::control::public_api::resource::{Resource, ResourceKind, ResourceQuery};
 use crate::control::public_api::stat::{StatQuestion, StatRow};
@@ -194,20 +193,25 @@ impl<'a> Source<'a> {
     /// Certificates.
     pub(crate) async fn certificates(&self) -> certificates::View {
         let mut troubles = Troubles::new();
-        let expires = self.by_pod("control_identity_cert_expiration_timestamp_seconds", &mut troubles);
+        let expires =
+            self.by_pod("control_identity_cert_expiration_timestamp_seconds", &mut troubles);
         let mut expires = expires.await;
-        let refreshed = self.by_pod("control_identity_cert_refresh_timestamp_seconds", &mut troubles);
+        let refreshed =
+            self.by_pod("control_identity_cert_refresh_timestamp_seconds", &mut troubles);
         let mut refreshed = refreshed.await;
-        let leaves = self.inventory().members().filter(|(_, member)| member.is_meshed).map(
-            |((namespace, name), _)| {
+        let leaves = self
+            .inventory()
+            .members()
+            .filter(|(_, member)| member.is_meshed)
+            .map(|((namespace, name), _)| {
                 let key = (namespace.to_string(), name.to_string());
                 Leaf {
                     name: Name::new(namespace, "pod", name),
                     expires: expires.remove(&key),
                     refreshed: refreshed.remove(&key),
                 }
-            },
-        ).collect();
+            })
+            .collect();
         certificates::View {
             now: self.viz.parts().runtime.clock.wall(),
             authorities: facts::authorities(self.viz),
@@ -361,7 +365,8 @@ impl<'a> Source<'a> {
     /// Kinds of which there is at least one workload.
     fn kinds_of_workloads(&self) -> Vec<ResourceKind> {
         let inventory = self.inventory();
-        let kinds: BTreeSet<&str> = inventory.workloads.keys().map(|name| name.kind.as_str()).collect();
+        let kinds: BTreeSet<&str> =
+            inventory.workloads.keys().map(|name| name.kind.as_str()).collect();
         ResourceKind::WORKLOADS.into_iter().filter(|kind| kinds.contains(kind.name())).collect()
     }
 
@@ -377,11 +382,6 @@ impl<'a> Source<'a> {
             _ => None,
         };
         rows.into_iter().map(|row| (row.labels, row.value)).filter_map(pod).collect()
-    }
-
-    /// What the index says, read once.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&View<'_>) -> T) -> T {
-        self.viz.parts().publisher.read(read)
     }
 }
 

@@ -124,18 +124,24 @@ impl Paging {
         let last = (self.page * PAGE_ROWS).min(self.rows);
         let pages = self.rows.div_ceil(PAGE_ROWS);
         let link = |to: usize, text: &'static str, rel: &'static str| {
-            let here = here.clone().query("page", if to == 1 { String::new() } else { to.to_string() });
+            let here =
+                here.clone().query("page", if to == 1 { String::new() } else { to.to_string() });
             el("li").child(
-                el("a").class("button").href(&here).attr("rel", rel).flag("data-swap", true).text(text),
+                el("a")
+                    .class("button")
+                    .href(&here)
+                    .attr("rel", rel)
+                    .flag("data-swap", true)
+                    .text(text),
             )
         };
         el("nav")
             .class("pages")
             .attr("aria-label", "Pages of the table")
-            .child(el("span").text(format!(
-                "{first}\u{2013}{last} of {}",
-                format::count(self.rows as u64)
-            )))
+            .child(
+                el("span")
+                    .text(format!("{first}\u{2013}{last} of {}", format::count(self.rows as u64))),
+            )
             .child(
                 el("ul")
                     .child((self.page > 1).then(|| link(self.page - 1, "Previous", "prev")))
@@ -238,7 +244,8 @@ mod tests {
     #[test]
     fn what_has_no_figure_comes_last_either_way() {
         for sorted in ["rps", "-rps"] {
-            let order = Order::asked(&Asked::read("/", &format!("sort={sorted}")), &COLUMNS, "name");
+            let order =
+                Order::asked(&Asked::read("/", &format!("sort={sorted}")), &COLUMNS, "name");
             let mut rows = vec![None, Some(2.0), Some(1.0)];
             sort(&mut rows, &order, |row, _| Key::Figure(*row));
             assert_eq!(rows[2], None, "{sorted}");

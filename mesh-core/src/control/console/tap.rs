@@ -7,7 +7,15 @@ use super::shell::{self, Page, Section, asset};
 
 /// Fields of the form that go to the stream as they are.
 const FIELDS: [&str; 9] = [
-    "resource", "namespace", "to", "to_namespace", "scheme", "method", "authority", "path", "max_rps",
+    "resource",
+    "namespace",
+    "to",
+    "to_namespace",
+    "scheme",
+    "method",
+    "authority",
+    "path",
+    "max_rps",
 ];
 
 /// What the forms propose.
@@ -32,9 +40,8 @@ pub(crate) fn tap(asked: &Asked, view: &View) -> Page {
 pub(crate) fn top(asked: &Asked, view: &View) -> Page {
     let mut page = begun(Section::Top, "Top", asked, view);
     page.lead = "The same requests counted together, the most frequent first.".to_string();
-    let columns = [
-        "Source", "Destination", "Method", "Path", "Count", "Best", "Worst", "Last", "Success",
-    ];
+    let columns =
+        ["Source", "Destination", "Method", "Path", "Count", "Best", "Worst", "Last", "Success"];
     page.part("rows", table("top", "Requests by path", &columns, asked))
 }
 
@@ -57,7 +64,11 @@ fn command(section: Section, asked: &Asked) -> String {
     for name in &FIELDS[1..] {
         let value = asked.value(name);
         if !value.is_empty() {
-            let flag = if *name == "namespace" { "-n".to_string() } else { format!("--{}", name.replace('_', "-")) };
+            let flag = if *name == "namespace" {
+                "-n".to_string()
+            } else {
+                format!("--{}", name.replace('_', "-"))
+            };
             command.push_str(&format!(" {flag} {value}"));
         }
     }
@@ -121,14 +132,19 @@ fn table(kind: &'static str, caption: &str, columns: &[&'static str], asked: &As
         ["Count", "Best", "Worst", "Last", "Success", "Latency", "Status"].contains(&title)
     };
     let heading = |title: &&'static str| {
-        el("th").attr("scope", "col").maybe("class", is_number(title).then_some("number")).text(title)
+        el("th")
+            .attr("scope", "col")
+            .maybe("class", is_number(title).then_some("number"))
+            .text(title)
     };
     let says = match stream {
         None => "Say which requests, and start.",
         Some(_) => "Waiting for the first request \u{2026}",
     };
     let without_script = el("noscript").child(
-        el("p").class("empty").text("Live requests need JavaScript. The command below shows the same."),
+        el("p")
+            .class("empty")
+            .text("Live requests need JavaScript. The command below shows the same."),
     );
     el("section")
         .class("card tap")

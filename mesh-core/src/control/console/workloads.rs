@@ -44,7 +44,9 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
 
 /// What could not be had.
 pub(crate) fn troubles(troubles: &[String]) -> Html {
-    Html::all(troubles.iter().map(|trouble| shell::notice("", Html::text(trouble))))
+    let item = |trouble: &String| el("li").text(trouble);
+    let list = || el("ul").class("lacks").children(troubles.iter().map(item));
+    (!troubles.is_empty()).then(list).into()
 }
 
 /// The lines that are asked for.
@@ -87,9 +89,9 @@ pub(crate) fn table_of(
         (!lines.iter().all(kinds), asked.value("namespace").is_empty());
     let rows = paging.of(lines).into_iter();
     let rows = rows.map(|line| row(&line, sort, with_kind, with_namespace)).collect();
-    let empty = el("p").text("Nothing here matches. ").child(
-        el("a").href(&Link::to("/workloads")).text("Show every workload"),
-    );
+    let empty = el("p")
+        .text("Nothing here matches. ")
+        .child(el("a").href(&Link::to("/workloads")).text("Show every workload"));
     Table {
         id: "workload-table",
         caption,
@@ -221,6 +223,9 @@ mod tests {
     fn the_command_asks_the_same() {
         let of = |query| command(&Asked::read("/workloads", query));
         assert_eq!(of(""), "weft stat deploy -A -t 1m");
-        assert_eq!(of("kind=pod&namespace=shop&view=tcp&t=5m"), "weft stat pod -n shop -t 5m -o wide");
+        assert_eq!(
+            of("kind=pod&namespace=shop&view=tcp&t=5m"),
+            "weft stat pod -n shop -t 5m -o wide"
+        );
     }
 }

@@ -67,6 +67,31 @@ impl Statistics {
         &self.source
     }
 
+    /// What the source answers to a question that is none of a resource's.
+    ///
+    /// # Errors
+    /// [`ApiError`] where it does not.
+    pub async fn ask(&self, query: &Query) -> Result<Answer<Row>, ApiError> {
+        let mut asking = self.asking(query.window);
+        let rows = asking.ask(query).await?;
+        Ok(asking.answer(rows))
+    }
+
+    /// The same over a time that ends now.
+    ///
+    /// # Errors
+    /// [`ApiError`] where the source does not answer.
+    pub async fn ask_range(
+        &self,
+        query: &Query,
+        over: Duration,
+        step: Duration,
+    ) -> Result<Answer<RangeRow>, ApiError> {
+        let mut asking = self.asking(query.window);
+        let rows = asking.ask_range(query, over, step).await?;
+        Ok(asking.answer(rows))
+    }
+
     /// Begins an answer as of now.
     pub(super) fn asking(&self, window: Duration) -> Asking<'_> {
         let mut reasons = BTreeSet::new();
