@@ -39,7 +39,18 @@ impl Forwarded {
         pod: &str,
         port: u16,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::open_at(client, namespace, pod, port, 0).await
+    }
+
+    /// The same, at a port of this host that is chosen.
+    pub(crate) async fn open_at(
+        client: &ApiClient,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+        near: u16,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", near)).await?;
         let address = listener.local_addr()?;
         let (client, namespace, pod) = (client.clone(), namespace.to_owned(), pod.to_owned());
         let task = tokio::spawn(async move {

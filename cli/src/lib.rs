@@ -2,10 +2,12 @@
 //!
 //! Law: results go to stdout, everything else to stderr.
 
+mod browser;
 mod check;
 mod cluster;
 mod completion;
 mod controller;
+mod dashboard;
 mod demo;
 mod diagnostics;
 mod duration;
@@ -93,6 +95,12 @@ enum Command {
     /// Print the certificates that pods' sidecars show.
     #[command(after_help = EXIT_CODES)]
     Identity(identity::IdentityArgs),
+    /// Open the console: the mesh in a browser.
+    ///
+    /// Of a cluster it is brought to a port of this host, through the API server, until Ctrl-C; a
+    /// controller of this host answers at its own. The address is printed in any case.
+    #[command(after_help = EXIT_CODES)]
+    Dashboard(dashboard::DashboardArgs),
     /// Print what the control plane tells proxies, and what both count.
     #[command(subcommand)]
     Diagnostics(diagnostics::DiagnosticsCommand),
@@ -413,6 +421,7 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
             Command::Prune(args) => install::remove::prune(args, cluster).await,
             Command::Check(args) => check::run(args, cluster).await,
             Command::Identity(args) => identity::run(args, cluster).await,
+            Command::Dashboard(args) => dashboard::run(args, cluster).await,
             Command::Diagnostics(command) => diagnostics::run(command, cluster).await,
             Command::Statistics(command) => statistics::run(command, cluster).await,
             Command::Authz(args) => statistics::policies(args, cluster).await,
@@ -501,6 +510,7 @@ mod tests {
           prune        Print what earlier versions made and this one does not
           check        Check whether the control plane can be installed, or works
           identity     Print the certificates that pods' sidecars show
+          dashboard    Open the console: the mesh in a browser
           diagnostics  Print what the control plane tells proxies, and what both count
           explain      Explain what would become of a request, and why
           completion   Print a script with which a shell completes this command line

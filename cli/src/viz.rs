@@ -12,6 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use mesh_core::control::public_api::query::encode;
 use mesh_core::manifest::install::COMPONENT;
 use runtime_real::kube::ApiClient;
 use serde_json::Value;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::cluster::ClusterArgs;
+use crate::forward::Forwarded;
 use crate::{Failure, forward, pods};
 
 /// Where a controller answers people, where nothing else is said.
@@ -61,6 +63,26 @@ pub(crate) struct VizClient(Way);
 enum Way {
     Address(String),
     Pod { client: ApiClient, namespace: String, name: String },
+}
+
+/// A controller's answers to people, where this host's browsers reach them as long as this is kept.
+pub(crate) struct Near {
+    address: String,
+    forwarded: Option<Forwarded>,
+}
+
+impl Near {
+    /// What browsers open: with the token, where one is known.
+    pub(crate) fn url(&self) -> String {
+        let token = std::env::var(TOKEN_VARIABLE);
+        let query = token.map(|token| format!("?token={}", encode(&token))).unwrap_or_default();
+        format!("http://{}/{query}", self.address)
+    }
+
+    /// Whether it is there only as long as this is kept.
+    pub(crate) fn is_forwarded(&self) -> bool {
+        self.forwarded.is_some()
+    }
 }
 
 /// A connection.
@@ -117,6 +139,27 @@ impl VizClient {
         match &self.0 {
             Way::Address(address) => address.clone(),
             Way::Pod { namespace, name, .. } => format!("pod {namespace}/{name}"),
+        }
+    }
+
+    /// Brings it near: to a port of this host where it is a pod's. Where that port is taken, to
+    /// another.
+    pub(crate) async fn near(&self, port: u16) -> Result<Near, Failure> {
+        match &self.0 {
+            Way::Address(address) => Ok(Near { address: address.clone(), forwarded: None }),
+            Way::Pod { client, namespace, name } => {
+                let open = |near| Forwarded::open_at(client, namespace, name, PORT, near);
+                let forwarded = match open(port).await {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        eprintln!("weft: port {port} is taken; another is used");
+                        open(0).await
+                    }
+                    forwarded => forwarded,
+                };
+                let forwarded = forwarded.map_err(Failure::failed)?;
+                let address = forwarded.address.to_string();
+                Ok(Near { address, forwarded: Some(forwarded) })
+            }
         }
     }
 

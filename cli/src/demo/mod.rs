@@ -25,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
 pub(crate) use applications::{ApplicationOptions, run as run_application};
+use crate::browser;
 use keys::{Key, Terminal};
 use running::Demo;
 
@@ -100,6 +101,11 @@ pub(crate) async fn run(options: DemoOptions) -> Result<(), DemoError> {
         true => None,
         false => Terminal::take(),
     };
+    if terminal.is_some() {
+        browser::open(&demo.console());
+    } else {
+        eprintln!("weft demo: the console is at {}", demo.console());
+    }
     show(&mut demo, &options, &mut signals, terminal.as_ref()).await;
     demo.look().await;
     let view = demo.view(false);

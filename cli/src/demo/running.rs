@@ -22,7 +22,7 @@ use super::programs::Programs;
 use super::scrape;
 use super::table::{EdgeRow, ProxyRow, View};
 use super::{DemoError, DemoOptions};
-use crate::token;
+use crate::{token, viz};
 
 /// How long everything may take to get ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -166,6 +166,11 @@ impl Demo {
         }
         self.started = Instant::now();
         Ok(())
+    }
+
+    /// Where the controller answers browsers.
+    pub(crate) fn console(&self) -> String {
+        format!("http://{}/", self.network.controller(viz::PORT))
     }
 
     fn start_controller(&mut self) -> Result<(), DemoError> {
@@ -406,6 +411,7 @@ impl Demo {
             elapsed: self.started.elapsed(),
             window,
             controller_is_up: self.controller.is_some(),
+            console: self.console(),
             edges: edges.collect(),
             proxies: proxies.collect(),
             events: self.events.iter().cloned().collect(),

@@ -41,6 +41,8 @@ pub(crate) struct View {
     /// Over how long rates and latencies are taken.
     pub(crate) window: Duration,
     pub(crate) controller_is_up: bool,
+    /// Where the controller shows all this and more in a browser.
+    pub(crate) console: String,
     pub(crate) edges: Vec<EdgeRow>,
     pub(crate) proxies: Vec<ProxyRow>,
     /// What happened last, newest last.
@@ -68,6 +70,7 @@ pub(crate) fn render(view: &View, color: bool) -> String {
     if view.with_keys {
         out.push_str("k kill a replica   c kill the controller   r restart all   q quit\n");
     }
+    let _ = writeln!(out, "console: {}", view.console);
     let _ = writeln!(
         out,
         "\n{}",
@@ -259,6 +262,7 @@ mod tests {
             elapsed: Duration::from_secs(12),
             window: Duration::from_secs(5),
             controller_is_up: false,
+            console: "http://127.70.1.1:8084/".to_string(),
             edges: vec![
                 EdgeRow {
                     edge: edge("load", "web"),
@@ -294,6 +298,7 @@ mod tests {
         insta::assert_snapshot!(table, @r#"
         weft demo  12 s   controller down   figures of the last 5 s
         k kill a replica   c kill the controller   r restart all   q quit
+        console: http://127.70.1.1:8084/
 
         EDGE             PROTOCOL   SECURED   SUCCESS      RPS       P50       P95       P99  CONNS
         load -> web      HTTP/1     mTLS       99.50%     40.0    2.5 ms    4.7 ms    4.9 ms      4
