@@ -24,8 +24,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
-pub(crate) use applications::{ApplicationOptions, run as run_application};
 use crate::browser;
+pub(crate) use applications::{ApplicationOptions, run as run_application};
 use keys::{Key, Terminal};
 use running::Demo;
 

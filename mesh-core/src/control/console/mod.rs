@@ -11,7 +11,6 @@ mod certificates;
 mod chart;
 mod detail;
 mod edges;
-mod explained;
 mod facts;
 mod figures;
 mod format;

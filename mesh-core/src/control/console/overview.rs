@@ -153,11 +153,7 @@ pub(crate) fn golden(figures: &Figures, histories: &Histories) -> Html {
         &said("Requests a second", format::rate(figures.rps)),
     );
     let latency = chart::history(
-        &[
-            line("p50", &histories.p50),
-            line("p95", &histories.p95),
-            line("p99", &histories.p99),
-        ],
+        &[line("p50", &histories.p50), line("p95", &histories.p95), line("p99", &histories.p99)],
         &scale(0.0, 1.0, format::millis),
         &said("Latency", format!("P99 {}", format::millis(figures.p99))),
     );
