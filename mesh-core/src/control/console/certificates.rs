@@ -98,7 +98,7 @@ fn authorities(view: &View) -> Html {
         words("", "Fingerprint"),
         words("", "State"),
         words("", "Ends"),
-        words("", "On"),
+        words("", "Date"),
     ];
     let rows = view.authorities.iter().map(|authority| {
         let Authority { title, fingerprint, expires } = authority;
@@ -141,7 +141,7 @@ fn leaves(asked: &Asked, view: &View) -> Html {
         words("", "State"),
         number("left", "Ends"),
         number("", "Life left"),
-        number("refreshed", "Taken"),
+        number("refreshed", "Issued"),
     ];
     let now = view.now.as_duration().as_secs_f64();
     let lifetime = view.lifetime.map(|life| life.as_secs_f64());

@@ -209,6 +209,10 @@ fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
         names.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
     let namespaces = names.iter().map(|(name, _)| &name.namespace);
     let is_one = namespaces.collect::<std::collections::BTreeSet<_>>().len() == 1;
+    let mut sent: BTreeMap<&Name, f64> = BTreeMap::new();
+    for call in calls {
+        *sent.entry(&call.from).or_default() += call.figures.rps.unwrap_or(0.0);
+    }
     let none = Figures::default();
     let nodes: Vec<Node> = names
         .iter()
@@ -220,7 +224,13 @@ fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
                     true => name.kind.clone(),
                     false => format!("{} \u{203a} {}", name.namespace, name.kind),
                 },
-                figures: figures.short(),
+                // Of a client alone, what it sends is all that there is to tell.
+                figures: match sent.get(*name) {
+                    Some(rps) if figures.success.is_none() && *rps > 0.0 => {
+                        format!("sends {} rps", format::rate(Some(*rps)))
+                    }
+                    _ => figures.short(),
+                },
                 state: State::of_success(figures.success),
                 link: Some(name.link()),
                 is_self: false,

@@ -77,6 +77,8 @@ pub(crate) struct Window(pub(crate) Duration);
 const WINDOWS: [(&str, u64); 5] =
     [("30s", 30), ("1m", 60), ("5m", 300), ("10m", 600), ("30m", 1_800)];
 
+const USUAL: &str = "1m";
+
 impl Window {
     /// `t=5m`; a minute where nothing else is asked for.
     pub(crate) fn asked(asked: &Asked) -> Self {
@@ -87,15 +89,19 @@ impl Window {
     /// As addresses and commands have it.
     pub(crate) fn name(self) -> &'static str {
         let known = WINDOWS.iter().find(|(_, seconds)| *seconds == self.0.as_secs());
-        known.map_or("1m", |(name, _)| name)
+        known.map_or(USUAL, |(name, _)| name)
     }
 
     /// The choice of one.
     pub(crate) fn select(self) -> super::html::Element {
         let options = WINDOWS.iter().map(|(name, seconds)| {
-            (name.to_string(), format!("last {}", format::duration(Duration::from_secs(*seconds))))
+            // What is usual need not be in the address.
+            let value = if *name == USUAL { "" } else { name };
+            let span = format::duration(Duration::from_secs(*seconds));
+            (value.to_string(), format!("last {span}"))
         });
-        shell::select("t", "Figures of the", self.name(), options)
+        let chosen = if self.name() == USUAL { "" } else { self.name() };
+        shell::select("t", "Figures of the", chosen, options)
     }
 }
 

@@ -11,6 +11,7 @@ mod certificates;
 mod chart;
 mod detail;
 mod edges;
+mod explained;
 mod facts;
 mod figures;
 mod format;

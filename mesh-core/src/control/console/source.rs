@@ -242,7 +242,7 @@ impl<'a> Source<'a> {
         };
         policy::View {
             ports,
-            explained: None,
+            explained: super::explained::answer(self.viz, self.asked),
             sources: names(&mut inventory.workloads.keys()),
             targets: names(&mut inventory.services.iter()),
             namespaces: inventory.namespaces.into_iter().collect(),

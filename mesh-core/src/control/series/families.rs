@@ -1,8 +1,9 @@
 //! Which of a proxy's families are kept: those that questions are about.
 
 /// Sorted, as they stand in the text.
-pub const FAMILIES: [&str; 33] = [
+pub const FAMILIES: [&str; 34] = [
     "control_identity_cert_expiration_timestamp_seconds",
+    "control_identity_cert_refresh_timestamp_seconds",
     "inbound_grpc_statuses_total",
     "inbound_http_authz_allow_total",
     "inbound_http_authz_deny_total",
