@@ -17,9 +17,9 @@ pub(crate) fn answer(viz: &Viz, asked: &Asked) -> Option<Result<policy::Explaine
     let explained = match (value("reference"), value("from"), value("to")) {
         (Some(reference), ..) => match reference.parse() {
             Err(error) => Err(format!("reference {reference:?}: {error}")),
-            Ok(id) => publisher
-                .read(|view| explain_denial(view, id))
-                .map_err(|error| error.to_string()),
+            Ok(id) => {
+                publisher.read(|view| explain_denial(view, id)).map_err(|error| error.to_string())
+            }
         },
         (None, Some(from), Some(to)) => {
             let sent = Sent::read(
@@ -100,7 +100,5 @@ fn cited(object: &Cited) -> String {
 
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }

@@ -277,11 +277,6 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// The TCP ports that it declares, with their names.
-    pub fn declared_ports(self) -> Vec<(Option<&'a str>, u16)> {
-        self.ports().collect()
-    }
-
     /// What made it, by its own word: `("ReplicaSet", "web-5d8f")`.
     pub fn made_by(self) -> Option<(&'a str, &'a str)> {
         made_by(self.meta())
