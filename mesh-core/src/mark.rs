@@ -38,6 +38,7 @@ pub const KNOWN: &[&str] = &[
     "failfast-entered",
     "failfast-left",
     "http2-connection-replaced",
+    "http2-connection-replaced-after-burst",
     "idle-dropped",
     "idle-kept-in-outage",
     "idle-table-full",

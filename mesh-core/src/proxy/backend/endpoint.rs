@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::burst::{Bursts, QUIET};
 use super::pool::Http1Pool;
 use crate::model::client_policy::{self, FailureAccrual};
 use crate::model::endpoint::Endpoint as Facts;
@@ -104,6 +105,7 @@ pub struct Endpoint {
     pub metrics: EndpointMetrics,
     common: Arc<Common>,
     http2: ArcSwapOption<Http2Connection>,
+    bursts: Bursts,
     /// The attempt to open an HTTP/2 connection that is under way.
     attempt: Mutex<Option<Attempt>>,
     http1: Arc<Http1Pool>,
@@ -131,6 +133,7 @@ impl Endpoint {
             metrics,
             common: common.clone(),
             http2: ArcSwapOption::empty(),
+            bursts: Bursts::default(),
             attempt: Mutex::default(),
             http1: Arc::new(http1),
             breaker: common.accrual.as_ref().and_then(Breaker::new).map(Mutex::new),
@@ -258,6 +261,11 @@ impl Endpoint {
         request: Request,
         connected: Connected<'_>,
     ) -> Result<Response, SendError> {
+        let (_sent, burst_begins) = self.bursts.sent();
+        if burst_begins {
+            let replacing = replace_after_burst(Arc::downgrade(self), self.common.clone());
+            self.common.runtime.spawn("replace-connection", replacing);
+        }
         let Some(connection) = self.open_http2() else {
             return Box::pin(self.send_new_http2(request, connected)).await;
         };
@@ -429,6 +437,44 @@ async fn revive(endpoint: Weak<Endpoint>, common: Arc<Common>, session: Session)
         // Ends this very task, which goes on to its next await: there is none.
         endpoint.came_up();
         common.changed.send_modify(|version| *version = version.wrapping_add(1));
+        return;
+    }
+}
+
+/// Waits for the end of a burst and replaces the connection that carried it. Requests go on over the
+/// old one until the new one is there; it ends with the last of them.
+async fn replace_after_burst(endpoint: Weak<Endpoint>, common: Arc<Common>) {
+    loop {
+        match endpoint.upgrade() {
+            Some(endpoint) => endpoint.bursts.look(),
+            None => return,
+        }
+        common.runtime.sleep(QUIET).await;
+        let Some(endpoint) = endpoint.upgrade() else {
+            return;
+        };
+        if !endpoint.bursts.is_quiet() {
+            continue;
+        }
+        endpoint.bursts.over();
+        // One that has ended has given all back, and nobody may want another.
+        if endpoint.open_http2().is_none() {
+            return;
+        }
+        let session = Session::Http(HttpVersion::Http2);
+        match common.connector.connect(&endpoint.facts, session).await {
+            Ok(io) => {
+                mark!("http2-connection-replaced-after-burst");
+                let io = endpoint.metrics.meter(io);
+                if let Err(error) = endpoint.keep_http2(io).await {
+                    tracing::debug!(endpoint = %endpoint.address(), %error, "not replaced");
+                }
+            }
+            // The old one is as good as it was.
+            Err(error) => {
+                tracing::debug!(endpoint = %endpoint.address(), %error, "not replaced");
+            }
+        }
         return;
     }
 }

@@ -5,6 +5,7 @@
 //! another only where nothing of it reached the first. Requests in flight outlive the removal of
 //! their endpoint.
 
+mod burst;
 pub mod endpoint;
 pub mod flight;
 pub mod pool;

@@ -376,6 +376,32 @@ async fn a_request_that_an_old_connection_refused_unread_goes_over_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_carried_a_burst_is_replaced_after_it() {
+    let mesh = Pair::new().await;
+    let _app = mesh.world.app(APP, |_| slow()).await;
+    let opened = async || {
+        let labels = ["tcp_open_total", "direction=\"outbound\"", "peer=\"dst\""];
+        mesh.world.metric(&mesh.client, &labels).await
+    };
+    let burst = async |requests: u64| {
+        let statuses = all((0..requests).map(async |_| mesh.get("/").await.status().as_u16()));
+        assert!(statuses.await.iter().all(|status| *status == 200));
+    };
+    burst(100).await;
+    mesh.world.sleep(5_000).await;
+    assert_eq!(opened().await, 1.0, "that was none");
+    burst(300).await;
+    mesh.world.sleep(1_000).await;
+    burst(100).await;
+    mesh.world.sleep(1_500).await;
+    assert_eq!(opened().await, 1.0, "it goes on");
+    mesh.world.sleep(2_000).await;
+    assert_eq!(opened().await, 2.0);
+    burst(1).await;
+    assert_eq!(opened().await, 2.0, "the new one is used");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fixed_endpoint_is_tried_once() {
     let mesh = Pair::new().await;
     let policy = all_to(forward(unmeshed(A)));
