@@ -252,6 +252,10 @@ fn sidecars() -> Value {
             "defaultInboundPolicy": "deny", "outboundTransportMode": "transparent",
             "disableInboundProtocolDetectTimeout": true, "disableOutboundProtocolDetectTimeout": true,
             "metrics": {"hostnameLabels": true}, "shutdownGracePeriod": "30s",
+            "tracing": {"enabled": true, "traceServiceName": "1e3", "collector": {
+                "endpoint": "collector.tracing:4317",
+                "meshIdentity": {"serviceAccountName": "collector", "namespace": "tracing"},
+            }},
             "waitBeforeExitSeconds": 3, "control": {"streams": {"lifetime": "2h"}},
             "additionalEnv": [
                 {"name": "A", "value": "b"},

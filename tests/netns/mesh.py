@@ -16,6 +16,9 @@ NAMESPACE = "shop"
 CONTROLLER = "10.88.0.2"
 IDENTITY = "{account}.{namespace}.serviceaccount.identity.linkerd.cluster.local"
 
+# Where the pod `data` collects spans, if a fact wants it to.
+COLLECTOR = 4317
+
 # Addresses of services, as clients dial them.
 WEB, WEB6, DATA = "10.96.0.1", "fd96::1", "10.96.0.2"
 WEB_NAME = "web.shop.svc.cluster.local"
@@ -107,6 +110,9 @@ class Pod:
             "LINKERD2_PROXY_DESTINATION_CONTEXT": workload,
             "LINKERD2_PROXY_POLICY_WORKLOAD": workload,
             "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD": "10s",
+            "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR": f"10.88.0.21:{COLLECTOR}",
+            "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME": identity("data"),
+            "OTEL_RESOURCE_ATTRIBUTES": f"pod={self.name},namespace={NAMESPACE}",
         }
 
 

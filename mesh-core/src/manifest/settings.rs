@@ -74,6 +74,8 @@ pub struct Settings {
     pub tap_service: Option<String>,
     /// How much of each body a tap may be shown, in bytes.
     pub tap_body_bytes: u32,
+    /// What the pod says of itself to a collector of spans, one `NAME=VALUE` a line.
+    pub trace_attributes: String,
     /// Further variables of the sidecar, which win over its own.
     pub additional_env: Vec<EnvVar>,
 }
@@ -96,6 +98,7 @@ impl Settings {
         settings.resources(&mut read);
         settings.behaviour(&mut read);
         settings.times(&mut read);
+        settings.trace_attributes = trace_attributes(pod);
         if read.bad.is_empty() { Ok(settings) } else { Err(read.bad) }
     }
 
@@ -120,6 +123,7 @@ impl Settings {
             tap_service: values.viz.enabled.then(|| values.identity("linkerd-viz")),
             tap_body_bytes: 0,
             cores_max_ratio: proxy.runtime.workers.maximum_cpu_ratio.map(|r| r.to_string()),
+            trace_attributes: String::new(),
             additional_env: env
                 .filter_map(|variable| serde_json::from_value(variable.clone()).ok())
                 .collect(),
@@ -234,6 +238,16 @@ impl Settings {
             proxy_init.close_wait_timeout_secs = secs;
         }
     }
+}
+
+/// Annotations `resource.opentelemetry.io/NAME` of a pod, as lines.
+fn trace_attributes(pod: &BTreeMap<String, String>) -> String {
+    let named = pod.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix("resource.opentelemetry.io/")?;
+        // A line ends where it ends: a value of two would be two attributes.
+        Some(format!("{name}={}\n", value.replace(['\n', '\r'], " ")))
+    });
+    named.collect()
 }
 
 /// Annotations of a pod and its namespace, and what was wrong with them.

@@ -206,6 +206,7 @@ fn env(settings: &Settings, ports: &str) -> Vec<Value> {
     listeners(&mut env, settings, ports);
     control_plane(&mut env, settings);
     behaviour(&mut env, settings);
+    tracing(&mut env, settings);
     identity(&mut env, &settings.values);
     for variable in &settings.additional_env {
         env.0.retain(|known| known["name"] != variable.name.as_str());
@@ -336,6 +337,28 @@ fn behaviour(env: &mut Env, settings: &Settings) {
         }
     }
 }
+
+fn tracing(env: &mut Env, settings: &Settings) {
+    let Settings { values, trace_attributes, .. } = settings;
+    let tracing = &values.proxy.tracing;
+    if !tracing.enabled {
+        return;
+    }
+    let collector = &tracing.collector;
+    let (namespace, domain) = (&values.linkerd_namespace, &values.identity_trust_domain);
+    let (account, of) =
+        (&collector.mesh_identity.service_account_name, &collector.mesh_identity.namespace);
+    let name = format!("{account}.{of}.serviceaccount.identity.{namespace}.{domain}");
+    env.set("LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR", collector.endpoint.as_str());
+    env.set("LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME", name);
+    env.set("LINKERD2_PROXY_TRACE_SERVICE_NAME", tracing.trace_service_name.as_str());
+    let own = format!("{TRACE_ATTRIBUTES}{trace_attributes}");
+    env.set("LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES", own);
+}
+
+/// What every sidecar says of itself to a collector of spans.
+const TRACE_ATTRIBUTES: &str = "k8s.namespace.name=$(_pod_ns)\nk8s.pod.name=$(_pod_name)\n\
+    k8s.pod.uid=$(_pod_uid)\nk8s.node.name=$(_pod_nodeName)\nk8s.container.name=linkerd-proxy\n";
 
 fn identity(env: &mut Env, values: &Values) {
     let (namespace, domain) = (&values.linkerd_namespace, &values.identity_trust_domain);

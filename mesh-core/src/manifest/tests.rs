@@ -269,3 +269,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sidecars_are_told_of_a_collector_of_spans_where_there_is_one() {
+    let mut values = Values { linkerd_version: "1.2.3".into(), ..Values::default() };
+    values.proxy.tracing.enabled = true;
+    let collector = &mut values.proxy.tracing.collector;
+    collector.endpoint = "collector.tracing:4317".into();
+    collector.mesh_identity.service_account_name = "collector".into();
+    collector.mesh_identity.namespace = "tracing".into();
+    let options = Options { manual: Some(values), ..Options::default() };
+    let mut pod = template();
+    pod["metadata"]["annotations"] = json!({"resource.opentelemetry.io/service.name": "web", "other": "x",
+            "resource.opentelemetry.io/note": "two\nlines=1"});
+    let injected = documents::inject("web.yaml", &yaml(&deployment(pod)), &options).unwrap();
+    let document: Value = serde_yaml_ng::from_str(&injected.text).unwrap();
+    let spec = &document["spec"]["template"]["spec"];
+    let mut sidecars = spec["initContainers"].as_array().unwrap().iter();
+    let sidecar = sidecars.find(|container| container["name"] == "linkerd-proxy").unwrap();
+    let env = sidecar["env"].as_array().unwrap().iter();
+    let of_traces = env.filter(|one| one["name"].as_str().unwrap().contains("_TRACE_"));
+    let lines: Vec<_> = of_traces
+        .map(|one| format!("{}={}", one["name"].as_str().unwrap(), one["value"]))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR="collector.tracing:4317"
+    LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME="collector.tracing.serviceaccount.identity.linkerd.cluster.local"
+    LINKERD2_PROXY_TRACE_SERVICE_NAME="linkerd-proxy"
+    LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES="k8s.namespace.name=$(_pod_ns)\nk8s.pod.name=$(_pod_name)\nk8s.pod.uid=$(_pod_uid)\nk8s.node.name=$(_pod_nodeName)\nk8s.container.name=linkerd-proxy\nnote=two lines=1\nservice.name=web\n"
+    "#);
+}

@@ -283,6 +283,17 @@ volumeMounts:
 - name: LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT
   value: 365d
 {{- end }}
+{{- if $proxy.tracing.enabled }}
+{{- $collector := $proxy.tracing.collector }}
+- name: LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR
+  value: {{ quote $collector.endpoint }}
+- name: LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME
+  value: {{ printf "%s.%s.serviceaccount.identity.%s.%s" $collector.meshIdentity.serviceAccountName $collector.meshIdentity.namespace $namespace $trustDomain | quote }}
+- name: LINKERD2_PROXY_TRACE_SERVICE_NAME
+  value: {{ quote $proxy.tracing.traceServiceName }}
+- name: LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES
+  value: "k8s.namespace.name=$(_pod_ns)\nk8s.pod.name=$(_pod_name)\nk8s.pod.uid=$(_pod_uid)\nk8s.node.name=$(_pod_nodeName)\nk8s.container.name=linkerd-proxy\n"
+{{- end }}
 - name: _l5d_ns
   value: {{ quote $namespace }}
 - name: _l5d_trustdomain

@@ -19,7 +19,7 @@ print(sum(len(family.samples) for family in read(sys.stdin.read())))
 
 /// What a program says of `text` on its standard input, and whether it is content; nothing where
 /// there is no such program.
-fn ask(program: &str, arguments: &[&str], text: &str) -> Option<(String, bool)> {
+pub(super) fn ask(program: &str, arguments: &[&str], text: &str) -> Option<(String, bool)> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().ok()?;

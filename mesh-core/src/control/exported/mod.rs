@@ -2,6 +2,9 @@
 //! at it (`deploy/prometheus`, `deploy/grafana`) asks for nothing that is not there.
 
 mod foreign;
+mod promql;
+mod queries;
+mod scraped;
 
 use std::collections::BTreeMap;
 use std::path::Path;

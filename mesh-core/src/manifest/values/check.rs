@@ -54,6 +54,28 @@ pub(super) fn faults(values: &Values) -> Vec<String> {
         let path = "proxy.runtime.workers.maximumCPURatio";
         check.that((0.0..=1.0).contains(&share), path, &share.to_string(), "a share from 0 to 1");
     }
+    let tracing = &values.proxy.tracing;
+    if tracing.enabled {
+        let collector = &tracing.collector;
+        let endpoint = &collector.endpoint;
+        let holds = endpoint.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        let wanted = "a host and a port, such as collector.tracing:4317";
+        check.that(holds, "proxy.tracing.collector.endpoint", endpoint, wanted);
+        let whom = &collector.mesh_identity;
+        for (name, said) in
+            [("serviceAccountName", &whom.service_account_name), ("namespace", &whom.namespace)]
+        {
+            let path = format!("proxy.tracing.collector.meshIdentity.{name}");
+            check.that(
+                !said.is_empty(),
+                &path,
+                said,
+                "that of the collector's pod, which is meshed",
+            );
+        }
+    }
     let ports = &values.proxy.ports;
     for (name, port) in [
         ("admin", ports.admin),

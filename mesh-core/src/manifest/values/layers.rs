@@ -56,7 +56,7 @@ pub(super) const INERT: [&str; 24] = [
     "policyController.resources",
     "prometheusUrl",
     "proxy.saMountPath",
-    "proxy.tracing",
+    "proxy.tracing.labels",
     "proxyInit.logLevel",
     "proxyInit.runAsRoot",
     "proxyInit.xtMountPath",

@@ -68,6 +68,8 @@ pub struct Proxy {
     pub control: ProxyControl,
     /// What it counts.
     pub metrics: ProxyMetrics,
+    /// Spans of its requests.
+    pub tracing: ProxyTracing,
     /// How long a drain may take; empty: the proxy's own default.
     pub shutdown_grace_period: String,
     /// How long it goes on after it was told to end.
@@ -121,6 +123,38 @@ pub struct Streams {
 pub struct ProxyMetrics {
     /// Names of hosts are labels.
     pub hostname_labels: bool,
+}
+
+/// Spans of sidecars' requests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProxyTracing {
+    /// A collector is told of requests whose traces are recorded.
+    pub enabled: bool,
+    /// The name of sidecars in traces.
+    pub trace_service_name: String,
+    /// The collector.
+    pub collector: TraceCollector,
+}
+
+/// A collector of spans.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TraceCollector {
+    /// Its host and port, of OTLP over gRPC.
+    pub endpoint: String,
+    /// Whom to expect there: its pod is meshed.
+    pub mesh_identity: MeshIdentity,
+}
+
+/// A service account.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct MeshIdentity {
+    /// Its name.
+    pub service_account_name: String,
+    /// Its namespace.
+    pub namespace: String,
 }
 
 /// An image.
@@ -226,9 +260,20 @@ impl Default for Proxy {
             outbound_discovery_cache_unused_timeout: "5s".into(),
             control: ProxyControl::default(),
             metrics: ProxyMetrics::default(),
+            tracing: ProxyTracing::default(),
             shutdown_grace_period: String::new(),
             wait_before_exit_seconds: 0,
             additional_env: Vec::new(),
+        }
+    }
+}
+
+impl Default for ProxyTracing {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            trace_service_name: "linkerd-proxy".into(),
+            collector: TraceCollector::default(),
         }
     }
 }

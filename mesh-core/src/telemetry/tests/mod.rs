@@ -156,6 +156,8 @@ pub(crate) fn with_everything() -> Telemetry {
         .control
         .certificate_refreshed(WallTime::from_unix_secs(1), WallTime::from_unix_secs(9));
     telemetry.control.certificate_failed();
+    telemetry.control.resolved("policy", true);
+    outbound.transfer_cost(Some("local"));
     telemetry.record_unenforced("http retry");
     spans::SpanQueue::new(&telemetry.spans);
     telemetry.spans.requested();
@@ -174,7 +176,9 @@ fn count_routes(telemetry: &Telemetry) {
         metrics.request_frame(1);
         metrics.response_frame(1);
         metrics.ended(end, second, second);
-        outbound.route(protocol, &route_labels()).ended(end, second);
+        let metrics = outbound.route(protocol, &route_labels());
+        metrics.retried();
+        metrics.ended(end, second);
         let labels =
             RouteBackendLabels { parent: parent.clone(), route: route(), backend: backend.clone() };
         let metrics = outbound.route_backend(protocol, &labels);
