@@ -223,6 +223,10 @@ volumeMounts:
 - name: LINKERD2_PROXY_{{ $name }}_SVC_NAME
   value: {{ printf "linkerd-%s.%s.serviceaccount.identity.%s.%s" $serves $namespace $namespace $trustDomain | quote }}
 {{- end }}
+{{- if .Values.viz.enabled }}
+- name: LINKERD2_PROXY_TAP_SVC_NAME
+  value: {{ printf "linkerd-viz.%s.serviceaccount.identity.%s.%s" $namespace $namespace $trustDomain | quote }}
+{{- end }}
 - name: LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS
   value: {{ quote .Values.clusterNetworks }}
 - name: LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS
