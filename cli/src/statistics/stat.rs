@@ -76,8 +76,8 @@ pub(crate) async fn run(args: StatArgs, cluster: &ClusterArgs) -> Result<(), Fai
         ),
     };
     let nothing = if args.output == Form::Json { "" } else { "No traffic found." };
-    finish(&answer, &text, nothing)?;
-    missing(&resources, &answer.rows)
+    let told = finish(&answer, &text, nothing);
+    missing(&resources, &answer.rows).and(told)
 }
 
 /// What was asked for by name has to be there.

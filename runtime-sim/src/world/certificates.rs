@@ -171,7 +171,7 @@ mod tests {
         let scenario = parse::read("rehearsal.yaml", &text).expect("a scenario");
         let api = ApiServer::default();
         let engine = Engine::new(1, Trace::new(false), api.clone());
-        let mut world = World::new(&scenario, 1, engine, api).expect("a world");
+        let mut world = World::new(&scenario, 1, engine, api, false).expect("a world");
         let state = |world: &World<Engine>, file| {
             let host = world.controllers[0].host;
             world.simulator.files(host).content(&mesh::state_file(file))

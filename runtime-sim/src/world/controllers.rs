@@ -107,8 +107,8 @@ impl<S: Simulator> World<S> {
         let controller = &mut self.controllers[index];
         let runtime = self.simulator.start(controller.host, mesh::CONTROLLER, Role::Proxy);
         let (signal, watch) = drain::channel();
-        controller.metrics =
-            mesh::start_controller(&runtime, &controller.name, &self.lifetimes, watch);
+        let (name, viz) = (&controller.name, self.has_viz);
+        controller.metrics = mesh::start_controller(&runtime, name, &self.lifetimes, viz, watch);
         controller.drain = Some(signal);
         controller.frozen = None;
     }

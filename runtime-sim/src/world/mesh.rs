@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use mesh_core::control::metrics::ControlMetrics;
 use mesh_core::control::token::AUDIENCE;
-use mesh_core::control::{ControlConfig, Controller, state};
+use mesh_core::control::{ControlConfig, Controller, VizConfig, state};
 use mesh_core::proxy::{self, EndpointsSlot, Process, TelemetrySlot, config::Config};
 use mesh_core::runtime::Runtime;
 use mesh_core::wire::http::DrainWatch;
@@ -23,6 +23,8 @@ use super::scenario::{Component, Lifetimes};
 
 /// The process of a controller.
 pub(super) const CONTROLLER: &str = "controller";
+/// Where a controller answers people of its host.
+pub(super) const VIZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8084);
 const STATE_DIRECTORY: &str = "/var/lib/weft";
 
 /// A file of a controller's state.
@@ -62,9 +64,11 @@ pub(super) fn start_controller(
     runtime: &Runtime,
     name: &str,
     lifetimes: &Lifetimes,
+    has_viz: bool,
     drain: DrainWatch,
 ) -> MetricsSlot {
     let mut config = ControlConfig::default();
+    config.viz = has_viz.then(|| VizConfig::new(VIZ));
     config.identity.state_directory = PathBuf::from(STATE_DIRECTORY);
     config.lease.holder = name.to_owned();
     if let Some(leaf) = lifetimes.leaf {

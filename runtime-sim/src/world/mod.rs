@@ -18,6 +18,7 @@ pub mod parse;
 pub mod planted;
 mod pods;
 mod programs;
+mod questions;
 mod readiness;
 pub mod record;
 pub mod run;
@@ -89,6 +90,8 @@ struct World<S> {
     clocks: BTreeMap<usize, ClockSpec>,
     lifetimes: scenario::Lifetimes,
     has_silent_host: bool,
+    /// Controllers answer people as well.
+    has_viz: bool,
     /// Pods whose proxies have finished.
     ended: mesh::Ended,
     /// APIs of the control plane that are away.
@@ -122,6 +125,7 @@ impl<S: Simulator> World<S> {
         seed: u64,
         mut simulator: S,
         api: ApiServer,
+        has_viz: bool,
     ) -> Result<Self, String> {
         let topology = &scenario.spec.topology;
         let controllers = controllers::house(&mut simulator, topology);
@@ -157,6 +161,7 @@ impl<S: Simulator> World<S> {
             clocks: BTreeMap::new(),
             lifetimes: scenario.spec.lifetimes,
             has_silent_host: false,
+            has_viz,
             ended: mesh::Ended::default(),
             outages: BTreeMap::new(),
         };

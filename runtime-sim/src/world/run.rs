@@ -109,6 +109,9 @@ pub struct Keep {
     pub log: bool,
     /// Shows every packet that is sent; on the discrete-event engine alone.
     pub capture: Option<Capture>,
+    /// Paths and queries of the public API that the first controller is asked when the workloads have
+    /// ended. Where there are any, controllers have the role viz.
+    pub questions: Vec<String>,
 }
 
 /// A run: its report, and what else is known of it.
@@ -128,6 +131,8 @@ pub struct Run {
     pub hosts: BTreeMap<IpAddr, Arc<str>>,
     /// The cluster's objects in the end.
     pub objects: Vec<Object>,
+    /// What was answered to each of the questions.
+    pub answers: Vec<serde_json::Value>,
 }
 
 /// Plays a scenario once.
@@ -214,6 +219,7 @@ fn run_here(
     if !impossible.is_empty() {
         return Err(impossible.join("; "));
     }
+    let has_viz = !keep.questions.is_empty();
     // What an earlier run of this thread left.
     marks::take();
     let trace = Trace::of_window(keep.lines.clone());
@@ -229,16 +235,16 @@ fn run_here(
             if let Some(capture) = &keep.capture {
                 simulator.set_capture(capture.clone());
             }
-            let world = World::new(scenario, seed, simulator, api)?;
-            play(scenario, seed, engine, world, &trace, keep.capture.clone())
+            let world = World::new(scenario, seed, simulator, api, has_viz)?;
+            play(scenario, seed, engine, world, &trace, keep)
         }
         EngineKind::Turmoil => {
             if keep.capture.is_some() {
                 return Err("the turmoil engine has no packets to show: use the engine des".into());
             }
             let simulator = Turmoil::new(seed, trace.clone(), api.clone());
-            let world = World::new(scenario, seed, simulator, api)?;
-            play(scenario, seed, engine, world, &trace, None)
+            let world = World::new(scenario, seed, simulator, api, has_viz)?;
+            play(scenario, seed, engine, world, &trace, keep)
         }
     };
     let objects = Kind::ALL.iter().flat_map(|kind| cluster.list(*kind)).collect();
@@ -258,13 +264,13 @@ fn play<S: Simulator>(
     engine: EngineKind,
     mut world: World<S>,
     trace: &Trace,
-    capture: Option<Capture>,
+    keep: &Keep,
 ) -> Result<Run, String> {
     let spec = &scenario.spec;
     let mut troubles = Vec::new();
     let mut watch = Watch::new(spec);
     if spec.expect.iter().any(|e| matches!(e, Expectation::ConnectAttempts { .. })) {
-        world.watch_attempts(capture).map_err(|error| error.to_string())?;
+        world.watch_attempts(keep.capture.clone()).map_err(|error| error.to_string())?;
     }
     world.start_workloads(spec)?;
     let mut steps: BTreeMap<(Timestamp, usize), Step<'_>> = BTreeMap::new();
@@ -297,6 +303,7 @@ fn play<S: Simulator>(
         troubles.extend(done.err());
     }
     troubles.extend(world.run_until(end, &mut watch).err());
+    let answers = world.ask(&keep.questions)?;
     let record = world.record.clone();
     let linger = end + LINGER;
     world.simulator.run_while(linger, &mut || record.under_way() > 0);
@@ -317,6 +324,7 @@ fn play<S: Simulator>(
         log: Vec::new(),
         hosts: world.host_names(),
         objects: Vec::new(),
+        answers,
     })
 }
 

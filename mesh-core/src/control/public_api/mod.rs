@@ -18,6 +18,7 @@ pub mod stat;
 pub mod statistics;
 #[cfg(test)]
 mod tests;
+pub mod top;
 
 use ::http::header::CONTENT_TYPE;
 use ::http::{HeaderValue, StatusCode};

@@ -313,8 +313,11 @@ impl Statistics {
                 unauthorized_rps: seen.unauthorized.get(&key).copied().filter(|rps| *rps > 0.0),
             };
             let is_meshed = meshed.is_none_or(|meshed| meshed.meshed > 0);
+            let did = row.http.is_some() || row.tcp.is_some_and(|tcp| tcp.connections > 0.0);
+            // Of all that there are, those between the two ends are meant.
+            let is_between = question.traffic == Traffic::Any || resource.name.is_some() || did;
             let is_shown = question.unmeshed || is_meshed || row.http.is_some();
-            is_shown.then_some(row)
+            (is_shown && is_between).then_some(row)
         });
         rows.collect()
     }

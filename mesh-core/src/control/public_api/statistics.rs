@@ -131,7 +131,11 @@ fn gaps(scrapes: &Scrapes, at_ms: i64, window: Duration) -> Vec<String> {
     // The first rate needs two scrapes.
     let interval_ms = scrapes.config().interval.as_millis() as i64;
     if watched_ms < (window.as_millis() as i64).min(kept.as_millis() as i64) - interval_ms {
-        gaps.push(format!("the controller has watched for {} s only", watched_ms / 1000));
+        gaps.push(format!(
+            "the controller has watched for {} s only, of {} s",
+            watched_ms / 1000,
+            window.as_secs()
+        ));
     }
     let refused = scrapes.usage().refused;
     if refused > 0 {

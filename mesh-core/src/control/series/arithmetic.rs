@@ -1,12 +1,14 @@
 //! Prometheus' arithmetic: what a window of samples says of a counter, and cumulative buckets of a
-//! quantile. Pure; held against a real Prometheus by `tests/prometheus`.
+//! quantile. Pure; held against a real Prometheus by `runtime-real/tests/prometheus.rs`.
 
 /// A sample: milliseconds since 1970, and a value.
 pub type Point = (i64, f64);
 
 /// By how much a counter grew in the window that ends at `end_ms`, as Prometheus' `increase()` has
 /// it: a fall is a restart from zero, and what was seen is extrapolated to the window's ends, but not
-/// to before the counter was zero. None below two samples.
+/// to before the counter was zero. None below two samples. Of a series that begins inside of the
+/// window with less than it grows by in a step, Prometheus 2.42 estimates a little more; later ones
+/// do not.
 ///
 /// `points`: those in the window, in order of time.
 pub fn increase(

@@ -208,7 +208,12 @@ fn arguments(values: &Values, component: &Component) -> Vec<String> {
             say("webhook-port", &WEBHOOK_PORT.to_string());
             arguments.extend(mesh_arguments(values));
         }
-        "viz" => arguments.extend(mesh_arguments(values)),
+        "viz" => {
+            if !values.prometheus_url.is_empty() {
+                say("prometheus-url", &values.prometheus_url);
+            }
+            arguments.extend(mesh_arguments(values));
+        }
         _ => {
             say("trust-roots", &format!("{TRUST_ROOTS_PATH}/ca-bundle.crt"));
             say("values", &format!("{CONFIG_PATH}/values"));

@@ -36,7 +36,7 @@ pub struct Merged {
 pub struct ValuesError(pub(super) Vec<String>);
 
 /// Values of Linkerd's chart that say nothing here: whatever Weft does not have, or needs not be told.
-pub(super) const INERT: [&str; 24] = [
+pub(super) const INERT: [&str; 23] = [
     "controlPlaneTracing",
     "controlPlaneTracingNamespace",
     "destinationController",
@@ -54,7 +54,6 @@ pub(super) const INERT: [&str; 24] = [
     "policyController.image",
     "policyController.logLevel",
     "policyController.resources",
-    "prometheusUrl",
     "proxy.saMountPath",
     "proxy.tracing.labels",
     "proxyInit.logLevel",

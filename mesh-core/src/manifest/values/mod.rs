@@ -129,6 +129,9 @@ pub struct Values {
     pub pod_monitor: PodMonitor,
     /// The console, and what commands ask.
     pub viz: Viz,
+    /// A Prometheus that has the proxies' metrics, for statistics; empty: the controller scrapes them
+    /// itself.
+    pub prometheus_url: String,
     /// The container with tools.
     pub debug_container: DebugContainer,
     /// The sidecar.
@@ -190,6 +193,7 @@ impl Default for Values {
             egress: Egress::default(),
             pod_monitor: PodMonitor::default(),
             viz: Viz::default(),
+            prometheus_url: String::new(),
             debug_container: DebugContainer::default(),
             proxy: Proxy::default(),
             proxy_init: ProxyInit::default(),

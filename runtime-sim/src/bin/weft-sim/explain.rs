@@ -43,7 +43,7 @@ pub fn trace(arguments: &args::Trace) -> Result<Outcome, Trouble> {
         None => arguments.from..arguments.from.saturating_add(arguments.count),
     };
     let capture = arguments.pcap.as_ref().map(|_| packets.capture());
-    let keep = Keep { lines, capture, log: false };
+    let keep = Keep { lines, capture, ..Keep::default() };
     let run = observe(&scenario, seed, EngineKind::Des, &keep)
         .map_err(|error| Trouble::bad_scenario(format!("{}: {error}", arguments.file.display())))?;
     let report = &run.report;
