@@ -26,6 +26,7 @@ pub mod manifest;
 pub mod mutate;
 pub mod pipeline;
 pub mod scenario;
+pub mod scrape;
 pub mod seeds;
 pub mod sniff;
 pub mod tls;
@@ -70,5 +71,6 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("x509", tls::certificate),
     ("trust_anchors", tls::trust_anchors),
     ("exposition", exposition::parse),
+    ("scrape", scrape::record),
     ("trace_context", trace_context::read),
 ];

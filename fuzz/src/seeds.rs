@@ -114,6 +114,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             world().anchors.clone().into_bytes(),
             (world().anchors.clone() + &world().issuer).into_bytes(),
         ],
+        "scrape" => vec![SCRAPES.as_bytes().to_vec()],
         "exposition" => vec![EXPOSITION.as_bytes().to_vec()],
         "trace_context" => TRACES.map(|text| text.as_bytes().to_vec()).to_vec(),
         _ => Vec::new(),
@@ -466,6 +467,16 @@ const TRACES: [&str; 3] = [
      grpc-trace-bin: AAAK92UZFs1D3YRI6yEcgDGcAbeta3FpIDMxAgE\n",
     "X-B3-TraceId: 8448eb211c80319c\nX-B3-SpanId: b7ad6b7169203331\nX-B3-Sampled: 1\n",
 ];
+
+/// Two scrapes of a proxy, with a form feed between.
+const SCRAPES: &str = "\
+response_total{direction=\"inbound\",classification=\"success\"} 1
+response_latency_ms_bucket{direction=\"inbound\",le=\"1\"} 1
+response_latency_ms_bucket{direction=\"inbound\",le=\"+Inf\"} 1
+\u{c}response_total{direction=\"inbound\",classification=\"success\"} 5
+response_latency_ms_bucket{le=\"1\",direction=\"inbound\"} 3
+response_latency_ms_bucket{direction=\"inbound\",le=\"+Inf\"} 4
+";
 
 const EXPOSITION: &str = "# HELP request_total Requests
 # TYPE request_total counter

@@ -7,7 +7,7 @@
 
 mod applications;
 mod figures;
-mod keys;
+pub(crate) mod keys;
 mod mesh;
 mod process;
 mod programs;

@@ -10,6 +10,7 @@ mod list;
 mod routes;
 mod stat;
 mod table;
+mod top;
 
 use clap::Subcommand;
 use mesh_core::control::public_api::query::encode;
@@ -52,6 +53,9 @@ pub(crate) enum StatisticsCommand {
     /// Print who speaks to whom, as whom, and whether it is secured.
     #[command(after_help = EXIT_CODES)]
     Edges(edges::EdgesArgs),
+    /// Show what passes right now: who asks whom for what, how often, how fast and how well.
+    #[command(after_help = EXIT_CODES)]
+    Top(Box<top::TopArgs>),
     /// Print the pods that have a proxy, and whether it is heard.
     #[command(after_help = EXIT_CODES)]
     List(list::ListArgs),
@@ -65,6 +69,7 @@ pub(crate) async fn run(command: StatisticsCommand, cluster: &ClusterArgs) -> Re
         StatisticsCommand::StatOutbound(args) => routes::outbound(args, cluster).await,
         StatisticsCommand::Routes(args) => routes::routes(args, cluster).await,
         StatisticsCommand::Edges(args) => edges::run(args, cluster).await,
+        StatisticsCommand::Top(args) => top::run(*args, cluster).await,
         StatisticsCommand::List(args) => list::run(args, cluster).await,
     }
 }

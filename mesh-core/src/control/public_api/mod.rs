@@ -19,6 +19,7 @@ pub mod statistics;
 #[cfg(test)]
 mod tests;
 pub mod top;
+mod top_events;
 
 use ::http::header::CONTENT_TYPE;
 use ::http::{HeaderValue, StatusCode};
@@ -51,10 +52,11 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
         Some("version") => version(viz, &query),
         Some(path) if STATISTICS.contains(&path) => statistics(viz, path, &query).await,
         Some("tap") => super::tap::answer(viz, &query),
+        Some("top") => top_events::answer(viz, &query),
         Some("explain") => explain::answer(viz, &query),
         _ => {
             let all = STATISTICS.join(", ");
-            let remedy = format!("ask for {ROOT} and one of version, tap, explain, {all}");
+            let remedy = format!("ask for {ROOT} and one of version, tap, top, explain, {all}");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
         }
     };

@@ -168,9 +168,7 @@ async fn services_and_authorities_are_as_their_clients_see_them() {
 #[tokio::test]
 async fn traffic_is_between_two_ends() {
     insta::assert_snapshot!(rows("resource=deploy/web&namespace=shop&to=svc/api").await.join("\n"), @r#"deployment/web 1/1 10.0rps 1 1 p95=9.5 1 0B/s"#);
-    insta::assert_snapshot!(rows("resource=deploy&namespace=shop&from=deploy/web").await.join("\n"), @r#"
-    deployment/api 1/1 10.0rps 1 1 p95=9.5 1 0B/s
-    "#);
+    insta::assert_snapshot!(rows("resource=deploy&namespace=shop&from=deploy/web").await.join("\n"), @"deployment/api 1/1 10.0rps 1 1 p95=9.5 1 0B/s");
     insta::assert_snapshot!(rows("resource=deploy&namespace=shop&from=deploy/other").await.join("\n"), @"");
 }
 

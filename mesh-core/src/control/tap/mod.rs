@@ -29,7 +29,7 @@ use super::public_api::query::Query;
 use super::publish::Publisher;
 use super::viz::Viz;
 use super::viz::events::{self, Event};
-use crate::runtime::{Runtime, TaskGuard};
+use crate::runtime::{BoxStream, Runtime, TaskGuard};
 use crate::wire::http::Response;
 use follow::Following;
 pub use question::TapQuestion;
@@ -58,6 +58,15 @@ impl Default for Taps {
 /// [`ApiError`] where the question is wrong, or there is nobody to ask.
 pub(super) fn answer(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
     let parts = viz.parts();
+    Ok(events::response(&parts.runtime, &parts.drain, open(viz, query)?))
+}
+
+/// The stream that [`answer`] answers with.
+///
+/// # Errors
+/// As [`answer`]'s.
+pub(super) fn open(viz: &Viz, query: &Query) -> Result<BoxStream<Event>, ApiError> {
+    let parts = viz.parts();
     let question = TapQuestion::read(query)?;
     let place = parts.taps.0.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{TAPS_MAX} taps are open already");
@@ -65,7 +74,7 @@ pub(super) fn answer(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
     })?;
     let dialer = Dialer::new(&parts.runtime, parts.credentials.clone());
     let told = tap(&parts.runtime, &parts.publisher, &dialer, &question, place)?;
-    Ok(events::response(&parts.runtime, &parts.drain, Box::pin(told)))
+    Ok(Box::pin(told))
 }
 
 /// Asks everybody whom a question is about.
