@@ -256,15 +256,30 @@ mod tests {
     #[test]
     fn rows_have_linkerds_columns() {
         let rows = [row("/books", 12), row("/\x1b[2J", 3)];
-        insta::assert_snapshot!(table(&args("deploy/web"), &rows), @"");
-        insta::assert_snapshot!(table(&args("deploy/web --hide-sources --routes"), &rows), @"");
+        insta::assert_snapshot!(table(&args("deploy/web"), &rows), @r#"
+        Source   Destination   Method   Path     Count    Best   Worst    Last   Success Rate
+        web-1    api-1         GET      /books      12   0.5ms   120ms   3.0ms         97.50%
+        web-1    api-1         GET      /?[2J        3   0.5ms   120ms   3.0ms         97.50%
+        "#);
+        insta::assert_snapshot!(table(&args("deploy/web --hide-sources --routes"), &rows), @r#"
+        Destination   Route   Count    Best   Worst    Last   Success Rate
+        api-1         all        12   0.5ms   120ms   3.0ms         97.50%
+        api-1         all         3   0.5ms   120ms   3.0ms         97.50%
+        "#);
     }
 
     #[test]
     fn what_is_not_seen_stands_above_the_rows() {
         let rows = Rows { rows: vec![row("/", 1)], left_out: 2 };
         let notes = ["not seen: shop/x: no proxy".to_string()];
-        insta::assert_snapshot!(frame(&args("deploy/web"), &rows, &notes), @"");
+        insta::assert_snapshot!(frame(&args("deploy/web"), &rows, &notes), @r#"
+        weft top deploy/web in default   q to end
+        2 requests are in no row
+        not seen: shop/x: no proxy
+
+        Source   Destination   Method   Path   Count    Best   Worst    Last   Success Rate
+        web-1    api-1         GET      /          1   0.5ms   120ms   3.0ms         97.50%
+        "#);
     }
 
     #[test]
