@@ -502,22 +502,34 @@ mod tests {
         Usage: weft [OPTIONS] <COMMAND>
 
         Commands:
-          version      Print the versions of this program, of the control plane and of sidecars
-          controller   Run the control plane of a Kubernetes cluster, or of a directory of manifests
-          install      Print the manifests that install the control plane
-          upgrade      Print the manifests that make the control plane one of this version
-          uninstall    Print what is to be deleted for the control plane to go
-          prune        Print what earlier versions made and this one does not
-          check        Check whether the control plane can be installed, or works
-          identity     Print the certificates that pods' sidecars show
-          dashboard    Open the console: the mesh in a browser
-          diagnostics  Print what the control plane tells proxies, and what both count
-          explain      Explain what would become of a request, and why
-          completion   Print a script with which a shell completes this command line
-          token        Tokens, with which workloads prove who they are
-          inject       Let pods have a sidecar: manifests in, manifests out
-          uninject     Take sidecars out of manifests again, and what asks for them
-          demo         Show a working mesh: a controller, services, a proxy for each, and traffic
+          version        Print the versions of this program, of the control plane and of sidecars
+          controller     Run the control plane of a Kubernetes cluster, or of a directory of manifests
+          install        Print the manifests that install the control plane
+          upgrade        Print the manifests that make the control plane one of this version
+          uninstall      Print what is to be deleted for the control plane to go
+          prune          Print what earlier versions made and this one does not
+          check          Check whether the control plane can be installed, or works
+          identity       Print the certificates that pods' sidecars show
+          dashboard      Open the console: the mesh in a browser
+          diagnostics    Print what the control plane tells proxies, and what both count
+          stat           Print golden metrics of resources: success, requests, latency, connections
+          stat-inbound   Print golden metrics of the routes of servers' ports
+          stat-outbound  Print golden metrics of clients' routes, and of the backends that they lead to
+          routes         Print golden metrics of routes: of a service, of a workload, or of a workload to a
+                         service
+          edges          Print who speaks to whom, as whom, and whether it is secured
+          top            Show what passes right now: who asks whom for what, how often, how fast and how
+                         well
+          list           Print the pods that have a proxy, and whether it is heard
+          authz          Print the authorizations that there are for a workload's ports
+          viz            The commands of Linkerd's extension viz
+          explain        Explain what would become of a request, and why
+          tap            Show requests as they pass through the proxies of a resource
+          completion     Print a script with which a shell completes this command line
+          token          Tokens, with which workloads prove who they are
+          inject         Let pods have a sidecar: manifests in, manifests out
+          uninject       Take sidecars out of manifests again, and what asks for them
+          demo           Show a working mesh: a controller, services, a proxy for each, and traffic
 
         Options:
           -h, --help     Print help

@@ -115,7 +115,8 @@ fn runs_at_the_same_time_are_the_runs_that_they_are_alone() {
 fn a_run_that_is_watched_closely_is_the_same_run_and_its_capture_is_whole() {
     let scenario = read(&directory("smoke/http1.yaml"));
     let packets = Packets::default();
-    let keep = Keep { lines: 0..10, log: true, capture: Some(packets.capture()) };
+    let keep =
+        Keep { lines: 0..10, log: true, capture: Some(packets.capture()), ..Keep::default() };
     let run = observe(&scenario, 1, EngineKind::Des, &keep).expect("a world");
     assert_eq!(run.report.trace_hash, play(&scenario, 1, EngineKind::Des).trace_hash);
     assert!(run.log.iter().any(|line| &*line.host == "web-0" && line.message == "ready"));
