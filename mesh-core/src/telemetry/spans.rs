@@ -95,7 +95,6 @@ impl SpanQueue {
         let mut waiting = self.lock();
         if waiting.len() >= WAITING_MAX {
             drop(waiting);
-            mark!("span-queue-full");
             return self.metrics.lost(SpanLoss::Full, 1);
         }
         waiting.push_back(span);
