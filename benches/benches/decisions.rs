@@ -12,10 +12,12 @@ use mesh_core::model::endpoint::{Endpoint, EndpointUpdate};
 use mesh_core::model::labels::Labels;
 use mesh_core::model::metadata::Metadata;
 use mesh_core::model::route::http::{HttpMatch, PathMatch};
+use mesh_core::model::tap::{self, Label, Match, StringMatch};
 use mesh_core::time::Timestamp;
 use mesh_core::traffic::balance::EndpointSet;
 use mesh_core::traffic::detect::{HttpDetector, TlsDetector};
 use mesh_core::traffic::select;
+use mesh_core::traffic::tap::{Facts, matches};
 
 const REQUEST: &[u8] =
     b"GET /orders/17?full=1 HTTP/1.1\r\nhost: web.shop.svc.cluster.local\r\n\r\n";
@@ -92,5 +94,33 @@ fn balance(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, detect, select, balance);
+/// What a tap costs a request that it is not about, once somebody taps.
+fn tap(criterion: &mut Criterion) {
+    let uri = Uri::from_static("http://web.shop.svc.cluster.local/orders/17");
+    let labels = Labels::from_iter([("deployment", "web"), ("namespace", "shop")]);
+    let (headers, none) = (HeaderMap::new(), Labels::default());
+    let facts = Facts {
+        source: Some(([10, 0, 0, 1], 5_000).into()),
+        destination: Some(([10, 0, 0, 2], 8_080).into()),
+        destination_labels: &labels,
+        route_labels: &none,
+        method: &Method::GET,
+        scheme: uri.scheme(),
+        authority: "web.shop.svc.cluster.local",
+        path: uri.path(),
+        headers: &headers,
+    };
+    let label = |key: &str, value: &str| Label { key: key.into(), value: value.into() };
+    let wanted = Match::All(vec![
+        Match::DestinationLabel(label("deployment", "web")),
+        Match::DestinationLabel(label("namespace", "shop")),
+        Match::Http(tap::HttpMatch::Method(Method::GET)),
+        Match::Http(tap::HttpMatch::Path(StringMatch::Prefix("/users".into()))),
+    ]);
+    criterion.bench_function("match a request against a tap of four parts", |bencher| {
+        bencher.iter(|| matches(black_box(&wanted), black_box(&facts)));
+    });
+}
+
+criterion_group!(benches, detect, select, balance, tap);
 criterion_main!(benches);

@@ -41,7 +41,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub struct Taps {
     runtime: Runtime,
     /// None: nobody may tap.
-    config: Option<config::Tap>,
+    config: Option<Arc<config::Tap>>,
     /// How many there are.
     watched: AtomicUsize,
     all: Mutex<Vec<Arc<Tap>>>,
@@ -105,7 +105,7 @@ impl Taps {
         let base = config.map_or(0, |_| runtime.entropy.next_u64() as u32);
         Arc::new(Self {
             runtime: runtime.clone(),
-            config: config.cloned(),
+            config: config.cloned().map(Arc::new),
             watched: AtomicUsize::new(0),
             all: Mutex::default(),
             base,

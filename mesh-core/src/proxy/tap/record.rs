@@ -40,7 +40,7 @@ impl Head {
 /// A request that somebody was told of. Dropped before its end was told, it was canceled.
 pub struct Tapped {
     clock: Arc<dyn Clock>,
-    config: config::Tap,
+    config: Arc<config::Tap>,
     taps: Vec<Arc<Tap>>,
     meta: Meta,
     id: StreamId,
@@ -57,7 +57,7 @@ pub struct Tapped {
 impl Tapped {
     pub(super) fn begin(
         runtime: &Runtime,
-        config: &config::Tap,
+        config: &Arc<config::Tap>,
         taps: Vec<Arc<Tap>>,
         (meta, id): (Meta, StreamId),
         head: Head,

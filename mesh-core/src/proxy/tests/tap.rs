@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::policies::{all_to, forward, transparent};
 use super::world::{APP, CLIENT, Pair, SERVER, SERVICE, at, get, get2, ip, ok, text};
 use crate::api::{Message as _, tap as api};
 use crate::model::tap::{
@@ -147,6 +148,29 @@ async fn only_the_tap_services_identity_may_tap() {
         assert_eq!(status, grpc::PERMISSION_DENIED);
         assert_eq!(message, format!("only {VIZ} may tap here"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tap_service_may_ask_through_the_sidecar_beside_it() {
+    let mesh = tapped().await;
+    let _app = mesh.world.app(APP, |_| ok("hello")).await;
+    let beside = mesh.world.proxy("10.0.0.3", VIZ, &[]).await;
+    let port = "10.0.0.2:4190";
+    mesh.world.control.set_client_policy(port, all_to(forward(transparent(port, SERVER))));
+    let connection = mesh.world.http2(&beside, port).await;
+    let required = |identity: &str| {
+        let mut call = api::call(port, &everything()).unwrap();
+        call.headers_mut().insert("l5d-require-id", identity.parse().unwrap());
+        call
+    };
+    let response = connection.send(required(SERVER)).await.unwrap();
+    assert_eq!(grpc::status(response.headers()), None);
+    let mut tap = Tap(Messages::new(response.into_body(), 1 << 20));
+    mesh.get("/a").await;
+    assert_eq!(tap.next_path().await, "/a");
+
+    let response = connection.send(required(CLIENT)).await.unwrap();
+    assert!(grpc::status(response.headers()).is_some_and(|(status, _)| status != grpc::OK));
 }
 
 #[tokio::test(start_paused = true)]
