@@ -10,6 +10,9 @@ use crate::runtime::net::{ListenOptions, TcpOptions};
 use crate::runtime::testing::net::MemoryNet;
 use crate::runtime::{BoxFuture, Connection, Listener, Net};
 
+/// Not redirected, as `weft-init` has it: the proxy's own.
+const CONTROL_PORT: u16 = 4190;
+
 /// The wires between all hosts. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Wires {
@@ -68,7 +71,9 @@ impl Net for Host {
         let delay = rules.delays.get(&to).copied();
         let inside = to.ip() == self.ip || to.ip().is_loopback();
         let opened = match rules.redirects.get(&to.ip()) {
-            Some(listener) if !inside => self.wires.net.dial(self.ip, *listener, Some(to)),
+            Some(listener) if !inside && to.port() != CONTROL_PORT => {
+                self.wires.net.dial(self.ip, *listener, Some(to))
+            }
             _ => self.wires.net.dial(self.ip, to, None),
         };
         Box::pin(async move {
