@@ -283,7 +283,7 @@ mod tests {
             retries: Some(0.105),
             backends: vec![backend("api", share(9.0, 0.9)), backend("api-v2", share(2.0, 1.0))],
         };
-        insta::assert_snapshot!(outbound_table(&[row.clone()], false), @r#"
+        insta::assert_snapshot!(outbound_table(std::slice::from_ref(&row), false), @r#"
         NAME   SERVICE   ROUTE   TYPE        BACKEND     SUCCESS       RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TIMEOUTS   RETRIES
         web    api:80    split   HTTPRoute               100.00%   10.0rps         1.0ms          25ms             -      0.00%    10.50%
                ├─                            api:80       90.00%    9.0rps         1.0ms          25ms             -
@@ -306,7 +306,7 @@ mod tests {
             actual: Some(share(11.0, 0.9)),
         };
         let inbound = RouteRow { actual: None, ..row.clone() };
-        insta::assert_snapshot!(route_table(&[row.clone()], false), @r#"
+        insta::assert_snapshot!(route_table(std::slice::from_ref(&row), false), @r#"
         ROUTE       SERVICE   SUCCESS       RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99
         [default]   api:80    100.00%   10.0rps         1.0ms          25ms             -
         "#);

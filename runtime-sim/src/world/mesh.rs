@@ -67,8 +67,8 @@ pub(super) fn start_controller(
     has_viz: bool,
     drain: DrainWatch,
 ) -> MetricsSlot {
-    let mut config = ControlConfig::default();
-    config.viz = has_viz.then(|| VizConfig::new(VIZ));
+    let viz = has_viz.then(|| VizConfig::new(VIZ));
+    let mut config = ControlConfig { viz, ..ControlConfig::default() };
     config.identity.state_directory = PathBuf::from(STATE_DIRECTORY);
     config.lease.holder = name.to_owned();
     if let Some(leaf) = lifetimes.leaf {

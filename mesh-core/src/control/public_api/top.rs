@@ -318,7 +318,7 @@ mod tests {
                 prop_assert!((row.success_rate - good as f64 / alike.len() as f64).abs() < 1e-9);
                 prop_assert_eq!(row.best_ms, times().fold(f64::INFINITY, f64::min));
                 prop_assert_eq!(row.worst_ms, times().fold(0.0, f64::max));
-                prop_assert_eq!(Some(row.last_ms), times().last());
+                prop_assert_eq!(Some(row.last_ms), times().next_back());
             }
             prop_assert_eq!(rows.iter().map(|row| row.count as usize).sum::<usize>(), requests.len());
         }
