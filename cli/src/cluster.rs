@@ -39,7 +39,7 @@ pub(crate) struct ClusterArgs {
     /// Ask the control plane at this address, not through the API server
     #[arg(long, value_name = "HOST:PORT", global = true)]
     pub(crate) api_addr: Option<String>,
-    /// Tell more of what is done
+    /// Tell on stderr what is asked of whom, and what is answered
     #[arg(long, global = true)]
     pub(crate) verbose: bool,
 }
@@ -53,7 +53,9 @@ impl ClusterArgs {
             impersonate: self.impersonate.clone(),
             impersonate_groups: self.impersonate_groups.clone(),
         };
-        ApiClient::open(&options).await.map_err(Failure::failed)
+        let client = ApiClient::open(&options).await.map_err(Failure::failed)?;
+        tracing::debug!(server = client.server(), "asking this API server");
+        Ok(client)
     }
 }
 
@@ -62,7 +64,12 @@ impl ClusterArgs {
 /// # Errors
 /// [`ApiError`], but that it is not there.
 pub(crate) async fn object(client: &ApiClient, path: &str) -> Result<Option<Value>, ApiError> {
-    match client.find(path).await {
+    let found = client.find(path).await;
+    match &found {
+        Ok(text) => tracing::debug!(path, bytes = text.len(), "found"),
+        Err(error) => tracing::debug!(path, reason = error.reason, "not found"),
+    }
+    match found {
         Ok(text) => match serde_json::from_slice(&text) {
             Ok(object) => Ok(Some(object)),
             Err(error) => {

@@ -409,7 +409,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What `--verbose` shows of commands that have no log of their own.
+const VERBOSE: &str = "warn,weft=debug";
+
 fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> {
+    use runtime_real::logging::{Format, Output as LogOutput, set_up};
+    if cluster.verbose && !matches!(command, Command::Controller(_) | Command::Demo(_)) {
+        set_up(VERBOSE, Format::Plain, LogOutput::Stderr).map_err(Failure::failed)?;
+    }
     let runtime = runtime_real::current_thread().map_err(Failure::failed)?;
     runtime.block_on(async {
         match command {
@@ -542,7 +549,7 @@ mod tests {
               --as <USER>                 Ask the API server as this user
               --as-group <GROUP>          Ask the API server as a member of this group
               --api-addr <HOST:PORT>      Ask the control plane at this address, not through the API server
-              --verbose                   Tell more of what is done
+              --verbose                   Tell on stderr what is asked of whom, and what is answered
 
         Exit codes:
           0   done

@@ -128,6 +128,7 @@ impl Question {
         let mut paths = vec![VERSION.to_string(), self.namespace_path()];
         paths.extend(GATEWAY_CRDS.iter().map(|name| crd(name)));
         if self.stage == Stage::Before {
+            paths.push(NODES.into());
             return paths;
         }
         paths.extend(crd_names().iter().map(|name| crd(name)));
@@ -142,6 +143,8 @@ impl Question {
             self.deployments(),
             NODES.into(),
             KUBE_SYSTEM.into(),
+            CNI_DAEMONSETS.into(),
+            EXTENSION_PODS.into(),
         ]);
         for component in &COMPONENTS {
             paths.push(self.account(component.deployment));
@@ -186,6 +189,11 @@ pub(super) use mesh_core::manifest::install::COMPONENTS;
 pub(super) const VERSION: &str = "/version";
 pub(super) const NODES: &str = "/api/v1/nodes";
 pub(super) const KUBE_SYSTEM: &str = "/api/v1/namespaces/kube-system";
+/// Linkerd's CNI plugin, wherever it was installed.
+pub(super) const CNI_DAEMONSETS: &str =
+    "/apis/apps/v1/daemonsets?labelSelector=k8s-app%3Dlinkerd-cni";
+/// Pods of extensions, of any of them.
+pub(super) const EXTENSION_PODS: &str = "/api/v1/pods?labelSelector=linkerd.io%2Fextension";
 pub(super) const GATEWAY_CRDS: [&str; 2] =
     ["httproutes.gateway.networking.k8s.io", "grpcroutes.gateway.networking.k8s.io"];
 

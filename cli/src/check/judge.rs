@@ -13,7 +13,7 @@ use super::facts::{
 };
 use super::identity::{self, Now};
 use super::report::{Category, Fault};
-use super::workloads;
+use super::{around, workloads};
 
 /// The oldest Kubernetes that works: EndpointSlices as `discovery.k8s.io/v1` are from 1.21 on.
 const KUBERNETES_MIN: (u32, u32) = (1, 21);
@@ -29,7 +29,7 @@ pub(super) fn judge(question: &Question, facts: &Facts, now: &Now<'_>) -> Vec<Ca
     match question.stage {
         Stage::Before => {
             categories.push(gateway(facts));
-            categories.push(before(question, facts));
+            categories.push(before(question, facts, now));
         }
         Stage::Crds => {
             categories.push(gateway(facts));
@@ -52,6 +52,7 @@ fn after(question: &Question, facts: &Facts, now: &Now<'_>, categories: &mut Vec
     categories.push(identity::webhooks(question, facts, now));
     categories.push(workloads::version(question, facts));
     categories.push(workloads::control_plane_proxies(question, facts));
+    categories.extend(around::cni(question, facts));
     if is_ha(question, facts) {
         categories.push(workloads::high_availability(question, facts));
     }
@@ -60,6 +61,7 @@ fn after(question: &Question, facts: &Facts, now: &Now<'_>, categories: &mut Vec
         categories.push(workloads::data_plane(question, facts));
         categories.push(workloads::opaque_ports(question, facts));
     }
+    categories.extend(around::extensions(facts));
 }
 
 fn is_ha(question: &Question, facts: &Facts) -> bool {
@@ -135,7 +137,7 @@ fn gateway(facts: &Facts) -> Category {
     category
 }
 
-fn before(question: &Question, facts: &Facts) -> Category {
+fn before(question: &Question, facts: &Facts, now: &Now<'_>) -> Category {
     let mut category = Category::new("pre-kubernetes-setup");
     let namespace = &question.namespace;
     let free = match facts.at(&question.namespace_path()) {
@@ -165,6 +167,7 @@ fn before(question: &Question, facts: &Facts) -> Category {
         };
         category.check(format!("can create {resource}"), allowed);
     }
+    category.check("no clock skew detected", around::clocks(facts, now.time));
     category
 }
 

@@ -1,6 +1,7 @@
 //! `weft check`: whether a cluster is fit for a control plane, and whether one works. `facts` says
 //! what is looked at, this file looks, `judge` judges, `report` tells.
 
+mod around;
 mod facts;
 mod identity;
 mod judge;
@@ -80,6 +81,27 @@ pub(crate) async fn run(args: CheckArgs, cluster: &ClusterArgs) -> Result<(), Fa
         true => Ok(()),
         false => Err(Failure::silent(1)),
     }
+}
+
+/// What stands against an installation, in words; a namespace that is there already does not. Does not
+/// wait.
+pub(crate) async fn obstacles(cluster: &ClusterArgs) -> Vec<String> {
+    let question = Question {
+        namespace: cluster.linkerd_namespace.clone(),
+        stage: Stage::Before,
+        proxies: false,
+        workloads: None,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    };
+    let client = cluster.client().await.map_err(|failure| failure.message);
+    let runtime = runtime_real::runtime(Arc::new(NoCluster));
+    let mut facts = gather(&question, client.as_ref()).await;
+    facts.found.insert(question.namespace_path(), Found::Absent);
+    let now = Now { time: runtime.clock.wall(), crypto: &*runtime.crypto };
+    let categories = judge::judge(&question, &facts, &now);
+    let checks = categories.into_iter().flat_map(|category| category.checks);
+    let faults = checks.filter_map(|check| check.fault).filter(|fault| !fault.is_warning);
+    faults.map(|fault| format!("{}; {}", fault.error, fault.hint)).collect()
 }
 
 fn question(args: &CheckArgs, cluster: &ClusterArgs) -> Question {

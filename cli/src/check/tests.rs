@@ -400,6 +400,7 @@ fn before_an_installation_rights_are_checked() {
             not allowed to create secrets
             to do: install with credentials that may, such as of the group system:masters or with the ClusterRole cluster-admin
         √ can create roles
+        √ no clock skew detected
 
         Status check results are ×
         "#);

@@ -65,7 +65,7 @@ pub(super) fn pods_ready(question: &Question, facts: &Facts) -> Result<(), Fault
 }
 
 /// Pods that have not ended.
-fn is_alive(pod: &Value) -> bool {
+pub(super) fn is_alive(pod: &Value) -> bool {
     !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
         && pod["metadata"]["deletionTimestamp"].is_null()
 }
@@ -175,7 +175,7 @@ fn sidecar_ready(pod: &Value) -> Option<bool> {
     statuses.into_iter().find(own).map(|status| status["ready"] == true)
 }
 
-fn healthy(pods: &[&Value]) -> Result<(), Fault> {
+pub(super) fn healthy(pods: &[&Value]) -> Result<(), Fault> {
     let faults = pods.iter().filter_map(|pod| match sidecar_ready(pod) {
         Some(true) => None,
         Some(false) => Some(format!("{}: its {SIDECAR} is not ready", name(pod))),
@@ -384,7 +384,7 @@ fn ports(text: &str) -> BTreeSet<u64> {
     text.split(',').filter_map(range).flatten().collect()
 }
 
-fn name(object: &Value) -> String {
+pub(super) fn name(object: &Value) -> String {
     match text(object, "/metadata/namespace") {
         "" => text(object, "/metadata/name").to_string(),
         namespace => format!("{namespace}/{}", text(object, "/metadata/name")),
@@ -392,7 +392,10 @@ fn name(object: &Value) -> String {
 }
 
 /// No faults are none; many are told in one, the first of them by name.
-fn told(mut faults: Vec<String>, fault: impl FnOnce(String) -> Fault) -> Result<(), Fault> {
+pub(super) fn told(
+    mut faults: Vec<String>,
+    fault: impl FnOnce(String) -> Fault,
+) -> Result<(), Fault> {
     if faults.is_empty() {
         return Ok(());
     }

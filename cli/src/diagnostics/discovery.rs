@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::api::client::{ApiError, ApiStream, ControlAddress, ControlClient};
-use mesh_core::manifest::install::COMPONENT;
+use mesh_core::manifest::install::{self, COMPONENT, Format};
 use mesh_core::model::endpoint::{Endpoint, EndpointUpdate};
 use mesh_core::model::identity::{DnsName, Identity, ServerTls};
 use mesh_core::model::target::Target;
@@ -16,9 +16,10 @@ use runtime_real::no_cluster::NoCluster;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{EndpointsArgs, Form, PolicyArgs, ProfileArgs};
+use super::{EndpointsArgs, Form, PolicyArgs, ProfileArgs, form};
 use crate::cluster::{ClusterArgs, object};
 use crate::forward::Forwarded;
+use crate::install::Output;
 use crate::{Failure, pods, say};
 
 const DESTINATION_PORT: u16 = 8086;
@@ -113,14 +114,21 @@ pub(super) async fn policy(args: PolicyArgs, cluster: &ClusterArgs) -> Result<()
         // Who asks is a pod; which one matters to nothing but routes of its namespace.
         let workload = json!({"ns": namespace, "pod": "weft-diagnostics"}).to_string();
         let answer = first(asked.control.watch_client_policy(&workload, &target)).await;
-        return say(format!("{:#?}\n", answer.map_err(failed)?));
+        return tell(form::client_policy(&answer.map_err(failed)?), args.output);
     }
     let pods = pods::of_resource(&client, namespace, resource).await?;
     let pod = pods.first();
     let pod = pod.ok_or_else(|| Failure::failed(format!("{resource} has no running pods")))?;
     let workload = json!({"ns": namespace, "pod": pod.name}).to_string();
     let answer = first(asked.control.watch_server_policy(&workload, *port)).await;
-    say(format!("{:#?}\n", answer.map_err(failed)?))
+    tell(form::server_policy(&answer.map_err(failed)?), args.output)
+}
+
+fn tell(answer: Value, output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Yaml => say(install::render(&[answer], Format::Yaml)),
+        Output::Json => say(format!("{answer:#}\n")),
+    }
 }
 
 async fn cluster_ip(client: &ApiClient, namespace: &str, name: &str) -> Result<IpAddr, Failure> {
@@ -136,7 +144,7 @@ pub(super) async fn profile(args: ProfileArgs, cluster: &ClusterArgs) -> Result<
     let asked = ask(cluster, args.destination_pod.as_deref(), DESTINATION_PORT).await?;
     let answer = first(asked.control.watch_profile(&args.address, &args.token)).await;
     let answer = answer.map_err(|error| Failure::failed(format!("{}: {error}", args.address)))?;
-    say(format!("{answer:#?}\n"))
+    tell(form::profile(&answer), args.output)
 }
 
 /// The first answer to a question.

@@ -1,12 +1,14 @@
 //! `weft diagnostics`: what the control plane tells proxies, and what both count, as they say it.
 
 mod discovery;
+mod form;
 mod metrics;
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::Failure;
 use crate::cluster::ClusterArgs;
+use crate::install::Output;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DiagnosticsCommand {
@@ -60,6 +62,9 @@ pub(crate) struct PolicyArgs {
     /// Ask this pod of the control plane
     #[arg(long, value_name = "POD")]
     destination_pod: Option<String>,
+    /// YAML, or JSON
+    #[arg(long, short, value_enum, default_value_t = Output::Yaml)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +78,9 @@ pub(crate) struct ProfileArgs {
     /// Ask as this proxy: {"ns":"shop","nodeName":"node1","pod":"web-1"}
     #[arg(long, value_name = "CONTEXT", default_value = "")]
     token: String,
+    /// YAML, or JSON
+    #[arg(long, short, value_enum, default_value_t = Output::Yaml)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]

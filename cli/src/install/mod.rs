@@ -18,7 +18,7 @@ use mesh_core::manifest::values::set;
 use serde_json::{Value, json};
 
 use crate::cluster::{ClusterArgs, object};
-use crate::{Failure, say};
+use crate::{Failure, check, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
@@ -38,7 +38,7 @@ pub(crate) struct InstallArgs {
     /// Do not look at the cluster at all
     #[arg(long)]
     ignore_cluster: bool,
-    /// Do not check whether the cluster is fit for it
+    /// Do not check whether the cluster is fit for it, and whether the credentials suffice
     #[arg(long)]
     skip_checks: bool,
     /// Form of the manifests
@@ -100,6 +100,9 @@ pub(crate) async fn run(args: InstallArgs, cluster: &ClusterArgs) -> Result<(), 
     tell_remarks(&merged);
     if !args.ignore_cluster && !args.crds {
         refuse_second(cluster).await?;
+        if !args.skip_checks {
+            refuse_unfit(cluster).await?;
+        }
     }
     let mut values = merged.values;
     if args.crds {
@@ -126,6 +129,18 @@ async fn refuse_second(cluster: &ClusterArgs) -> Result<(), Failure> {
         Err(reason) => Err(Failure::failed(format!(
             "the cluster cannot be asked whether it has a control plane: {reason}; give \
              --ignore-cluster to print manifests all the same"
+        ))),
+    }
+}
+
+/// Stops where the cluster would not take the manifests.
+async fn refuse_unfit(cluster: &ClusterArgs) -> Result<(), Failure> {
+    match check::obstacles(cluster).await.as_slice() {
+        [] => Ok(()),
+        obstacles => Err(Failure::failed(format!(
+            "the cluster is not fit for it: {}; see weft check --pre, or give --skip-checks to \
+             print manifests all the same",
+            obstacles.join("; ")
         ))),
     }
 }
