@@ -21,8 +21,11 @@ use super::shell::Page;
 
 /// How often a page is made anew for whoever looks at it.
 const EVERY: Duration = Duration::from_secs(2);
+/// A page that takes long to make is made less often: so much of the time is left for others.
+const REST: u32 = 9;
 
-type Step = (Option<Event>, Sent);
+/// What is to be told, what was sent by then, and how long to wait before the next.
+type Step = (Option<Event>, Sent, Duration);
 type Next = Pin<Box<dyn Future<Output = Step> + Send>>;
 
 /// What was sent: each part by its id.
@@ -45,10 +48,10 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
-            let Poll::Ready((event, sent)) = self.next.as_mut().poll(cx) else {
+            let Poll::Ready((event, sent, after)) = self.next.as_mut().poll(cx) else {
                 return Poll::Pending;
             };
-            let next = step(self.viz.clone(), self.asked.clone(), sent, EVERY);
+            let next = step(self.viz.clone(), self.asked.clone(), sent, after);
             self.next = Box::pin(next);
             if let Some(event) = event {
                 return Poll::Ready(Some(event));
@@ -58,13 +61,16 @@ impl Stream for Events {
 }
 
 async fn step(viz: Viz, asked: Asked, sent: Sent, after: Duration) -> Step {
-    viz.parts().runtime.sleep(after).await;
+    let runtime = &viz.parts().runtime;
+    runtime.sleep(after).await;
+    let began = runtime.now();
     let page = super::page(&viz, &asked).await;
-    difference(&page, sent)
+    let (event, sent) = difference(&page, sent);
+    (event, sent, EVERY.max(runtime.now().since(began) * REST))
 }
 
 /// What of a page is not as it was sent; no event where all of it is.
-fn difference(page: &Page, mut sent: Sent) -> Step {
+fn difference(page: &Page, mut sent: Sent) -> (Option<Event>, Sent) {
     let mut changed = serde_json::Map::new();
     for (id, html) in &page.parts {
         if sent.get(id).is_some_and(|before| before == html.as_str()) {

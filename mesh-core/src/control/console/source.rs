@@ -52,7 +52,7 @@ impl<'a> Source<'a> {
     pub(crate) async fn overview(&self) -> overview::View {
         let (inventory, mut troubles) = (self.inventory(), Troubles::new());
         let (figures, histories) = golden::of(self, &Scope::mesh(), &mut troubles).await;
-        let lines = self.lines(&ResourceKind::WORKLOADS, None, Sort::Http, &mut troubles).await;
+        let lines = self.lines(&self.kinds_of_workloads(), None, Sort::Http, &mut troubles).await;
         let namespaces = self.namespace_lines(&inventory, &mut troubles).await;
         let calls = self.calls(None, &mut troubles).await;
         let secured = calls.iter().filter(|call| call.is_secured()).count();
@@ -84,11 +84,9 @@ impl<'a> Source<'a> {
         }
         let (figures, histories) = golden::of(self, &Scope::namespace(name), &mut troubles).await;
         let sort = Sort::asked(self.asked);
-        let kinds = [&ResourceKind::WORKLOADS[..], &[ResourceKind::Pod, ResourceKind::Service]];
-        let mut lines = Vec::new();
-        for kinds in kinds {
-            lines.extend(self.lines(kinds, Some(name), sort, &mut troubles).await);
-        }
+        let mut kinds = self.kinds_of_workloads();
+        kinds.extend([ResourceKind::Pod, ResourceKind::Service]);
+        let lines = self.lines(&kinds, Some(name), sort, &mut troubles).await;
         let line = Line {
             name: Name::new("", "namespace", name),
             meshed: Some(inventory.counts(name)),
@@ -109,13 +107,10 @@ impl<'a> Source<'a> {
         let (inventory, mut troubles) = (self.inventory(), Troubles::new());
         let namespace = Some(self.asked.value("namespace")).filter(|name| !name.is_empty());
         let kind = self.asked.value("kind").parse::<ResourceKind>().ok();
-        let kinds = match &kind {
-            Some(kind) => std::slice::from_ref(kind),
-            None => &ResourceKind::WORKLOADS[..],
-        };
+        let kinds = kind.map_or_else(|| self.kinds_of_workloads(), |kind| vec![kind]);
         let sort = Sort::asked(self.asked);
         workloads::View {
-            lines: self.lines(kinds, namespace, sort, &mut troubles).await,
+            lines: self.lines(&kinds, namespace, sort, &mut troubles).await,
             namespaces: inventory.namespaces.into_iter().collect(),
             troubles: troubles.into_iter().collect(),
         }
@@ -160,7 +155,7 @@ impl<'a> Source<'a> {
     pub(crate) async fn edges(&self) -> edges::View {
         let (inventory, mut troubles) = (self.inventory(), Troubles::new());
         let calls = self.calls(None, &mut troubles).await;
-        let lines = self.lines(&ResourceKind::WORKLOADS, None, Sort::Http, &mut troubles).await;
+        let lines = self.lines(&self.kinds_of_workloads(), None, Sort::Http, &mut troubles).await;
         edges::View {
             calls,
             figures: lines.into_iter().map(|line| (line.name, line.figures)).collect(),
