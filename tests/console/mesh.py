@@ -60,7 +60,7 @@ def demo(programs):
         directory = pathlib.Path(directory)
         command = [programs / "weft", "demo", "--for", "10m", "--directory", directory / "demo"]
         with started(command, r"the console is at (\S+)", directory) as url:
-            until(lambda: 'data-key="demo/deployment/web"' in text_of(url))
+            until(lambda: 'id="worst-table"' in text_of(url))
             yield url
 
 
@@ -164,5 +164,5 @@ def thousand(programs):
         command += ["--state-dir", directory / "state", "--listen", "127.99.99.1"]
         command += ["--viz-listen", "127.99.99.1:8084"]
         with started(command, r"console at (http\S+)", directory) as url:
-            until(lambda: 'data-key="team-0/deployment/service-00"' in text_of(f"{url}workloads?sort=-rps"))
+            until(lambda: 'id="worst-table"' in text_of(url))
             yield url
