@@ -140,7 +140,7 @@ fn is_of(call: &Call, view: &View, is_caller: bool) -> bool {
         true => (&call.to, &call.from),
         false => (&call.from, &call.to),
     };
-    *one == view.name && *other != view.name
+    *one == view.name && *other != view.name && !other.name.is_empty()
 }
 
 fn neighbours(id: &'static str, caption: &str, view: &View, is_caller: bool) -> Html {

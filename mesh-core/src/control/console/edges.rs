@@ -191,7 +191,9 @@ pub(crate) fn drawn(call: &Call, from: usize, to: usize) -> Edge {
 
 fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
     let mut weights: BTreeMap<&Name, f64> = BTreeMap::new();
-    for call in calls {
+    // Of some callers only the identity is known.
+    let calls = || calls.iter().filter(|call| !call.from.name.is_empty());
+    for call in calls() {
         let weight = call.figures.rps.unwrap_or(0.0) + 1e-6;
         *weights.entry(&call.from).or_default() += weight;
         *weights.entry(&call.to).or_default() += weight;
@@ -210,7 +212,7 @@ fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
     let namespaces = names.iter().map(|(name, _)| &name.namespace);
     let is_one = namespaces.collect::<std::collections::BTreeSet<_>>().len() == 1;
     let mut sent: BTreeMap<&Name, f64> = BTreeMap::new();
-    for call in calls {
+    for call in calls() {
         *sent.entry(&call.from).or_default() += call.figures.rps.unwrap_or(0.0);
     }
     let none = Figures::default();
@@ -237,8 +239,7 @@ fn draw(calls: &[Call], known: &BTreeMap<Name, Figures>) -> Html {
             }
         })
         .collect();
-    let edges: Vec<Edge> = calls
-        .iter()
+    let edges: Vec<Edge> = calls()
         .filter_map(|call| Some(drawn(call, *places.get(&call.from)?, *places.get(&call.to)?)))
         .collect();
     let what = format!(

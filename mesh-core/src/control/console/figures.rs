@@ -224,6 +224,9 @@ pub(crate) fn meshed(counts: Option<(usize, usize)>) -> Html {
 
 /// A name that leads to its page, with its kind beside it where that is not plain.
 pub(crate) fn named(name: &Name, with_kind: bool, with_namespace: bool) -> Html {
+    if name.name.is_empty() {
+        return el("span").class("muted").text("no proxy tells").into();
+    }
     let kind = with_kind.then(|| el("span").class("kind").text(format!("{}/", name.kind)));
     let namespace = (with_namespace && !name.namespace.is_empty())
         .then(|| el("span").class("kind").text(format!("{} \u{203a} ", name.namespace)));

@@ -8,6 +8,7 @@ use crate::control::destination::place::Place;
 use crate::control::index::{Instance, ServiceRef, View};
 use crate::control::names;
 use crate::control::policy::client;
+use crate::control::workload;
 use crate::model::identity::Identity;
 use crate::model::target::{NameAddr, Target};
 use crate::resource::{Kind, Service};
@@ -212,7 +213,8 @@ fn instances<'a>(
                     let own = one.made_by();
                     let own = own
                         .is_some_and(|(owner, found)| is_named(&owner.to_ascii_lowercase(), found));
-                    own || view.owner(*one).is_some_and(|(owner, found)| is_named(&owner, &found))
+                    own || workload::of_instance(view, *one)
+                        .is_some_and(|(owner, found)| is_named(&owner, &found))
                 }
                 Wanted::Service => false,
             }
@@ -453,7 +455,7 @@ fn source_names(view: &View<'_>, namespace: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for one in view.instances().filter(|one| one.namespace() == namespace) {
         names.insert(format!("pod/{}", one.name()));
-        if let Some((kind, name)) = view.owner(one) {
+        if let Some((kind, name)) = workload::of_instance(view, one) {
             names.insert(format!("{kind}/{name}"));
         }
         names.insert(format!("sa/{}", one.service_account()));
