@@ -109,7 +109,7 @@ fn samples(start_ms: i64) -> (Series, String) {
             // Scrapes are not of one moment, nor quite as far apart as they should be.
             let at_ms =
                 start_ms + nth * INTERVAL_MS + 1_000 * index as i64 + (random.next() % 200) as i64;
-            if random.next() % 40 == 0 {
+            if random.next().is_multiple_of(40) {
                 *own = [0; 8];
             }
             for counter in own.iter_mut() {

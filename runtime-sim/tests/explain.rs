@@ -124,7 +124,7 @@ spec: {identities: ['*']}
         ("web", 8080, &["unknown", "unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque"][..]),
         ("raw", 9000, &["unknown", "opaque"][..]),
     ] {
-        if draw.next() % 5 == 0 {
+        if draw.next().is_multiple_of(5) {
             continue;
         }
         let protocol = draw.of(protocols);
@@ -139,7 +139,7 @@ spec: {{podSelector: {{matchLabels: {{app: {app}}}}}, port: {port}, proxyProtoco
 "
         );
         text += &authorization(draw, app, "policy.linkerd.io", "Server", app);
-        if app == "web" && draw.next() % 3 == 0 {
+        if app == "web" && draw.next().is_multiple_of(3) {
             text += "---
 apiVersion: policy.linkerd.io/v1beta3
 kind: HTTPRoute
@@ -151,7 +151,7 @@ spec:
             text += &authorization(draw, "in", "policy.linkerd.io", "HTTPRoute", "in");
         }
     }
-    if draw.next() % 2 == 0 {
+    if draw.next().is_multiple_of(2) {
         let rule = draw.of(&[
             "{matches: [{path: {type: PathPrefix, value: /work}}]}",
             "{backendRefs: [{name: web, port: 80}, {name: none, port: 80}]}",

@@ -73,7 +73,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) if minutes >= 10 || seconds % 60 == 0 => format!("{minutes} min"),
+        (0, 0, _) if minutes >= 10 || seconds.is_multiple_of(60) => format!("{minutes} min"),
         (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
         (0, _, 0) => format!("{hours} h"),
         (0, _, _) => format!("{hours} h {minutes} min"),
@@ -117,7 +117,7 @@ mod tests {
     fn figures_have_the_digits_that_count() {
         assert_eq!([rate(Some(0.0)), rate(Some(0.01)), rate(Some(51.26))], ["0", "<0.1", "51.3"]);
         assert_eq!(rate(Some(1_234_567.8)), "1,234,568");
-        assert_eq!(millis(Some(3.14)), "3.1 ms");
+        assert_eq!(millis(Some(3.12)), "3.1 ms");
         assert_eq!([millis(Some(99.6)), millis(Some(1_500.0))], ["100 ms", "1.5 s"]);
         assert_eq!([bytes(999.0), bytes(999.6), bytes(15_300.0)], ["999 B", "1.0 kB", "15 kB"]);
     }
