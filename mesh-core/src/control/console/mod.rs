@@ -2,7 +2,7 @@
 //! a small one makes them live. It only reads.
 //!
 //! Law: what comes from elsewhere (names, paths, headers) enters a page through
-//! [`html`](self::html), which escapes it; an address says all that a page shows, so that it can be
+//! `html`, which escapes it; an address says all that a page shows, so that it can be
 //! given to others.
 
 mod assets;

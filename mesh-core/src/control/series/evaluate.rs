@@ -20,7 +20,7 @@ impl Series {
         }
     }
 
-    /// The answers at moments `step_ms` apart, from `start_ms` to `end_ms`; [`POINTS_MAX`] of them
+    /// The answers at moments `step_ms` apart, from `start_ms` to `end_ms`; `POINTS_MAX` of them
     /// at most.
     pub fn evaluate_range(
         &self,
