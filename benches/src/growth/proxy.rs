@@ -205,8 +205,8 @@ pub fn endpoints(counts: &[usize]) -> io::Result<Table> {
     Ok(table)
 }
 
-/// What memory may be above what it was before a burst, and how long after its end. The aim is 1.2.
-const RETURNED: f64 = 1.4;
+/// What memory may be above what it was before a burst, and how long after its end.
+const RETURNED: f64 = 1.2;
 const RETURNS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a burst of requests in flight leaves behind: seconds until memory is near what it
