@@ -75,12 +75,13 @@ fn step(step: &Step) -> policy::Step {
 }
 
 fn verdict(verdict: &Verdict) -> (State, String) {
-    let what = match verdict.outcome {
-        Outcome::Allowed => "Allowed",
-        Outcome::Refused => "Refused",
-        Outcome::Depends => "It depends",
+    let says = match verdict.outcome {
+        // Which says that it is.
+        Outcome::Allowed => capitalized(&verdict.says),
+        Outcome::Refused => format!("Refused: {}", verdict.says),
+        Outcome::Depends => format!("It depends: {}", verdict.says),
     };
-    (state(verdict.outcome), format!("{what}: {}", verdict.says))
+    (state(verdict.outcome), says)
 }
 
 fn state(outcome: Outcome) -> State {
