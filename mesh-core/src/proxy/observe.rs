@@ -24,13 +24,27 @@ pub struct End {
     pub grpc_status: Option<u16>,
     /// What broke it.
     pub error: Option<StreamError>,
+    /// Whoever read it went away: that says nothing of who answered.
+    pub abandoned: bool,
 }
 
 impl End {
-    /// The class of the response that ended so; `head` is none where there was no response.
+    /// A whole end, or one that something broke.
+    pub fn new(at: Timestamp, grpc_status: Option<u16>, error: Option<StreamError>) -> Self {
+        Self { at, grpc_status, error, abandoned: false }
+    }
+
+    /// Whoever read it went away.
+    pub fn abandoned(at: Timestamp) -> Self {
+        Self { at, grpc_status: None, error: Some(StreamError::Cancel), abandoned: true }
+    }
+
+    /// The class of the response that ended so; `head` is none where there was no response. As in
+    /// Linkerd, one that its reader abandons is classed by its head.
     pub fn class(&self, head: Option<Head>) -> Class {
         let of_head = head.map_or(Class::BROKEN, |head| head.end_with(self.grpc_status));
-        Class { is_failure: of_head.is_failure || self.error.is_some(), ..of_head }
+        let is_broken = self.error.is_some() && !self.abandoned;
+        Class { is_failure: of_head.is_failure || is_broken, ..of_head }
     }
 }
 
@@ -50,7 +64,7 @@ pub fn observe<O: Observer>(
     observer: O,
 ) -> Body {
     if body.is_end_stream() {
-        observer.end(End { at: clock.now(), grpc_status: None, error: None });
+        observer.end(End::new(clock.now(), None, None));
         return body;
     }
     let deadline = deadline.map(|at| clock.sleep_until(at));
@@ -83,29 +97,25 @@ impl<O: Observer> Awaiting<O> {
 impl<O: Observer> Drop for Awaiting<O> {
     fn drop(&mut self) {
         if let Some(observer) = self.observer.take() {
-            observer.end(End {
-                at: self.clock.now(),
-                grpc_status: None,
-                error: Some(StreamError::Cancel),
-            });
+            observer.end(End::abandoned(self.clock.now()));
         }
     }
 }
 
-/// Tells the bytes of each of a body's frames of data.
-pub fn count_frames(body: Body, count: impl FnMut(usize) + Send + Unpin + 'static) -> Body {
+/// Shows each of a body's frames of data as it passes.
+pub fn each_data(body: Body, see: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
     if body.is_end_stream() {
         return body;
     }
-    Body::wrap(Frames { body, count })
+    Body::wrap(Frames { body, see })
 }
 
-struct Frames<C> {
+struct Frames<S> {
     body: Body,
-    count: C,
+    see: S,
 }
 
-impl<C: FnMut(usize) + Unpin> http_body::Body for Frames<C> {
+impl<S: FnMut(&Bytes) + Unpin> http_body::Body for Frames<S> {
     type Data = Bytes;
     type Error = Error;
 
@@ -117,7 +127,7 @@ impl<C: FnMut(usize) + Unpin> http_body::Body for Frames<C> {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            (self.count)(data.len());
+            (self.see)(data);
         }
         polled
     }
@@ -142,7 +152,7 @@ struct Observed<O: Observer> {
 impl<O: Observer> Observed<O> {
     fn tell(&mut self, grpc_status: Option<u16>, error: Option<StreamError>) {
         if let Some(observer) = self.observer.take() {
-            observer.end(End { at: self.clock.now(), grpc_status, error });
+            observer.end(End::new(self.clock.now(), grpc_status, error));
         }
     }
 }
@@ -213,7 +223,9 @@ impl<O: Observer> http_body::Body for Observed<O> {
 
 impl<O: Observer> Drop for Observed<O> {
     fn drop(&mut self) {
-        self.tell(None, Some(StreamError::Cancel));
+        if let Some(observer) = self.observer.take() {
+            observer.end(End::abandoned(self.clock.now()));
+        }
     }
 }
 

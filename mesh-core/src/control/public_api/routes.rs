@@ -14,6 +14,7 @@ use super::query::Query as UrlQuery;
 use super::resource::{Resource, ResourceKind, ResourceQuery};
 use super::statistics::{Answer, Asking, Statistics, namespace_of, window_of};
 use crate::control::query::{Matcher, Query, Row};
+use crate::telemetry::metrics::GRPC_STATUSES;
 use crate::traffic::classify::is_grpc_failure;
 
 /// What is asked.
@@ -423,27 +424,6 @@ fn is_success(status: &str, error: &str) -> bool {
             .is_some_and(|code| !is_grpc_failure(code as u16)),
     }
 }
-
-/// By their codes, as the proxy writes them.
-const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// Figures of several as one. Quantiles cannot be joined: they are the worst.
 fn joined(all: &[RouteFigures]) -> RouteFigures {

@@ -303,9 +303,10 @@ impl Endpoint {
 
     /// The one HTTP/2 connection, where it is open.
     fn open_http2(&self) -> Option<Arc<Http2Connection>> {
-        let connection = self.http2.load_full();
-        let kept = planted!("dead-connection-kept") || planted!("goaway-ignored");
-        connection.filter(|connection| !connection.is_closed() || kept)
+        let is_dead_kept = planted!("dead-connection-kept");
+        let is_leaving_kept = planted!("goaway-ignored");
+        let connection = self.http2.load_full()?;
+        (!connection.is_closed() || is_dead_kept || is_leaving_kept).then_some(connection)
     }
 
     /// Opens the one HTTP/2 connection, or waits for whoever is at it. All that wait share one

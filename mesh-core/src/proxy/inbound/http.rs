@@ -181,7 +181,7 @@ impl Http {
         let grpc = is_grpc(request.headers());
         let frames = handles.route.clone();
         let request = request
-            .map(|body| observe::count_frames(body, move |bytes| frames.request_frame(bytes)));
+            .map(|body| observe::each_data(body, move |data| frames.request_frame(data.len())));
         let clock = &inbound.runtime.clock;
         let record = Record {
             handles,
@@ -206,7 +206,7 @@ impl Http {
                 };
                 let at = inbound.runtime.now();
                 tap::failed(tapped, error.error());
-                record.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
+                record.end(End::new(at, None, Some(refusal.stream_error())));
                 return Err(refusal);
             }
         };

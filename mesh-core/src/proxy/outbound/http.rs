@@ -157,7 +157,7 @@ impl Http {
 
         let frames = plan.handles.requests.clone();
         let request = request
-            .map(|body| observe::count_frames(body, move |bytes| frames.request_frame(bytes)));
+            .map(|body| observe::each_data(body, move |data| frames.request_frame(data.len())));
         let clock = &outbound.runtime.clock;
         let record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
         let mut record = Awaiting::new(record, clock);
@@ -355,7 +355,7 @@ impl Record {
     }
 
     fn refused(self, refusal: &Refusal, at: Timestamp) {
-        self.end(End { at, grpc_status: None, error: Some(refusal.stream_error()) });
+        self.end(End::new(at, None, Some(refusal.stream_error())));
     }
 }
 

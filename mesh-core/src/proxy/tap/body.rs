@@ -13,6 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::record::{Tapped, failure_code};
 use crate::model::tap::Captured;
 use crate::proxy::config;
+use crate::proxy::observe::each_data;
 use crate::traffic::tap::redact;
 use crate::wire::http::{Body, Error};
 
@@ -49,41 +50,7 @@ impl Beginning {
 
 /// A request's body whose beginning is kept.
 pub fn keep(body: Body, beginning: Beginning) -> Body {
-    if body.is_end_stream() {
-        return body;
-    }
-    Body::wrap(Keeping { body, beginning })
-}
-
-struct Keeping {
-    body: Body,
-    beginning: Beginning,
-}
-
-impl http_body::Body for Keeping {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            self.beginning.keep(data);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    each_data(body, move |data| beginning.keep(data))
 }
 
 /// A response's body that tells its end. One that has ended already tells at once.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 
 use super::policies::{anybody, balance, detect, http_routes, port, rule, unmeshed};
-use super::world::{APP, PATH, Pair, SERVICE, all, get, grpc, ok, text};
+use super::world::{APP, PATH, Pair, SERVICE, all, get, get2, grpc, ok, text};
 use crate::model::client_policy::{
     Backoff, FailureAccrual, GrpcRetryConditions, GrpcRoute, GrpcRoutes, HttpRetryConditions,
     Retry, Rule, Trip,
@@ -190,6 +190,43 @@ async fn a_call_of_grpc_is_retried_by_the_status_in_its_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_its_reader_leaves_is_no_failure_and_one_that_breaks_is() {
+    let mesh = Pair::new().await;
+    let app = mesh.world.app(APP, |request: Request| async move {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<&'static str>(1);
+        let breaks = request.uri().path() == "/breaks";
+        tokio::spawn(async move {
+            let _ = sender.send("x").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if breaks {
+                let _ = sender.send(BREAK).await;
+            }
+            sender.closed().await;
+        });
+        Response::new(Body::wrap(Slow(receiver)))
+    });
+    let _app = app.await;
+    let connection = mesh.world.http2(&mesh.client, SERVICE).await;
+    for path in ["watch", "breaks"] {
+        let mut response = connection.send(get2(&format!("http://web/{path}"))).await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.body_mut().next_frame().await.unwrap().unwrap();
+        if path == "breaks" {
+            assert!(response.into_body().read_to_end(99).await.is_err());
+        }
+    }
+    mesh.world.sleep(100).await;
+    for (proxy, direction) in [(&mesh.client, "outbound"), (&mesh.server, "inbound")] {
+        let direction = format!("direction=\"{direction}\"");
+        for classification in ["success", "failure"] {
+            let class = format!("classification=\"{classification}\"");
+            let one = ["response_total", "status_code=\"200\"", &direction, &class];
+            assert_eq!(mesh.world.metric(proxy, &one).await, 1.0, "{direction} {classification}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_response_that_is_late_and_one_that_stalls_are_given_up() {
     let mesh = Pair::new().await;
     let app = mesh.world.app(APP, |request: Request| async move {
@@ -240,6 +277,9 @@ async fn a_response_that_is_late_and_one_that_stalls_are_given_up() {
     assert_eq!(counted("IDLE_TIMEOUT").await, 2.0);
 }
 
+/// Ends a body with an error.
+const BREAK: &str = "";
+
 /// Pieces as they come.
 struct Slow(tokio::sync::mpsc::Receiver<&'static str>);
 
@@ -251,7 +291,11 @@ impl http_body::Body for Slow {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<bytes::Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))))
+        let frame = |piece| match piece {
+            BREAK => Err(crate::wire::http::Error::Closed),
+            piece => Ok(Frame::data(piece.into())),
+        };
+        self.0.poll_recv(cx).map(|piece| piece.map(frame))
     }
 }
 

@@ -18,7 +18,8 @@ pub use cell::{Counter, Gauge};
 pub use connection::{ConnectionRouteMetrics, DetectMetrics, Detection, RouteRefusal};
 pub use http::{Classification, HttpMetrics, Response};
 pub use route::{
-    InboundRouteMetrics, RouteBackendMetrics, RouteMetrics, RouteProtocol, StreamEnd, StreamError,
+    GRPC_STATUSES, InboundRouteMetrics, RouteBackendMetrics, RouteMetrics, RouteProtocol,
+    StreamEnd, StreamError,
 };
 pub use transport::{OpenConnection, TransportMetrics, errno};
 

@@ -126,7 +126,8 @@ impl Statuses {
 
 const GRPC_UNKNOWN: u16 = 2;
 
-const GRPC_STATUSES: [&str; 17] = [
+/// Statuses of gRPC by their numbers, as labels have them.
+pub const GRPC_STATUSES: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",
