@@ -77,6 +77,13 @@ spec:
           image: simulated/http
           ports: [{containerPort: 8080}]
           env: [{name: LATENCY, value: 15ms}, {name: ERRORS, value: '503:0.2'}]
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata:
+  name: idle-5d8f
+  namespace: shop
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: idle, uid: idle, controller: true}]
 ";
 
 const QUESTIONS: [&str; 7] = [
@@ -130,6 +137,9 @@ fn figures_are_what_the_workload_sent() {
     }
     let (web, client) = (of("deployment", "web"), of("deployment", "client"));
     assert_eq!(web.meshed.map(|count| (count.meshed, count.running)), Some((2, 2)));
+    let idle = of("deployment", "idle");
+    assert_eq!(idle.meshed.map(|count| (count.meshed, count.running)), Some((0, 0)));
+    assert!(idle.http.is_none() && idle.tcp.is_none(), "it is scaled to zero: {idle:?}");
     assert!(client.http.is_none(), "nobody calls it: {client:?}");
     assert!(web.tcp.is_some_and(|tcp| tcp.connections >= 1.0), "{web:?}");
     let pods = rows.iter().filter(|row| row.resource.kind.name() == "pod");

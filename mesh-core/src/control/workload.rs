@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::index::{Instance, View};
 use crate::manifest::annotations::PROXY_OWNER_PREFIX;
 use crate::model::labels::Labels;
+use crate::resource::{Kind, ObjectRef};
 
 /// Kinds of workloads, as labels and as people call them.
 pub const KINDS: [&str; 7] = [
@@ -40,6 +41,32 @@ pub fn of_instance(view: &View<'_>, instance: Instance<'_>) -> Option<(String, S
     let of_others = view.owner(instance);
     let name = spec.service.as_ref().or(spec.service_account.as_ref());
     of_others.or_else(|| Some(("deployment".to_string(), name?.clone())))
+}
+
+/// A workload that has an object of its own in the index, whether it has pods or not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Known {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its kind: `deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Workloads that are known by more than their pods: ReplicaSets and Jobs, and what made them. A
+/// Deployment that is scaled to zero keeps its ReplicaSets. Others without pods are not known:
+/// their kinds are not watched.
+pub fn known(view: &View<'_>) -> impl Iterator<Item = Known> {
+    let of_kind = |kind: Kind| view.objects(kind).map(move |object| (kind, object.object_ref()));
+    let made = of_kind(Kind::ReplicaSet).chain(of_kind(Kind::Job));
+    made.filter_map(|(kind, ObjectRef { namespace, name, .. })| {
+        let kind = kind.name();
+        let maker = view.maker_of(&namespace, &kind, &name);
+        let (kind, name) = maker.unwrap_or((&kind, &name));
+        let (kind, name) = (kind.to_ascii_lowercase(), name.to_string());
+        KINDS.contains(&&*kind).then_some(Known { namespace, kind, name })
+    })
 }
 
 /// The label of a kind: Prometheus has another use for `job`.
@@ -129,7 +156,41 @@ metadata: {name: load-1, namespace: hosts}
 spec:
   addresses: [10.0.0.3]
   serviceAccount: load
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata:
+  name: idle-5d8f
+  namespace: shop
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: idle, uid: b, controller: true}]
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata:
+  name: canary-5d8f
+  namespace: shop
+  ownerReferences: [{apiVersion: argoproj.io/v1, kind: Rollout, name: canary, uid: c, controller: true}]
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: alone, namespace: shop}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: nightly-7
+  namespace: shop
+  ownerReferences: [{apiVersion: batch/v1, kind: CronJob, name: nightly, uid: d, controller: true}]
 "#;
+
+    #[test]
+    fn what_made_replica_sets_and_jobs_is_known_without_pods() {
+        let (index, mesh) = (testing::index(MANIFEST), MeshConfig::default());
+        let view = View::new(&index, &mesh);
+        let known = known(&view).map(|one| format!("{}/{}", one.kind, one.name));
+        let known: Vec<_> = known.collect();
+        assert_eq!(known, ["replicaset/alone", "deployment/idle", "cronjob/nightly"]);
+    }
 
     #[test]
     fn what_is_scraped_has_linkerds_labels() {

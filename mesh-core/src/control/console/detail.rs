@@ -82,6 +82,9 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
 fn lead(view: &View) -> String {
     let Some(workload) = &view.workload else { return String::new() };
     let Workload { instances, meshed, accounts, .. } = workload;
+    if *instances == 0 {
+        return "No instance: it is scaled to zero, or its instances have ended.".to_string();
+    }
     let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
     format!(
         "{}, {meshed} with a proxy. Service account {}.",

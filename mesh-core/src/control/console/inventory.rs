@@ -109,6 +109,10 @@ impl Inventory {
             let name = meta.name.as_deref().unwrap_or_default();
             inventory.services.insert(Name::new(namespace, "service", name));
         }
+        for workload::Known { namespace, kind, name } in workload::known(view) {
+            inventory.namespaces.insert(namespace.clone());
+            inventory.workloads.entry(Name { namespace, kind, name }).or_default();
+        }
         view.instances().for_each(|instance| inventory.add(view, instance));
         inventory
     }
@@ -229,6 +233,13 @@ metadata: {name: old, namespace: shop}
 spec: {containers: [{name: web}]}
 status: {phase: Succeeded}
 ---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata:
+  name: idle-5d8f
+  namespace: shop
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: idle, uid: b, controller: true}]
+---
 apiVersion: workload.weft.sh/v1alpha1
 kind: Workload
 metadata: {name: vm-1, namespace: shop}
@@ -243,6 +254,8 @@ spec: {addresses: [10.0.0.2], service: api}
         let web = &inventory.workloads[&Name::new("shop", "deployment", "web")];
         assert_eq!((web.instances, web.meshed), (1, 1));
         assert_eq!(web.members["web-5d8f-1"].address, "10.0.0.1");
+        let idle = &inventory.workloads[&Name::new("shop", "deployment", "idle")];
+        assert_eq!(idle, &Workload::default(), "it is scaled to zero");
         let vm = &inventory.workloads[&Name::new("shop", "deployment", "api")];
         assert!(vm.services.contains("api"), "as statistics call it");
         assert_eq!(inventory.of_member("shop", "vm-1").unwrap().meshed, 0);

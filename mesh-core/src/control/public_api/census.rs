@@ -18,10 +18,22 @@ pub(super) struct Counted {
     pub(super) meshed: Option<Meshed>,
     /// A pod's phase.
     pub(super) status: Option<String>,
+    /// Its pods, ended ones included.
+    pods: u32,
+    /// Whether one of these has or had a proxy.
+    has_proxy: bool,
+}
+
+impl Counted {
+    /// Whether it has pods, and none of them has a proxy. One without pods is of the mesh as much as
+    /// of anything.
+    pub(super) fn is_unmeshed(&self) -> bool {
+        self.pods > 0 && !self.has_proxy
+    }
 }
 
 /// Every resource of a kind that a selector selects, by namespace and name. A workload is selected
-/// where one of its pods is.
+/// where one of its pods is; one without pods, where nothing is selected by labels.
 pub(super) fn count(
     view: &View<'_>,
     kind: ResourceKind,
@@ -60,6 +72,13 @@ fn instances(
     selector: Option<&LabelSelector>,
 ) -> BTreeMap<(String, String), Counted> {
     let mut counted: BTreeMap<_, Counted> = BTreeMap::new();
+    if kind.is_workload() && selector.is_none() {
+        let of_kind = workload::known(view).filter(|known| known.kind == kind.name());
+        counted.extend(of_kind.map(|known| {
+            let idle = Counted { meshed: Some(Meshed::default()), ..Counted::default() };
+            ((known.namespace, known.name), idle)
+        }));
+    }
     for instance in view.instances() {
         let is_selected =
             selector.is_none_or(|selector| matches_labels(selector, |name| instance.label(name)));
@@ -67,14 +86,17 @@ fn instances(
             continue;
         };
         let found = counted.entry((instance.namespace().to_string(), name)).or_default();
+        let is_meshed = instance.is_meshed(&view.mesh.control_namespace);
+        found.pods += 1;
+        found.has_proxy |= is_meshed;
         let meshed = found.meshed.get_or_insert_default();
         let phase = phase(instance);
         match phase {
             "Succeeded" => {}
             "Failed" => meshed.failed += 1,
-            "Running" => {
+            "Pending" | "Running" => {
                 meshed.running += 1;
-                meshed.meshed += u32::from(instance.is_meshed(&view.mesh.control_namespace));
+                meshed.meshed += u32::from(is_meshed);
             }
             _ => {}
         }

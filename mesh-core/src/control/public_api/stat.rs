@@ -77,7 +77,7 @@ pub struct StatRow {
 pub struct Meshed {
     /// Those that have one.
     pub meshed: u32,
-    /// All that run.
+    /// All that run, or wait for it.
     pub running: u32,
     /// All that ended badly.
     pub failed: u32,
@@ -312,7 +312,9 @@ impl Statistics {
                 tcp: seen.tcp.get(&key).copied(),
                 unauthorized_rps: seen.unauthorized.get(&key).copied().filter(|rps| *rps > 0.0),
             };
-            let is_meshed = meshed.is_none_or(|meshed| meshed.meshed > 0);
+            let is_workload = resource.kind.is_workload();
+            let is_idle = is_workload && found.is_some_and(|found| !found.is_unmeshed());
+            let is_meshed = is_idle || meshed.is_none_or(|meshed| meshed.meshed > 0);
             let did = row.http.is_some() || row.tcp.is_some_and(|tcp| tcp.connections > 0.0);
             // Of all that there are, those between the two ends are meant.
             let is_between = question.traffic == Traffic::Any || resource.name.is_some() || did;

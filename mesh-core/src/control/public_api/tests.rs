@@ -41,6 +41,32 @@ apiVersion: workload.weft.sh/v1alpha1
 kind: Workload
 metadata: {name: bare-1, namespace: shop}
 spec: {addresses: [10.0.0.3], serviceAccount: bare}
+---
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata:
+  name: idle-5d8f
+  namespace: rest
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: idle, uid: a, controller: true}]
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: late-1
+  namespace: rest
+  labels: {linkerd.io/control-plane-ns: linkerd}
+  ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: late, uid: b, controller: true}]
+spec: {containers: [{name: linkerd-proxy}]}
+status: {phase: Pending}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: ended-1
+  namespace: rest
+  ownerReferences: [{apiVersion: batch/v1, kind: Job, name: ended, uid: c, controller: true}]
+spec: {containers: [{name: app}]}
+status: {phase: Succeeded}
 "#;
 
 /// What the client's proxy says after so many requests.
@@ -145,6 +171,18 @@ async fn a_workloads_figures_are_of_what_it_takes_in() {
 }
 
 #[tokio::test]
+async fn what_has_no_pods_is_listed_without_figures_and_what_waits_is_counted() {
+    let all = "resource=deploy/idle&resource=sts&resource=job&namespace=rest";
+    insta::assert_snapshot!(rows(all).await.join("\n"), @r#"
+    deployment/idle 0/0 - -
+    statefulset/late 1/1 - -
+    "#);
+    insta::assert_snapshot!(rows("resource=job&namespace=rest&unmeshed").await.join("\n"), @"job/ended 0/0 - -");
+    assert_eq!(rows("resource=deploy/idle&namespace=rest&selector=app").await, [""; 0]);
+    assert_eq!(rows("resource=deploy/idle&namespace=other").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn what_has_no_proxy_is_shown_to_who_asks() {
     insta::assert_snapshot!(rows("resource=pod&namespace=shop&unmeshed").await.join("\n"), @r#"
     pod/api-1 1/1 10.0rps 0.9 1 p95=15.0 1 1000B/s denied=1.0
@@ -158,6 +196,7 @@ async fn services_and_authorities_are_as_their_clients_see_them() {
     let rows =
         rows("resource=svc&resource=authority&resource=server&resource=ns&all_namespaces").await;
     insta::assert_snapshot!(rows.join("\n"), @r#"
+    namespace/rest 1/1 - -
     namespace/shop 2/3 10.0rps 0.9 1 p95=15.0 1 1000B/s denied=1.0
     service/api - 10.0rps 1 1 p95=9.5 1 0B/s
     authority/api.shop.svc.cluster.local:80 - 10.0rps 1 1 p95=9.5 1 0B/s
