@@ -168,6 +168,12 @@ enum VizCommand {
     /// Show requests as they pass through the proxies of a resource.
     #[command(after_help = EXIT_CODES)]
     Tap(Box<tap::TapArgs>),
+    /// Check whether the control plane works: weft check, which looks at what shows the mesh as well.
+    #[command(after_help = EXIT_CODES)]
+    Check(check::CheckArgs),
+    /// Open the console: the mesh in a browser.
+    #[command(after_help = EXIT_CODES)]
+    Dashboard(dashboard::DashboardArgs),
 }
 
 #[derive(Debug, Args)]
@@ -426,9 +432,13 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
             Command::Upgrade(args) => install::upgrade::run(*args, cluster).await,
             Command::Uninstall(args) => install::remove::uninstall(args, cluster).await,
             Command::Prune(args) => install::remove::prune(args, cluster).await,
-            Command::Check(args) => check::run(args, cluster).await,
+            Command::Check(args) | Command::Viz(VizCommand::Check(args)) => {
+                check::run(args, cluster).await
+            }
             Command::Identity(args) => identity::run(args, cluster).await,
-            Command::Dashboard(args) => dashboard::run(args, cluster).await,
+            Command::Dashboard(args) | Command::Viz(VizCommand::Dashboard(args)) => {
+                dashboard::run(args, cluster).await
+            }
             Command::Diagnostics(command) => diagnostics::run(command, cluster).await,
             Command::Statistics(command) => statistics::run(command, cluster).await,
             Command::Authz(args) => statistics::policies(args, cluster).await,
@@ -557,6 +567,34 @@ mod tests {
           2   the command line is wrong
           64  the configuration is wrong
         "#);
+    }
+
+    #[test]
+    fn linkerds_commands_of_viz_are_taken_with_and_without_viz() {
+        for line in [
+            "stat deploy -n shop -o wide",
+            "stat-inbound deploy/web -t 5m",
+            "stat-outbound deploy/web -A",
+            "tap deploy/web -n shop --max-rps 10",
+            "top deploy/web --hide-sources --routes",
+            "edges po -A -o json",
+            "routes deploy/web --to svc/api -o wide",
+            "authz deploy/web -n shop",
+            "list -A",
+            "check --proxy --wait 1s -o json",
+            "dashboard --port 50750 --show url",
+        ] {
+            let words = || line.split(' ');
+            let read = |words: Vec<&str>| match Cli::try_parse_from(words) {
+                Ok(cli) => format!("{:?}", cli.command),
+                Err(error) => panic!("{line}: {error}"),
+            };
+            let bare = read(["weft"].into_iter().chain(words()).collect());
+            let viz = read(["weft", "viz"].into_iter().chain(words()).collect());
+            assert_eq!(viz, format!("Viz({bare})"));
+        }
+        let none = Cli::try_parse_from(["weft", "viz", "nothing"]).unwrap_err();
+        assert_eq!(none.kind(), clap::error::ErrorKind::InvalidSubcommand);
     }
 
     #[test]

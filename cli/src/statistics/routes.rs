@@ -1,5 +1,7 @@
 //! `weft stat-inbound`, `weft stat-outbound` and `weft routes`.
 
+use std::sync::Arc;
+
 use clap::Args;
 use mesh_core::control::MeshConfig;
 use mesh_core::control::metrics::ControlMetrics;
@@ -12,7 +14,8 @@ use mesh_core::control::public_api::routes::{
 use mesh_core::control::public_api::statistics::{Answer, Source, Statistics, read_window};
 use mesh_core::control::publish::Publisher;
 use runtime_real::no_cluster::NoCluster;
-use std::sync::Arc;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::args::{self, Form, ScopeArgs};
 use super::cells::{NONE, kind, latencies, percent, policy, rps, server};
@@ -91,39 +94,35 @@ fn statistics(url: &PrometheusUrl) -> Statistics {
 
 /// Prints routes of servers' ports.
 pub(crate) async fn inbound(args: RouteStatArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let answer: Answer<InboundRow> = match &args.prometheus_url {
-        None => ask(cluster, "stat-inbound", &args.question()).await?,
-        Some(url) => {
-            let question = args.of_prometheus().map_err(Failure::misconfigured)?;
-            statistics(url).stat_inbound(&question).await.map_err(Failure::failed)?
-        }
-    };
-    match args.output {
-        Form::Json => finish(&answer, &json(&answer.rows), ""),
-        _ => finish(
-            &answer,
-            &inbound_table(&answer.rows, args.scope.all_namespaces),
-            "No traffic found.",
-        ),
-    }
+    let alone = async |known: Statistics, asked| known.stat_inbound(&asked).await;
+    tell(args, cluster, "stat-inbound", alone, inbound_table).await
 }
 
 /// Prints routes of clients.
 pub(crate) async fn outbound(args: RouteStatArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let answer: Answer<OutboundRow> = match &args.prometheus_url {
-        None => ask(cluster, "stat-outbound", &args.question()).await?,
+    let alone = async |known: Statistics, asked| known.stat_outbound(&asked).await;
+    tell(args, cluster, "stat-outbound", alone, outbound_table).await
+}
+
+/// Asks a controller at a path, or a Prometheus `alone`, and prints the answer.
+async fn tell<R: Serialize + DeserializeOwned>(
+    args: RouteStatArgs,
+    cluster: &ClusterArgs,
+    path: &str,
+    alone: impl AsyncFnOnce(Statistics, RoutesQuestion) -> Result<Answer<R>, ApiError>,
+    table: fn(&[R], bool) -> String,
+) -> Result<(), Failure> {
+    let answer = match &args.prometheus_url {
+        None => ask(cluster, path, &args.question()).await?,
         Some(url) => {
             let question = args.of_prometheus().map_err(Failure::misconfigured)?;
-            statistics(url).stat_outbound(&question).await.map_err(Failure::failed)?
+            alone(statistics(url), question).await.map_err(Failure::failed)?
         }
     };
+    let all_namespaces = args.scope.all_namespaces;
     match args.output {
         Form::Json => finish(&answer, &json(&answer.rows), ""),
-        _ => finish(
-            &answer,
-            &outbound_table(&answer.rows, args.scope.all_namespaces),
-            "No traffic found.",
-        ),
+        _ => finish(&answer, &table(&answer.rows, all_namespaces), "No traffic found."),
     }
 }
 
@@ -145,18 +144,20 @@ pub(crate) async fn routes(args: RoutesArgs, cluster: &ClusterArgs) -> Result<()
     }
 }
 
+/// The columns of [`figures`].
+const FIGURES: [&str; 5] = ["SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"];
+
 fn inbound_table(rows: &[InboundRow], all_namespaces: bool) -> String {
     let mut columns = Vec::new();
     columns.extend(all_namespaces.then(|| left("NAMESPACE")));
     columns.extend(["NAME", "SERVER", "ROUTE", "TYPE"].map(left));
-    columns.extend(["SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"].map(right));
+    columns.extend(FIGURES.map(right));
     let cells = |row: &InboundRow| {
         let mut cells = Vec::new();
         cells.extend(all_namespaces.then(|| row.resource.namespace.clone()));
         cells.push(row.resource.name.clone());
         cells.extend([server(&row.server), policy(&row.route), kind(&row.route)]);
-        cells.extend([percent(row.http.success_rate), rps(row.http.rps)]);
-        cells.extend(latencies(&row.http.latency_ms));
+        cells.extend(figures(&row.http.into()));
         cells
     };
     render(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
@@ -166,7 +167,7 @@ fn outbound_table(rows: &[OutboundRow], all_namespaces: bool) -> String {
     let mut columns = Vec::new();
     columns.extend(all_namespaces.then(|| left("NAMESPACE")));
     columns.extend(["NAME", "SERVICE", "ROUTE", "TYPE", "BACKEND"].map(left));
-    columns.extend(["SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"].map(right));
+    columns.extend(FIGURES.map(right));
     columns.extend(["TIMEOUTS", "RETRIES"].map(right));
     let mut cells = Vec::new();
     for row in rows {

@@ -7,110 +7,64 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ApiError;
 
-/// What statistics can be about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ResourceKind {
-    /// A namespace: all of its workloads.
-    Namespace,
-    /// A deployment.
-    Deployment,
-    /// A stateful set.
-    StatefulSet,
-    /// A daemon set.
-    DaemonSet,
-    /// A replica set that no deployment made.
-    ReplicaSet,
-    /// A replication controller.
-    ReplicationController,
-    /// A job that no cron job made.
-    Job,
-    /// A cron job.
-    CronJob,
-    /// A pod, or an instance on a plain host.
-    Pod,
-    /// A service, as its clients see it.
-    Service,
-    /// A name that clients ask for, as they see it.
-    Authority,
-    /// A Server: a port, as a policy sees it.
-    Server,
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident: $name:literal, $plural:literal $(, $short:literal)?;)*) => {
+        /// What statistics can be about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ResourceKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        /// Each kind, with what people call it, shortest first.
+        const KINDS: &[Row] = &[$(Row {
+            kind: ResourceKind::$kind,
+            name: $name,
+            dst_label: concat!("dst_", $name),
+            called: &[$($short,)? $plural, $name],
+        },)*];
+
+        impl ResourceKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+        }
+    };
 }
 
-/// Each kind: its name, its label, its label of a destination, and how else people call it.
-const KINDS: [(ResourceKind, &str, &str, &str, &[&str]); 12] = [
-    (
-        ResourceKind::Namespace,
-        "namespace",
-        "namespace",
-        "dst_namespace",
-        &["ns", "namespaces", "namespace"],
-    ),
-    (
-        ResourceKind::Deployment,
-        "deployment",
-        "deployment",
-        "dst_deployment",
-        &["deploy", "deployments", "deployment"],
-    ),
-    (
-        ResourceKind::StatefulSet,
-        "statefulset",
-        "statefulset",
-        "dst_statefulset",
-        &["sts", "statefulsets", "statefulset"],
-    ),
-    (
-        ResourceKind::DaemonSet,
-        "daemonset",
-        "daemonset",
-        "dst_daemonset",
-        &["ds", "daemonsets", "daemonset"],
-    ),
-    (
-        ResourceKind::ReplicaSet,
-        "replicaset",
-        "replicaset",
-        "dst_replicaset",
-        &["rs", "replicasets", "replicaset"],
-    ),
-    (
-        ResourceKind::ReplicationController,
-        "replicationcontroller",
-        "replicationcontroller",
-        "dst_replicationcontroller",
-        &["rc", "replicationcontrollers", "replicationcontroller"],
-    ),
-    (ResourceKind::Job, "job", "k8s_job", "dst_job", &["jobs", "job"]),
-    (ResourceKind::CronJob, "cronjob", "cronjob", "dst_cronjob", &["cj", "cronjobs", "cronjob"]),
-    (ResourceKind::Pod, "pod", "pod", "dst_pod", &["po", "pods", "pod"]),
-    (ResourceKind::Service, "service", "", "dst_service", &["svc", "services", "service"]),
-    (
-        ResourceKind::Authority,
-        "authority",
-        "authority",
-        "authority",
-        &["au", "authorities", "authority"],
-    ),
-    (ResourceKind::Server, "server", "srv_name", "", &["srv", "servers", "server"]),
-];
+struct Row {
+    kind: ResourceKind,
+    name: &'static str,
+    dst_label: &'static str,
+    called: &'static [&'static str],
+}
+
+kinds! {
+    /// A namespace: all of its workloads.
+    Namespace: "namespace", "namespaces", "ns";
+    /// A deployment.
+    Deployment: "deployment", "deployments", "deploy";
+    /// A stateful set.
+    StatefulSet: "statefulset", "statefulsets", "sts";
+    /// A daemon set.
+    DaemonSet: "daemonset", "daemonsets", "ds";
+    /// A replica set that no deployment made.
+    ReplicaSet: "replicaset", "replicasets", "rs";
+    /// A replication controller.
+    ReplicationController: "replicationcontroller", "replicationcontrollers", "rc";
+    /// A job that no cron job made.
+    Job: "job", "jobs";
+    /// A cron job.
+    CronJob: "cronjob", "cronjobs", "cj";
+    /// A pod, or an instance on a plain host.
+    Pod: "pod", "pods", "po";
+    /// A service, as its clients see it.
+    Service: "service", "services", "svc";
+    /// A name that clients ask for, as they see it.
+    Authority: "authority", "authorities", "au";
+    /// A Server: a port, as a policy sees it.
+    Server: "server", "servers", "srv";
+}
 
 impl ResourceKind {
-    /// Every kind.
-    pub const ALL: [Self; 12] = [
-        Self::Namespace,
-        Self::Deployment,
-        Self::StatefulSet,
-        Self::DaemonSet,
-        Self::ReplicaSet,
-        Self::ReplicationController,
-        Self::Job,
-        Self::CronJob,
-        Self::Pod,
-        Self::Service,
-        Self::Authority,
-        Self::Server,
-    ];
-
     /// Kinds that make pods.
     pub const WORKLOADS: [Self; 7] = [
         Self::Deployment,
@@ -137,22 +91,32 @@ impl ResourceKind {
 
     /// Its name: `deployment`.
     pub fn name(self) -> &'static str {
-        self.row().1
+        self.row().name
     }
 
     /// As people call it for short: `deploy`.
     pub fn short(self) -> &'static str {
-        self.row().4[0]
+        self.row().called[0]
     }
 
     /// The label of what is scraped of it; empty where nothing is scraped of such a thing.
     pub fn label(self) -> &'static str {
-        self.row().2
+        match self {
+            // Prometheus has another use for `job`.
+            Self::Job => "k8s_job",
+            Self::Service => "",
+            Self::Server => "srv_name",
+            kind => kind.name(),
+        }
     }
 
     /// The label of a destination that is of it; empty where none can be.
     pub fn dst_label(self) -> &'static str {
-        self.row().3
+        match self {
+            Self::Authority => "authority",
+            Self::Server => "",
+            kind => kind.row().dst_label,
+        }
     }
 
     /// Whether it makes pods.
@@ -160,10 +124,8 @@ impl ResourceKind {
         Self::WORKLOADS.contains(&self)
     }
 
-    fn row(
-        self,
-    ) -> &'static (Self, &'static str, &'static str, &'static str, &'static [&'static str]) {
-        KINDS.iter().find(|(kind, ..)| *kind == self).expect("every kind is in the table")
+    fn row(self) -> &'static Row {
+        KINDS.iter().find(|row| row.kind == self).expect("every kind is in the table")
     }
 }
 
@@ -191,10 +153,10 @@ impl FromStr for ResourceKind {
 
     fn from_str(text: &str) -> Result<Self, ApiError> {
         let lower = text.to_ascii_lowercase();
-        let found = KINDS.iter().find(|(.., names)| names.contains(&lower.as_str()));
-        found.map(|(kind, ..)| *kind).ok_or_else(|| {
-            let all: Vec<_> = KINDS.iter().map(|(_, name, ..)| *name).collect();
-            let nearest = KINDS.iter().flat_map(|(.., names)| names.iter());
+        let found = KINDS.iter().find(|row| row.called.contains(&lower.as_str()));
+        found.map(|row| row.kind).ok_or_else(|| {
+            let all: Vec<_> = KINDS.iter().map(|row| row.name).collect();
+            let nearest = KINDS.iter().flat_map(|row| row.called);
             let nearest = nearest.min_by_key(|name| strsim::levenshtein(name, &lower));
             let nearest = nearest.filter(|name| strsim::levenshtein(name, &lower) <= 2);
             let remedy = match nearest {
@@ -281,9 +243,16 @@ mod tests {
         assert_eq!(read("deployments"), Ok(deployment(None)));
         assert_eq!(read("Deployment/"), Ok(deployment(None)));
         assert_eq!(ResourceQuery::read("all").unwrap().len(), 9);
-        for kind in ResourceKind::ALL {
+        let labels = |kind: ResourceKind| (kind.label(), kind.dst_label());
+        assert_eq!(labels(ResourceKind::Deployment), ("deployment", "dst_deployment"));
+        assert_eq!(labels(ResourceKind::Job), ("k8s_job", "dst_job"));
+        assert_eq!(labels(ResourceKind::Service), ("", "dst_service"));
+        assert_eq!(labels(ResourceKind::Authority), ("authority", "authority"));
+        assert_eq!(labels(ResourceKind::Server), ("srv_name", ""));
+        for kind in ResourceKind::ALL.iter().copied() {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(kind.short().parse(), Ok(kind));
+            assert_eq!(format!("{}s", kind.name()).replace("ys", "ies").parse(), Ok(kind));
         }
     }
 

@@ -112,6 +112,13 @@ pub struct RouteRow {
     pub actual: Option<RouteFigures>,
 }
 
+impl From<HttpFigures> for RouteFigures {
+    fn from(http: HttpFigures) -> Self {
+        let HttpFigures { requests, rps, success_rate, latency_ms, .. } = http;
+        Self { requests, rps, success_rate, latency_ms }
+    }
+}
+
 impl RoutesQuestion {
     /// Of all of a kind, everywhere, over a minute.
     pub fn all(kind: ResourceKind) -> Self {
@@ -221,9 +228,7 @@ impl Statistics {
             let inbound = self.stat_inbound(question).await?;
             let mut rows: BTreeMap<(PolicyName, PolicyName), Vec<RouteFigures>> = BTreeMap::new();
             for InboundRow { server, route, http, .. } in inbound.rows {
-                let HttpFigures { requests, rps, success_rate, latency_ms, .. } = http;
-                let figures = RouteFigures { requests, rps, success_rate, latency_ms };
-                rows.entry((route, server)).or_default().push(figures);
+                rows.entry((route, server)).or_default().push(http.into());
             }
             let rows = rows.into_iter().map(|((route, service), figures)| RouteRow {
                 route,
