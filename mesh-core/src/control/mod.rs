@@ -308,11 +308,15 @@ impl Controller {
         if let (Some(viz), Some(listener)) = (viz, viewed) {
             runtime.spawn("viz accept", viz.serve(listener));
         }
-        if let Some(publisher) = &publisher {
-            let ControlConfig { lease, coalesce, .. } = config;
-            let following =
-                follow_cluster(&runtime, publisher, lease, coalesce, &metrics, stopping);
-            tasks.extend(following);
+        match &publisher {
+            Some(publisher) => {
+                let ControlConfig { lease, coalesce, .. } = config;
+                let following =
+                    follow_cluster(&runtime, publisher, lease, coalesce, &metrics, stopping);
+                tasks.extend(following);
+            }
+            // A watch that is kept is waited for.
+            None => drop(stopping),
         }
         if let Some(own) = own {
             let keeping = own.keep(runtime.clone(), config.identity, metrics);

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::VizConfig;
 use crate::control::testing;
-use crate::control::{ControlConfig, Controller, IdentityConfig};
+use crate::control::{ControlConfig, Controller, IdentityConfig, ListenConfig, Roles};
 use crate::runtime::Runtime;
 use crate::runtime::net::TcpOptions;
 use crate::wire::drain::{self, DrainSignal};
@@ -120,4 +121,25 @@ async fn what_cannot_be_explained_is_said_why() {
         let answer = ask(wrong).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{wrong}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_controller_for_people_alone_ends_as_soon_as_it_is_told() {
+    let (runtime, ..) = testing::runtime();
+    let config = ControlConfig {
+        listen: ListenConfig {
+            admin: SocketAddr::from(([127, 0, 0, 1], 9996)),
+            ..ListenConfig::default()
+        },
+        serve: Roles { destination: false, identity: false, injector: false },
+        viz: Some(VizConfig::new(SocketAddr::from(([127, 0, 0, 1], 8084)))),
+        ..ControlConfig::default()
+    };
+    let (stop, watch) = drain::channel();
+    let controller = Controller::bind(runtime.clone(), config).await.unwrap();
+    let (began, serving) = (runtime.now(), controller.serve(watch));
+    stop.start();
+    serving.await;
+    let took = runtime.now().since(began);
+    assert!(took < Duration::from_secs(1), "nobody is connected, and it took {took:?}");
 }
