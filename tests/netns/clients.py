@@ -24,6 +24,11 @@ def mail(address, port):
                 "end": stream.read().decode()}
 
 
+def mails(address, port, count):
+    """Talks to it so many times; how often it said goodbye."""
+    return sum(mail(address, port)["answers"][-1] == "221 bye" for _ in range(int(count)))
+
+
 def raw(address, port, text, *, patience=3.0):
     """Sends bytes (with Python's escapes) and reads until the end, or until nothing comes."""
     sent = text.encode().decode("unicode_escape").encode("latin-1")
@@ -146,6 +151,23 @@ def grpc(target):
         return found
 
 
+def calls(target, good, bad):
+    """So many calls that are answered, and so many that fail."""
+    import grpc as g
+
+    said = []
+    with g.insecure_channel(target) as channel:
+        unary, fail = (channel.unary_unary(f"/test.Echo/{name}") for name in ("Unary", "Fail"))
+        asked = [(unary, b"a")] * int(good) + [(fail, b"unavailable")] * int(bad)
+        for method, request in asked:
+            try:
+                method(request, timeout=5)
+                said.append("OK")
+            except g.RpcError as error:
+                said.append(error.code().name)
+    return {status: said.count(status) for status in sorted(set(said))}
+
+
 def _in_turn(method):
     """A message out only after the answer to the last one came in."""
     answered = threading.Semaphore(1)
@@ -177,6 +199,6 @@ def _eventually(check):
 
 
 if __name__ == "__main__":
-    what = {"mail": mail, "raw": raw, "half-close": half_close, "hold": hold, "reach": reach,
-            "sockets": sockets, "grpc": grpc}[sys.argv[1]]
+    what = {"mail": mail, "mails": mails, "raw": raw, "half-close": half_close, "hold": hold, "reach": reach,
+            "sockets": sockets, "grpc": grpc, "calls": calls}[sys.argv[1]]
     print(json.dumps(what(*sys.argv[2:])))

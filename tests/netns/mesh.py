@@ -23,10 +23,10 @@ COLLECTOR = 4317
 WEB, WEB6, DATA = "10.96.0.1", "fd96::1", "10.96.0.2"
 WEB_NAME = "web.shop.svc.cluster.local"
 # Ports of `web`: nginx with HTTP/1 and with HTTP/2 alone, the rest in Python.
-HTTP, HTTP2, ECHO, SOCKETS, SECURE, GRPC, GUARDED = 8080, 8082, 8081, 8083, 8443, 50051, 8090
+HTTP, HTTP2, ECHO, SOCKETS, SECURE, GRPC, GUARDED, COUNTED = 8080, 8082, 8081, 8083, 8443, 50051, 8090, 8091
 WEB_PORTS = {
     "http": HTTP, "http2": HTTP2, "echo": ECHO, "sockets": SOCKETS,
-    "secure": SECURE, "grpc": GRPC, "guarded": GUARDED,
+    "secure": SECURE, "grpc": GRPC, "guarded": GUARDED, "counted": COUNTED,
 }
 # Ports of `data`. Linkerd's default opaque ports have 6379 and 5432, but not the others.
 REDIS, REDIS_UNMARKED, POSTGRES, POSTGRES_UNMARKED, MAIL = 6379, 6380, 5432, 5433, 2525

@@ -126,6 +126,16 @@ def needs(*tools):
     return mark
 
 
+def takes(seconds_max):
+    """Marks a fact that may take longer than others."""
+
+    def mark(fact):
+        fact.seconds_max = seconds_max
+        return fact
+
+    return mark
+
+
 def has(tool):
     return bool(find(tool)) or importlib.util.find_spec(tool) is not None
 

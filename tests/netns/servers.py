@@ -15,7 +15,7 @@ import time
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-ECHO, GUARDED, SOCKETS, SECURE, GRPC, MAIL = 8081, 8090, 8083, 8443, 50051, 2525
+ECHO, GUARDED, COUNTED, SOCKETS, SECURE, GRPC, MAIL = 8081, 8090, 8091, 8083, 8443, 50051, 2525
 
 
 class DualStack(ThreadingHTTPServer):
@@ -44,6 +44,10 @@ class Echo(BaseHTTPRequestHandler):
             return self.answer_in_chunks()
         if self.path == "/slow":
             time.sleep(1)
+        if self.path.startswith("/fail"):
+            self.send_response(503)
+            self.send_header("content-length", "0")
+            return self.end_headers()
         said = {
             "method": self.command,
             "path": self.path,
@@ -101,8 +105,10 @@ def serve_grpc(port):
         context.set_trailing_metadata((("x-trail", "2"),))
         return b"echo:" + request
 
-    def fail(_, context):
-        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not like this")
+    def fail(request, context):
+        is_away = request == b"unavailable"
+        code = grpc.StatusCode.UNAVAILABLE if is_away else grpc.StatusCode.FAILED_PRECONDITION
+        context.abort(code, "not like this")
 
     def server_stream(request, _):
         for number in range(int(request)):
@@ -207,6 +213,7 @@ def main():
         return asyncio.run(serve_mail(MAIL))
     serve_http(ECHO)
     serve_http(GUARDED)
+    serve_http(COUNTED)
     serve_http(SECURE, certificate=sys.argv[2:4])
     _grpc = serve_grpc(GRPC)
     asyncio.run(serve_sockets(SOCKETS))

@@ -1,6 +1,6 @@
 """The facts. Each is a function of the mesh that fails where it does not hold; its name says it."""
 
-from facts import capture, cluster, failures, http, opaque, policy, secrecy, tap, tracing
+from facts import capture, cluster, failures, http, opaque, policy, secrecy, statistics, tap, tracing
 
 
 def _facts_of(module):
@@ -9,5 +9,5 @@ def _facts_of(module):
             yield fact
 
 
-MODULES = (capture, http, opaque, secrecy, policy, tap, failures, cluster, tracing)
+MODULES = (capture, http, opaque, secrecy, policy, tap, statistics, failures, cluster, tracing)
 ALL = [fact for module in MODULES for fact in _facts_of(module)]
