@@ -1,5 +1,5 @@
 //! Makes a failing scenario smaller for as long as it fails in the same way: fewer expectations, faults,
-//! workloads and apps, fewer replicas, shorter times. What is left is what the failure needs.
+//! workloads, taps and apps, fewer replicas, shorter times. What is left is what the failure needs.
 //!
 //! Law: every scenario that is tried is one that could be read from a file, is played with the same
 //! seed, and counts as failing only where the same expectation fails, and fails at something. Never more
@@ -102,6 +102,7 @@ pub fn shrink(
     search.expectations();
     search.faults();
     search.workloads();
+    search.taps();
     search.manifests();
     search.apps();
     search.replicas();
@@ -180,6 +181,14 @@ impl Search<'_> {
         minimise(all, |few| {
             let what = format!("{} workloads", few.len());
             self.with(&what, |scenario| scenario.spec.workloads = few.to_vec())
+        });
+    }
+
+    fn taps(&mut self) {
+        let all = self.best.spec.taps.clone();
+        minimise(all, |few| {
+            let what = format!("{} taps", few.len());
+            self.with(&what, |scenario| scenario.spec.taps = few.to_vec())
         });
     }
 

@@ -52,6 +52,13 @@ fn trailers_that_are_lost_are_found() {
 }
 
 #[test]
+fn what_a_tap_tells_too_much_of_or_not_at_all_is_found() {
+    assert_found("tap-client-unchecked");
+    assert_found("tap-loss-untold");
+    assert_found("tap-sees-unmatched");
+}
+
+#[test]
 fn every_bug_has_a_scenario() {
     for bug in BUGS {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/planted");

@@ -1,7 +1,8 @@
 //! How the control plane reaches a port that a proxy itself serves: over its own mutual TLS, where it
 //! has an identity; else in plaintext through the sidecar beside it, which is told whom to expect.
 //!
-//! Law: nothing is sent to a proxy that is not the one expected.
+//! Law: nothing is sent to a proxy that is not the one expected. One that is gone without a word is found
+//! out.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use ::http::{HeaderName, HeaderValue};
 
 use crate::model::identity::ServerTls;
+use crate::model::protocol::KeepAlive;
 use crate::runtime::Runtime;
 use crate::runtime::net::TcpOptions;
 use crate::wire::http::client::{Http2ClientOptions, Http2Connection, connect};
@@ -20,6 +22,10 @@ const L5D_REQUIRE_ID: HeaderName = HeaderName::from_static("l5d-require-id");
 
 /// For TCP, TLS and HTTP/2.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who only reads learns nothing from TCP of a peer that is gone: it is asked, and has as long again to
+/// answer.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A proxy's port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +109,14 @@ impl Dialer {
                 session.map_err(|error| DialError::Tls { at, error })?.io
             }
         };
-        let connection = connect(&self.runtime, io, &Http2ClientOptions::default()).await;
+        let keep_alive = KeepAlive {
+            interval: Some(PING_INTERVAL),
+            timeout: Some(PING_INTERVAL),
+            while_idle: false,
+        };
+        let options =
+            Http2ClientOptions { keep_alive: Some(keep_alive), ..Http2ClientOptions::default() };
+        let connection = connect(&self.runtime, io, &options).await;
         connection.map_err(|error| DialError::Broken { at, error })
     }
 }

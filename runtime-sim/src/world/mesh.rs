@@ -111,20 +111,28 @@ pub(super) fn share_state(of: &MemoryFiles, with: &MemoryFiles) {
 
 const TOKEN_FILE: &str = "/var/run/secrets/tokens/linkerd-identity-token";
 
+/// What an installation gives every proxy.
+#[derive(Clone, Copy)]
+pub(super) struct Installed<'a> {
+    pub(super) trust_anchors: &'a str,
+    /// The control plane may tap.
+    pub(super) has_taps: bool,
+}
+
 /// Starts a pod's proxy, with the environment that the injector would have given it.
 pub(super) fn start_proxy(
     runtime: &Runtime,
     files: &MemoryFiles,
     api: &ApiServer,
     pod: &PodPlan,
-    trust_anchors: &str,
+    installed: Installed<'_>,
     drain: DrainWatch,
     ended: &Ended,
 ) -> Result<Seen, String> {
     let audience = pod.token_audience().unwrap_or(AUDIENCE);
     let token = api.issue_token(&pod.namespace, &pod.account, audience);
     files.put(TOKEN_FILE, token.as_bytes());
-    let environment = environment(pod, trust_anchors);
+    let environment = environment(pod, installed);
     let config = Config::from_env(&|name| environment.get(name).cloned())
         .map_err(|errors| format!("pod {}: {errors}", pod.name))?;
     let process = Process::default();
@@ -140,6 +148,11 @@ pub(super) fn start_proxy(
     Ok(seen)
 }
 
+/// Who may tap: the control plane, as where it has no sidecar.
+pub(super) fn tap_service() -> String {
+    identity("linkerd-destination", CONTROL_NAMESPACE)
+}
+
 fn identity(account: &str, namespace: &str) -> String {
     format!("{account}.{namespace}.serviceaccount.identity.{CONTROL_NAMESPACE}.cluster.local")
 }
@@ -152,7 +165,7 @@ pub(super) fn facts(pod: &PodPlan) -> PodFacts {
     }
 }
 
-fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
+fn environment(pod: &PodPlan, installed: Installed<'_>) -> BTreeMap<String, String> {
     let workload = format!("{{\"ns\":\"{}\",\"pod\":\"{}\"}}", pod.namespace, pod.name);
     let mut environment = BTreeMap::new();
     let mut set = |name: &str, value: String| {
@@ -165,7 +178,10 @@ fn environment(pod: &PodPlan, trust_anchors: &str) -> BTreeMap<String, String> {
         set(&format!("{api}_SVC_NAME"), identity(&account, CONTROL_NAMESPACE));
     }
     set("IDENTITY_LOCAL_NAME", identity(&pod.account, &pod.namespace));
-    set("IDENTITY_TRUST_ANCHORS", trust_anchors.to_owned());
+    set("IDENTITY_TRUST_ANCHORS", installed.trust_anchors.to_owned());
+    if installed.has_taps {
+        set("TAP_SVC_NAME", tap_service());
+    }
     set("IDENTITY_TOKEN_FILE", TOKEN_FILE.to_owned());
     let (ns, node, name) = (&pod.namespace, &pod.node, &pod.name);
     let context = format!("{{\"ns\":\"{ns}\",\"nodeName\":\"{node}\",\"pod\":\"{name}\"}}");

@@ -27,6 +27,7 @@ mod scene;
 mod services;
 mod simulator;
 mod speech;
+mod taps;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::proxy::{EndpointsSlot, TelemetrySlot};
-use mesh_core::runtime::Runtime;
+use mesh_core::runtime::{Runtime, TaskGuard};
 use mesh_core::time::Timestamp;
 
 use crate::cluster::ApiServer;
@@ -96,6 +97,10 @@ struct World<S> {
     ended: mesh::Ended,
     /// APIs of the control plane that are away.
     outages: BTreeMap<Component, OutageKind>,
+    /// Taps that are open, by name.
+    taps: BTreeMap<String, TaskGuard>,
+    /// Proxies may be tapped by the control plane.
+    has_taps: bool,
 }
 
 struct Pod {
@@ -164,6 +169,8 @@ impl<S: Simulator> World<S> {
             has_viz,
             ended: mesh::Ended::default(),
             outages: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            has_taps: !scenario.spec.taps.is_empty(),
         };
         world.settle()?;
         world.watch_for_plaintext();

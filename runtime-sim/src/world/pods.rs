@@ -201,9 +201,10 @@ impl<S: Simulator> World<S> {
         let proxy = self.simulator.start(pod.host, "proxy", Role::Proxy);
         let files = self.simulator.files(pod.host);
         let (api, plan) = (&self.api, &pod.plan);
-        let (anchors, ended) = (&self.trust_anchors, &self.ended);
+        let installed =
+            mesh::Installed { trust_anchors: &self.trust_anchors, has_taps: self.has_taps };
         let (telemetry, endpoints) =
-            mesh::start_proxy(&proxy, files, api, plan, anchors, watch, ended)?;
+            mesh::start_proxy(&proxy, files, api, plan, installed, watch, &self.ended)?;
         pod.telemetry.push(telemetry);
         pod.endpoints = endpoints;
         pod.health.proxy_started();

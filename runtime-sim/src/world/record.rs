@@ -3,6 +3,8 @@
 //!
 //! Law: writing an entry costs the same however many there are, and its order is that of the run.
 
+mod tap;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,8 @@ use mesh_core::time::Timestamp;
 use mesh_core::wire::counted::Counted;
 
 use crate::lock;
+
+pub use tap::{TapEvent, TapLog, TapMoment, TapSide};
 
 /// The record of a run. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,8 @@ pub struct Entries {
     pub attempts: Vec<Attempt>,
     /// What the programs of pods had of connections, by pod.
     pub traffic: BTreeMap<Arc<str>, Traffic>,
+    /// What taps told, by their names.
+    pub taps: BTreeMap<Arc<str>, TapLog>,
     under_way: usize,
 }
 

@@ -24,7 +24,7 @@ use super::oracle::watch::{IDLE, Watch};
 use super::oracle::{self, Evidence, Judgement, Observed, judge_all};
 use super::parse::{self, Scenario};
 use super::record::{Answer, Entries, Request};
-use super::scenario::{Action, Expectation, Span};
+use super::scenario::{Action, Expectation, Span, Tap};
 use super::{Simulator, World, marks};
 
 /// After the workloads' end, the longest that requests may still take.
@@ -219,7 +219,7 @@ fn run_here(
     if !impossible.is_empty() {
         return Err(impossible.join("; "));
     }
-    let has_viz = !keep.questions.is_empty();
+    let has_viz = !keep.questions.is_empty() || !scenario.spec.taps.is_empty();
     // What an earlier run of this thread left.
     marks::take();
     let trace = Trace::of_window(keep.lines.clone());
@@ -256,6 +256,9 @@ enum Step<'a> {
     /// A fault begins, and ends so much later.
     Begin(&'a Action, Option<Span>),
     End(Action),
+    /// A tap is opened, and closed.
+    Open(&'a Tap),
+    Close(&'a Tap),
 }
 
 fn play<S: Simulator>(
@@ -281,6 +284,13 @@ fn play<S: Simulator>(
             steps.insert((at, steps.len() * 2), Step::Begin(&fault.action, fault.lasts));
         }
     }
+    for tap in &spec.taps {
+        let at = Timestamp::ZERO + tap.at.0;
+        steps.insert((at, steps.len() * 2), Step::Open(tap));
+        if let Some(lasts) = tap.lasts {
+            steps.insert((at + lasts.0, steps.len() * 2), Step::Close(tap));
+        }
+    }
     let end = Timestamp::ZERO + spec.duration.0;
     while let Some(((at, number), step)) = steps.pop_first() {
         if at > end {
@@ -299,10 +309,18 @@ fn play<S: Simulator>(
                 None => Ok(()),
             },
             Step::End(action) => world.end(&action),
+            Step::Open(tap) => world.open_tap(tap).map(|open| {
+                world.taps.insert(tap.name.clone(), open);
+            }),
+            Step::Close(tap) => {
+                world.taps.remove(&tap.name);
+                Ok(())
+            }
         };
         troubles.extend(done.err());
     }
     troubles.extend(world.run_until(end, &mut watch).err());
+    world.taps.clear();
     let answers = world.ask(&keep.questions)?;
     let record = world.record.clone();
     let linger = end + LINGER;

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use mesh_core::resource::{Object, Service};
 use mesh_core::time::{Timestamp, WallTime};
 
+use super::super::mesh;
 use super::super::programs::{Conduct, Program};
 use super::super::scenario::Span;
 
@@ -274,6 +275,11 @@ fn proxy_container() -> Container {
             variable("INBOUND", 4143),
             variable("ADMIN", 4191),
             variable("CONTROL", 4190),
+            EnvVar {
+                name: "LINKERD2_PROXY_TAP_SVC_NAME".to_owned(),
+                value: Some(mesh::tap_service()),
+                ..EnvVar::default()
+            },
         ]),
         ..Container::default()
     }

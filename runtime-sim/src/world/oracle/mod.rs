@@ -10,6 +10,7 @@ mod memory;
 pub mod metrics;
 pub mod plaintext;
 mod presence;
+mod tapped;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -328,6 +329,11 @@ fn find(expectation: &Expectation, evidence: &Evidence<'_>) -> Finding {
             attempts::judge(evidence, ends, *at_most, per.0, *window)
         }
         Expectation::MetricsAgree { tolerance } => metrics::agree(evidence, *tolerance),
+        Expectation::Tapped(expected) => tapped::tapped(evidence, expected),
+        Expectation::TapOnly(expected) => tapped::only(evidence, expected),
+        Expectation::TapLoss(expected) => tapped::loss(evidence, expected),
+        Expectation::TapSays(expected) => tapped::says(evidence, expected),
+        Expectation::TapRefused(expected) => tapped::refused(evidence, expected),
         Expectation::Converged { .. }
         | Expectation::Bounded { .. }
         | Expectation::Eventually { .. }

@@ -20,6 +20,7 @@ pub(super) fn check(spec: &Spec, deployments: &[Deployment]) -> Vec<Flaw> {
     found.check_topology();
     found.check_network();
     found.check_workloads();
+    found.check_taps();
     let mut ids = BTreeSet::new();
     for (index, fault) in spec.faults.iter().enumerate() {
         let path = Path::read("spec.faults").index(index);
@@ -157,6 +158,29 @@ impl Flaws<'_> {
             if workload.stop.is_some_and(|stop| stop <= workload.start) {
                 let fault = format!("it stops before it starts at {}", workload.start);
                 self.refuse(path.key("stop"), fault, "make it later");
+            }
+        }
+    }
+
+    fn check_taps(&mut self) {
+        let mut names = BTreeSet::new();
+        for (index, tap) in self.spec.taps.iter().enumerate() {
+            let path = Path::read("spec.taps").index(index);
+            if !names.insert(tap.name.as_str()) {
+                let fault = format!("a second tap has the name `{}`", tap.name);
+                self.refuse(path.key("name"), fault, RENAME);
+            }
+            self.check_moment(tap.at, path.key("at"));
+            if tap.lasts.is_some_and(|lasts| lasts.0.is_zero()) {
+                self.refuse(path.key("for"), "it ends when it begins", "make it longer");
+            }
+            if tap.read_from.is_some_and(|from| from <= tap.at) {
+                let fault = format!("it is read before it is opened at {}", tap.at);
+                self.refuse(path.key("read_from"), fault, "make it later, or remove it");
+            }
+            if tap.by.is_some() && tap.pod().is_none() {
+                let fault = "a program asks the proxy of one pod";
+                self.refuse(path.key("resource"), fault, "name a pod: po/web-0");
             }
         }
     }

@@ -20,6 +20,7 @@ pub(super) struct Names {
     deployments: BTreeSet<String>,
     pods: BTreeSet<String>,
     workloads: BTreeSet<String>,
+    taps: BTreeSet<String>,
     faults: BTreeSet<String>,
     nodes: BTreeSet<String>,
     zones: BTreeSet<String>,
@@ -48,6 +49,7 @@ impl Names {
             items.filter_map(|item| Some(item[key].as_str()?.to_owned())).collect()
         };
         names.workloads = texts(&spec["workloads"], "name");
+        names.taps = texts(&spec["taps"], "name");
         names.faults = texts(&spec["faults"], "id");
         for (zone, nodes) in entries(&spec["topology"]["zones"]) {
             names.zones.insert(zone.to_owned());
@@ -85,6 +87,7 @@ impl Names {
             "pod" => self.check_pod(text),
             "deployment" => self.among(&self.deployments, "Deployment", text),
             "workload" => self.among(&self.workloads, "workload", text),
+            "tap" => self.among(&self.taps, "tap", text),
             "fault" => self.among(&self.faults, "fault with the id", text),
             "node" => self.among(&self.nodes, "node", text),
             "zone" => self.among(&self.zones, "zone", text),

@@ -8,6 +8,7 @@ mod expect;
 mod fault;
 mod network;
 mod random;
+mod tap;
 mod target;
 mod text;
 mod topology;
@@ -19,10 +20,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use app::App;
-pub use expect::{Between, DefaultOracle, Expectation, Value, Window};
+pub use expect::{
+    Between, DefaultOracle, Expectation, TapLoss, TapOnly, TapRefused, TapSays, Tapped, Value,
+    Window,
+};
 pub use fault::{Action, Component, CrashKind, DnsKind, Fault, OutageKind, Process, RotationStep};
 pub use network::{LatencySpec, LinkSpec, NamedLink, Network};
 pub use random::{FaultClass, RandomFaults};
+pub use tap::Tap;
 pub use target::Target;
 pub use text::{Bandwidth, Bytes, Moment, Span};
 pub use topology::{Lifetimes, Readiness, Topology};
@@ -62,6 +67,9 @@ pub struct Spec {
     /// Requests, and who sends them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<Workload>,
+    /// Taps, and what they ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taps: Vec<Tap>,
     /// What goes wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Between, DefaultOracle, Expectation, Value, Window};
+use super::{
+    Between, DefaultOracle, Expectation, TapLoss, TapOnly, TapRefused, TapSays, Tapped, Value,
+    Window,
+};
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,6 +148,20 @@ impl Expectation {
                 write!(f, "{metric}{} is never {}{window}", Of(pod), self.value())
             }
             Self::NoLeak { .. } => f.write_str("nothing is left over in the end"),
+            Self::Tapped(Tapped { tap, side, at_least, window, .. }) => {
+                write!(f, "{tap} tells of each once, {side}, of {at_least} at least{window}")
+            }
+            Self::TapOnly(TapOnly { tap, .. }) => write!(f, "{tap} tells of no other requests"),
+            Self::TapLoss(TapLoss { tap, side, at_least, window, .. }) => {
+                let least = Bound("and at least", Some(*at_least).filter(|least| *least > 0));
+                write!(f, "{tap} tells what it loses{least}, {side}{window}")
+            }
+            Self::TapSays(TapSays { tap, text, window }) => {
+                write!(f, "{tap} says `{text}`{window}")
+            }
+            Self::TapRefused(TapRefused { tap, text }) => {
+                write!(f, "{tap} is refused and tells nothing: `{text}`")
+            }
             Self::Relaxed { oracle, because, .. } => {
                 write!(f, "{oracle} need not hold, because {because}")
             }

@@ -4,6 +4,7 @@
 //! [`DefaultOracle`]); a scenario that cannot hold one of those says so, and why.
 
 mod display;
+mod tap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use mesh_core::time::Timestamp;
 
 use super::{Bytes, Span};
+
+pub use tap::{TapLoss, TapOnly, TapRefused, TapSays, Tapped};
 
 /// What must hold. Times are since the start of the run; a window left open is the whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -276,6 +279,16 @@ pub enum Expectation {
         #[serde(default)]
         window: Window,
     },
+    /// A tap told of a workload's requests once, on one side.
+    Tapped(Tapped),
+    /// A tap told of one workload's requests alone.
+    TapOnly(TapOnly),
+    /// What a tap did not tell of, it told to be lost.
+    TapLoss(TapLoss),
+    /// A tap said who is missing, or that it is over.
+    TapSays(TapSays),
+    /// A tap was refused.
+    TapRefused(TapRefused),
     /// What is expected of every scenario need not hold in this one.
     Relaxed {
         /// What.
@@ -416,6 +429,11 @@ impl Expectation {
             Self::NoLeak { .. } => "no_leak",
             Self::Live { .. } => "live",
             Self::InFlight { .. } => "in_flight",
+            Self::Tapped(_) => "tapped",
+            Self::TapOnly(_) => "tap_only",
+            Self::TapLoss(_) => "tap_loss",
+            Self::TapSays(_) => "tap_says",
+            Self::TapRefused(_) => "tap_refused",
             Self::Relaxed { .. } => "relaxed",
         }
     }
@@ -435,7 +453,10 @@ impl Expectation {
             | Self::NotExecuted { workload, .. }
             | Self::RetryBudget { workload, .. }
             | Self::Live { workload, .. }
-            | Self::InFlight { workload, .. } => Some(workload),
+            | Self::InFlight { workload, .. }
+            | Self::Tapped(Tapped { workload, .. })
+            | Self::TapOnly(TapOnly { workload, .. })
+            | Self::TapLoss(TapLoss { workload, .. }) => Some(workload),
             Self::Relaxed { workload, .. } => workload.as_deref(),
             _ => None,
         }
