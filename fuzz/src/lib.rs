@@ -29,6 +29,7 @@ pub mod scenario;
 pub mod scrape;
 pub mod seeds;
 pub mod sniff;
+pub mod tap;
 pub mod tls;
 pub mod trace_context;
 pub mod transport_header;
@@ -60,6 +61,8 @@ pub const TARGETS: &[(&str, Property)] = &[
     ("api_port_question", api::port_question),
     ("api_destination_question", api::destination_question),
     ("api_certificate_question", api::certificate_question),
+    ("tap_question", tap::question),
+    ("tap_event", tap::event),
     ("manifest", manifest::read),
     ("injection", injection::text),
     ("admission_review", injection::review),

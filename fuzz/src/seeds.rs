@@ -1,5 +1,7 @@
 //! Valid inputs, by target: where corpora begin and what mutations damage.
 
+mod taps;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 
@@ -101,6 +103,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let updates = set.updates_since(None).into_iter().chain([empty, gone]);
             updates.map(|update| update.to_bytes()).collect()
         }),
+        "tap_question" => taps::questions(),
+        "tap_event" => taps::events(),
         "manifest" => manifests(),
         "injection" => injection::texts(),
         "admission_review" => injection::reviews(),

@@ -9,7 +9,7 @@
 
 mod follow;
 mod question;
-mod render;
+pub mod render;
 mod targets;
 #[cfg(test)]
 mod tests;
