@@ -6,18 +6,17 @@ use http::uri::Scheme;
 use http::{HeaderName, Method};
 use mesh_core::api::Message;
 use mesh_core::model::tap::{
-    Captured, Direction, End, Event, HeaderMatch, HttpMatch, Label, MATCH_DEPTH_MAX, Match, Observe,
-    StreamId, StringMatch, TcpMatch, What,
+    Captured, Direction, End, Event, HeaderMatch, HttpMatch, Label, MATCH_DEPTH_MAX, Match,
+    Observe, StreamId, StringMatch, TcpMatch, What,
 };
 
 /// Questions: everything, every kind of part, and the deepest.
 pub(super) fn questions() -> Vec<Vec<u8>> {
-    let deepest = (1..MATCH_DEPTH_MAX).fold(Match::All(Vec::new()), |inner, level| {
-        match level % 2 {
+    let deepest =
+        (1..MATCH_DEPTH_MAX).fold(Match::All(Vec::new()), |inner, level| match level % 2 {
             0 => Match::Not(Box::new(inner)),
             _ => Match::Any(vec![inner]),
-        }
-    });
+        });
     let asked = |matches| Observe {
         limit: 100,
         matches,
