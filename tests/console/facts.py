@@ -16,6 +16,8 @@ PAGES = {
     "service": "workloads/demo/service/api",
     "pod": "workloads/demo/pod/web-1",
     "routes": "routes",
+    "authorities": "authorities",
+    "authorities-from": "authorities?from=deployment%2Fweb&namespace=demo",
     "edges": "edges",
     "tap": "tap",
     "tap-live": "tap?resource=deploy%2Fweb&namespace=demo",
@@ -116,7 +118,7 @@ def every_page_says_its_command_and_its_place(console):
     for name, path in PAGES.items():
         page = console.open(path)
         if name != "missing":
-            expect(page.locator(".command code").inner_text().startswith("weft "), f"{name} says no command")
+            expect(page.locator(".command code").first.inner_text().startswith("weft "), f"{name} says no command")
             expect(page.locator("nav [aria-current=page]").count() == 1, f"{name} is nowhere")
         page.context.close()
 

@@ -14,7 +14,7 @@ def pages_of_a_thousand_workloads_are_small(console):
     host = urllib.parse.urlsplit(console.url).netloc
     told = []
     for path in ("/", "/workloads", "/workloads?kind=pod", "/namespaces/team-3", "/edges", "/topology",
-                 "/topology?namespace=team-3", "/routes", "/policy", "/certificates",
+                 "/topology?namespace=team-3", "/routes", "/authorities", "/policy", "/certificates",
                  "/workloads/team-3/deployment/service-07"):
         began = time.monotonic()
         status, _, text = console.ask(path, {"Host": host})

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use mesh_core::control::public_api::authz::{AuthzRow, PolicyRow};
+use mesh_core::control::public_api::routes::PolicyName;
 use mesh_core::control::public_api::statistics::Answer;
 
 use super::args::{self, Form, ScopeArgs};
-use super::cells::{NONE, latencies, percent, policy, rps, server};
+use super::cells::{NONE, latencies, percent, rps};
 use super::table::{left, render, right};
 use super::{ask, finish, json};
 use crate::Failure;
@@ -62,8 +63,8 @@ fn table(rows: &[AuthzRow]) -> String {
     let cells = |row: &AuthzRow| {
         let authorization = row.authorization.as_ref().map(authorization);
         let mut cells = vec![
-            policy(&row.route),
-            server(&row.server),
+            row.route.of_policy(),
+            row.server.of_port(),
             authorization.unwrap_or(NONE.to_string()),
             rps(row.unauthorized_rps),
         ];
@@ -79,7 +80,7 @@ fn table(rows: &[AuthzRow]) -> String {
     render(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
 }
 
-fn authorization(name: &mesh_core::control::public_api::routes::PolicyName) -> String {
+fn authorization(name: &PolicyName) -> String {
     match name.kind.as_str() {
         "default" => format!("[default:{}]", name.name),
         kind => format!("{kind}/{}", name.name),
@@ -91,7 +92,7 @@ fn policy_table(rows: &[PolicyRow]) -> String {
     let any = || "*".to_string();
     let cells = |row: &PolicyRow| {
         vec![
-            row.route.as_ref().map_or_else(any, policy),
+            row.route.as_ref().map_or_else(any, PolicyName::of_policy),
             row.server.name.clone(),
             row.authorization_policy.clone().unwrap_or_default(),
             row.server_authorization.clone().unwrap_or_default(),
@@ -108,7 +109,6 @@ fn policy_table(rows: &[PolicyRow]) -> String {
 mod tests {
     use mesh_core::control::public_api::figures::{HttpFigures, Quantiles};
     use mesh_core::control::public_api::resource::{Resource, ResourceKind};
-    use mesh_core::control::public_api::routes::PolicyName;
 
     use super::*;
 

@@ -40,24 +40,6 @@ pub(crate) fn bytes(per_second: f64) -> String {
     format!("{per_second:.1}B/s")
 }
 
-/// A Server with its port; `[default]` where no object governs it.
-pub(crate) fn server(server: &PolicyName) -> String {
-    let name = if server.kind == "default" { "[default]" } else { &server.name };
-    match server.port {
-        Some(port) => format!("{name}:{port}"),
-        None => name.to_string(),
-    }
-}
-
-/// A route or an authorization: `[default]` or `[probe]` where no object says it.
-pub(crate) fn policy(policy: &PolicyName) -> String {
-    match (policy.kind.as_str(), policy.name.as_str()) {
-        (_, "") => NONE.to_string(),
-        ("default", name) => format!("[{name}]"),
-        (_, name) => name.to_string(),
-    }
-}
-
 /// Its kind, where it is an object.
 pub(crate) fn kind(policy: &PolicyName) -> String {
     if policy.kind == "default" { String::new() } else { policy.kind.clone() }

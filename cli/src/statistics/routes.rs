@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::args::{self, Form, ScopeArgs};
-use super::cells::{NONE, kind, latencies, percent, policy, rps, server};
+use super::cells::{NONE, kind, latencies, percent, rps};
 use super::table::{left, render, right};
 use super::{ask, finish, json};
 use crate::Failure;
@@ -156,7 +156,7 @@ fn inbound_table(rows: &[InboundRow], all_namespaces: bool) -> String {
         let mut cells = Vec::new();
         cells.extend(all_namespaces.then(|| row.resource.namespace.clone()));
         cells.push(row.resource.name.clone());
-        cells.extend([server(&row.server), policy(&row.route), kind(&row.route)]);
+        cells.extend([row.server.of_port(), row.route.of_policy(), kind(&row.route)]);
         cells.extend(figures(&row.http.into()));
         cells
     };
@@ -174,7 +174,12 @@ fn outbound_table(rows: &[OutboundRow], all_namespaces: bool) -> String {
         let mut line = Vec::new();
         line.extend(all_namespaces.then(|| row.resource.namespace.clone()));
         line.push(row.resource.name.clone());
-        line.extend([server(&row.service), policy(&row.route), kind(&row.route), String::new()]);
+        line.extend([
+            row.service.of_port(),
+            row.route.of_policy(),
+            kind(&row.route),
+            String::new(),
+        ]);
         line.extend(figures(&row.figures));
         line.extend([percent(row.timeouts), percent(row.retries)]);
         cells.push(line);
@@ -183,7 +188,7 @@ fn outbound_table(rows: &[OutboundRow], all_namespaces: bool) -> String {
             let mut line = Vec::new();
             line.extend(all_namespaces.then(String::new));
             line.extend([String::new(), if is_last { "└─" } else { "├─" }.to_string()]);
-            line.extend([String::new(), String::new(), server(&backend.backend)]);
+            line.extend([String::new(), String::new(), backend.backend.of_port()]);
             line.extend(figures(&backend.figures));
             cells.push(line);
         }
@@ -202,7 +207,7 @@ fn route_table(rows: &[RouteRow], is_wide: bool) -> String {
     columns.extend(["LATENCY_P50", "LATENCY_P95", "LATENCY_P99"].map(right));
     let cells = |row: &RouteRow| {
         let [success, rate, latencies @ ..] = figures(&row.effective);
-        let mut cells = vec![policy(&row.route), server(&row.service), success, rate];
+        let mut cells = vec![row.route.of_policy(), row.service.of_port(), success, rate];
         if is_wide {
             let actual = row.actual.as_ref().map(figures);
             let [success, rate, ..] = actual.unwrap_or([NONE; 5].map(str::to_string));
@@ -256,6 +261,7 @@ mod tests {
             server: name("default", "all-unauthenticated", Some(4191)),
             route: name("default", "probe", None),
             http,
+            unauthorized_rps: 0.0,
         };
         let routed = InboundRow {
             server: name("server", "web-http", Some(8080)),

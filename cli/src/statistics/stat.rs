@@ -15,7 +15,7 @@ use crate::cluster::ClusterArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct StatArgs {
-    /// Kinds or names: deploy, deploy/web, deploy web api, ns, svc, po, sts, ds, rs, rc, job, cj,
+    /// Kinds or names: deploy, deploy,sts, deploy/web, deploy web api, ns, svc, po, sts, ds, rs, rc, job, cj,
     /// authority, server, all
     #[arg(value_name = "RESOURCE", required = true)]
     resources: Vec<String>,

@@ -83,7 +83,7 @@ pub(crate) fn left(expires: WallTime, now: WallTime) -> String {
 pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let mut page = Page::new(Section::Certificates, "Certificates");
     page.lead = "What identities rest on, and until when.".to_string();
-    page.command = "weft check --proxy".to_string();
+    page.commands = vec![shell::command(["check", "--proxy"])];
     let fields = [shell::field("search", "q", "Proxy", asked.value("q"), "Part of a name")];
     page.controls = shell::filters(&Link::to("/certificates"), asked, &["sort"], fields);
     let leaves = leaves(asked, &view);

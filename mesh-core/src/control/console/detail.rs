@@ -9,7 +9,7 @@ use super::html::{Html, el};
 use super::inventory::{Name, Workload};
 use super::link::{Asked, Link};
 use super::overview::{self, Histories};
-use super::routes::{self, Route};
+use super::routes::{self, Routes};
 use super::shell::{self, Page, Section};
 use super::table::{Column, Row, Table, number, words};
 use super::workloads;
@@ -31,7 +31,7 @@ pub(crate) struct View {
     /// Calls to it and by it.
     pub(crate) calls: Vec<Call>,
     /// Its routes.
-    pub(crate) routes: Vec<Route>,
+    pub(crate) routes: Routes,
     /// What its instances did, by their names.
     pub(crate) instances: Vec<Line>,
     /// What could not be had.
@@ -49,12 +49,16 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
         (workloads::plural_of(kind), of_kind),
     ];
     page.lead = lead(&view);
-    page.command =
-        format!("weft stat {} -n {namespace} -t {}", view.name.of_command(), window.name());
     let resource = view.name.of_command();
+    page.commands = commands(&view, &resource, window);
+    let side = if kind == "service" { "to" } else { "from" };
     let links = [
         ("Tap", Link::to("/tap").query("resource", &resource).query("namespace", namespace)),
         ("Top", Link::to("/top").query("resource", &resource).query("namespace", namespace)),
+        (
+            "Authorities",
+            Link::to("/authorities").query(side, &resource).query("namespace", namespace),
+        ),
         (
             "Who may call it",
             Link::to("/policy").query("to", &resource).query("namespace", namespace),
@@ -69,7 +73,7 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let tables = [
         neighbours("inbound-table", "Inbound: who calls it", &view, true),
         neighbours("outbound-table", "Outbound: whom it calls", &view, false),
-        routes::table("Routes", &view.routes, false),
+        routes::tables(&view.routes),
         edges::table("Edges", &view.calls, None),
         instances(&view),
     ];
@@ -77,6 +81,17 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
         .part("golden", overview::golden(&view.figures, &view.histories))
         .part("graph", shell::card("Calls", "Dashed lines have no mutual TLS.", graph(&view)))
         .part("tables", Html::all(tables))
+}
+
+/// One for its figures, and where it has proxies those for its edges and routes.
+fn commands(view: &View, resource: &str, window: Window) -> Vec<String> {
+    let of = |verb| [verb, resource, "-n", &view.name.namespace, "-t", window.name()];
+    let Some(workload) = &view.workload else { return vec![shell::command(of("stat"))] };
+    let unmeshed = (workload.meshed == 0).then_some("--unmeshed");
+    let stat = shell::command(of("stat").into_iter().chain(unmeshed));
+    let others = ["edges", "stat-inbound", "stat-outbound"].map(|verb| shell::command(of(verb)));
+    let others = others.into_iter().filter(|_| workload.meshed > 0);
+    [stat].into_iter().chain(others).collect()
 }
 
 fn lead(view: &View) -> String {

@@ -1,7 +1,7 @@
 //! Edges: who is connected to whom, by which identities. And the topology, which draws them. Pure:
 //! calls in, a page out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::figures::{self, Call, Figures, Window};
 use super::format;
@@ -43,8 +43,8 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
         ),
     ];
     page.controls = shell::filters(&Link::to("/edges"), asked, &["sort"], fields);
-    page.command = format!("weft edges deploy {} -o wide", place(asked));
     let calls = chosen(asked, view.calls);
+    page.commands = commands(asked, &calls);
     let said = format::plural(calls.len(), "edge", "edges");
     let table = el("div").attr("data-said", said).child(table("Edges", &calls, Some(asked)));
     page.part("troubles", workloads::troubles(&view.troubles)).part("edges", table)
@@ -58,19 +58,24 @@ pub(crate) fn topology(asked: &Asked, view: View) -> Page {
         .to_string();
     let fields = [namespace_select(asked, &view.namespaces), Window::asked(asked).select()];
     page.controls = shell::filters(&Link::to("/topology"), asked, &[], fields);
-    page.command = format!("weft edges deploy {}", place(asked));
     let calls = chosen(asked, view.calls);
+    page.commands = commands(asked, &calls);
     let drawing = draw(&calls, &view.figures);
     page.part("troubles", workloads::troubles(&view.troubles))
         .part("graph", shell::card("Who calls whom", "", drawing))
         .part("edges", table("The same as a table", &calls, None))
 }
 
-fn place(asked: &Asked) -> String {
-    match asked.value("namespace") {
-        "" => "-A".to_string(),
-        namespace => format!("-n {namespace}"),
+/// One for each kind between which there are edges.
+fn commands(asked: &Asked, calls: &[Call]) -> Vec<String> {
+    let mut kinds: BTreeSet<&str> = calls.iter().map(|call| &*call.to.kind).collect();
+    if kinds.is_empty() {
+        kinds.insert("deployment");
     }
+    let time = ["-t", Window::asked(asked).name(), "-o", "wide"];
+    let command =
+        |kind| shell::command(["edges", kind].into_iter().chain(shell::place(asked)).chain(time));
+    kinds.into_iter().map(command).collect()
 }
 
 fn namespace_select(asked: &Asked, namespaces: &[String]) -> super::html::Element {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::control::public_api::figures::{HttpFigures, TcpFigures};
-use crate::control::public_api::resource::ResourceKind;
-use crate::control::query::{Matcher, Query, RangeRow, Row};
+use crate::control::public_api::resource::{Resource, ResourceKind, ResourceQuery};
+use crate::control::public_api::stat::{self, Scope, StatQuestion};
+use crate::control::query::{Query, RangeRow, Row};
 
 use super::chart::Series;
 use super::figures::{Figures, Sort};
 use super::inventory::Name;
 use super::overview::Histories;
-use super::source::{OVER, Source, Troubles, rows_of};
+use super::source::{OVER, Source, Troubles, name_of, rows_of};
 
 /// From point to point of a graph.
 const STEP: Duration = Duration::from_secs(10);
@@ -20,92 +21,34 @@ const SPARK_STEP: Duration = Duration::from_secs(20);
 /// What each point looks back on: four scrapes, so that one that fails leaves no gap.
 const POINT: Duration = Duration::from_secs(40);
 
-/// Whose traffic.
-#[derive(Clone, Debug)]
-pub(crate) struct Scope {
-    matchers: Vec<Matcher>,
-    /// Which end of connections counts them.
-    peer: &'static str,
-}
-
-impl Scope {
-    /// All that meshed servers take in.
-    pub(crate) fn mesh() -> Self {
-        Self { matchers: vec![Matcher::is("direction", "inbound")], peer: "src" }
-    }
-
-    /// What the workloads of a namespace take in.
-    pub(crate) fn namespace(name: &str) -> Self {
-        let mut scope = Self::mesh();
-        scope.matchers.push(Matcher::is("namespace", name));
-        scope
-    }
-
-    /// What a workload takes in; of a service, what its clients send to it.
-    pub(crate) fn resource(kind: ResourceKind, namespace: &str, name: &str) -> Self {
-        match kind.label() {
-            "" => Self {
-                matchers: vec![
-                    Matcher::is("direction", "outbound"),
-                    Matcher::is("dst_namespace", namespace),
-                    Matcher::is(kind.dst_label(), name),
-                ],
-                peer: "dst",
-            },
-            label => {
-                let mut scope = Self::namespace(namespace);
-                scope.matchers.push(Matcher::is(label, name));
-                scope
-            }
-        }
-    }
-
-    fn of_peer(&self) -> Vec<Matcher> {
-        let mut matchers = self.matchers.clone();
-        matchers.push(Matcher::is("peer", self.peer));
-        matchers
-    }
-}
-
-/// Figures over the window, and histories.
+/// What a resource takes in, or of a service what its clients send to it; of the whole mesh where
+/// none is named. Figures over the window, and histories.
 pub(crate) async fn of(
     source: &Source<'_>,
-    scope: &Scope,
+    resource: Option<(ResourceKind, &Name)>,
     troubles: &mut Troubles,
 ) -> (Figures, Histories) {
-    let window = source.window.0;
-    let matchers = || scope.matchers.clone();
-    let rated = Query::rate("response_total", matchers(), &["classification"], window);
-    let (mut good, mut all) = (0.0, 0.0);
-    for row in ask(source, &rated, troubles).await {
-        all += row.value;
-        if row.labels.first().is_some_and(|class| class == "success") {
-            good += row.value;
+    let scope = match resource {
+        None => Ok(Scope::mesh()),
+        Some((kind, name)) => {
+            let namespace = Some(name.namespace.clone()).filter(|name| !name.is_empty());
+            let question = StatQuestion { namespace, ..StatQuestion::all(kind) };
+            question.scope(&ResourceQuery { kind, name: Some(name.name.clone()) })
         }
-    }
-    let has_requests = all > 0.0;
-    let mut figures = Figures {
-        success: has_requests.then(|| good / all),
-        rps: has_requests.then_some(all),
-        ..Figures::default()
     };
-    let family = "response_latency_ms_bucket";
-    for (share, slot) in quantiles(&mut figures) {
-        let query = Query::quantile(share, family, matchers(), &[], window);
-        *slot = one(ask(source, &query, troubles).await).filter(|_| has_requests);
-    }
-    let open = Query::last("tcp_open_connections", scope.of_peer(), &[]);
-    figures.connections = one(ask(source, &open, troubles).await);
-    let read = Query::rate("tcp_read_bytes_total", scope.of_peer(), &[], window);
-    figures.read = one(ask(source, &read, troubles).await);
-    let written = Query::rate("tcp_write_bytes_total", scope.of_peer(), &[], window);
-    figures.written = one(ask(source, &written, troubles).await);
-    (figures, histories(source, scope, troubles).await)
-}
-
-fn quantiles(figures: &mut Figures) -> [(f64, &mut Option<f64>); 3] {
-    let Figures { p50, p95, p99, .. } = figures;
-    [(0.5, p50), (0.95, p95), (0.99, p99)]
+    let scope = match scope {
+        Ok(scope) => scope,
+        Err(error) => {
+            troubles.insert(error.to_string());
+            return Default::default();
+        }
+    };
+    let whole = source.statistics().whole(&scope, source.window.0).await;
+    let figures = rows_of(whole, troubles).into_iter().next().map(|(http, tcp)| {
+        let http = Some(http).filter(|http| http.requests > 0.0);
+        figures_of(http.as_ref(), Some(&tcp))
+    });
+    (figures.unwrap_or_default(), histories(source, &scope, troubles).await)
 }
 
 async fn histories(source: &Source<'_>, scope: &Scope, troubles: &mut Troubles) -> Histories {
@@ -132,8 +75,8 @@ async fn histories(source: &Source<'_>, scope: &Scope, troubles: &mut Troubles) 
         (p50, Query::quantile(0.5, family, matchers(), &[], POINT)),
         (p95, Query::quantile(0.95, family, matchers(), &[], POINT)),
         (p99, Query::quantile(0.99, family, matchers(), &[], POINT)),
-        (read, Query::rate("tcp_read_bytes_total", scope.of_peer(), &[], POINT)),
-        (written, Query::rate("tcp_write_bytes_total", scope.of_peer(), &[], POINT)),
+        (read, Query::rate("tcp_read_bytes_total", scope.of_connections(), &[], POINT)),
+        (written, Query::rate("tcp_write_bytes_total", scope.of_connections(), &[], POINT)),
     ];
     for (series, query) in queries {
         *series = grid.empty();
@@ -144,40 +87,26 @@ async fn histories(source: &Source<'_>, scope: &Scope, troubles: &mut Troubles) 
     histories
 }
 
-/// Lines of the last minutes for every resource of a kind.
+/// Lines of the last minutes for every resource of a kind that a question is about.
 pub(crate) async fn sparks(
     source: &Source<'_>,
+    question: &StatQuestion,
     kind: ResourceKind,
-    namespace: Option<&str>,
     sort: Sort,
     troubles: &mut Troubles,
 ) -> BTreeMap<Name, Series> {
-    let (direction, space, label, peer) = match kind.label() {
-        "" => ("outbound", "dst_namespace", kind.dst_label(), "dst"),
-        label => ("inbound", "namespace", label, "src"),
+    // Where it cannot be, there were no rows either.
+    let Ok(scope) = question.scope(&ResourceQuery::all(kind)) else { return BTreeMap::new() };
+    let (family, matchers) = match sort {
+        Sort::Http => ("response_total", scope.matchers.clone()),
+        Sort::Tcp => ("tcp_read_bytes_total", scope.of_connections()),
     };
-    let mut matchers = vec![Matcher::is("direction", direction), Matcher::some(label)];
-    matchers.extend(namespace.map(|namespace| Matcher::is(space, namespace)));
-    let family = match sort {
-        Sort::Http => "response_total",
-        Sort::Tcp => {
-            matchers.push(Matcher::is("peer", peer));
-            "tcp_read_bytes_total"
-        }
-    };
-    let by: &[&'static str] = match kind {
-        ResourceKind::Namespace => &["namespace"],
-        _ => &[space, label],
-    };
-    let query = Query::rate(family, matchers, by, POINT);
+    let query = Query::rate(family, matchers, &scope.by, POINT);
     let grid = Grid::now(source, SPARK_STEP);
     let mut found: BTreeMap<Name, Series> = BTreeMap::new();
     for row in ask_range(source, &query, SPARK_STEP, troubles).await {
-        let name = match row.labels.as_slice() {
-            [name] => Name::new("", kind.name(), name),
-            [namespace, name, ..] => Name::new(namespace, kind.name(), name),
-            [] => continue,
-        };
+        let (namespace, name) = stat::named(&row.labels);
+        let name = name_of(&Resource { kind, namespace, name });
         grid.add(found.entry(name).or_insert_with(|| grid.empty()), &row);
     }
     found
@@ -199,13 +128,7 @@ pub(crate) fn figures_of(http: Option<&HttpFigures>, tcp: Option<&TcpFigures>) -
 
 /// What is answered now; nothing where it cannot be had, which is told.
 pub(crate) async fn ask(source: &Source<'_>, query: &Query, troubles: &mut Troubles) -> Vec<Row> {
-    match source.viz.parts().statistics.ask(query).await {
-        Ok(answer) => rows_of(answer, troubles),
-        Err(error) => {
-            troubles.insert(error.to_string());
-            Vec::new()
-        }
-    }
+    rows_of(source.statistics().ask(query).await, troubles)
 }
 
 async fn ask_range(
@@ -214,17 +137,7 @@ async fn ask_range(
     step: Duration,
     troubles: &mut Troubles,
 ) -> Vec<RangeRow> {
-    match source.viz.parts().statistics.ask_range(query, OVER, step).await {
-        Ok(answer) => rows_of(answer, troubles),
-        Err(error) => {
-            troubles.insert(error.to_string());
-            Vec::new()
-        }
-    }
-}
-
-fn one(rows: Vec<Row>) -> Option<f64> {
-    rows.into_iter().next().map(|row| row.value)
+    rows_of(source.statistics().ask_range(query, OVER, step).await, troubles)
 }
 
 /// The moments of a graph.

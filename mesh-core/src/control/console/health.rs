@@ -156,7 +156,7 @@ pub(crate) fn page(view: View) -> Page {
     let mut page = Page::new(Section::Health, "Control plane");
     page.lead =
         "What it checks of itself and of the mesh, every time this page is made.".to_string();
-    page.command = "weft check --proxy".to_string();
+    page.commands = vec![shell::command(["check", "--proxy"])];
     page.part("troubles", workloads::troubles(&view.troubles))
         .part("checks", checks(&view))
         .part("trouble", trouble(&view))

@@ -6,7 +6,7 @@
 //! given to others.
 
 mod assets;
-mod by_route;
+mod authorities;
 mod certificates;
 mod chart;
 mod detail;
@@ -56,7 +56,12 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
             events::response(&parts.runtime, &parts.drain, live::events(viz, of))
         }
         _ => {
-            let page = page(viz, &asked).await;
+            let mut page = page(viz, &asked).await;
+            if let Some(address) = viz.own_address() {
+                let said =
+                    |command: &mut String| command.push_str(&format!(" --api-addr {address}"));
+                page.commands.iter_mut().for_each(said);
+            }
             let html = page.render(&viz.parts().mesh.control_namespace);
             let kind = HeaderValue::from_static("text/html; charset=utf-8");
             respond(page.status, kind, html)
@@ -89,6 +94,7 @@ async fn page(viz: &Viz, asked: &Asked) -> Page {
             }
         }
         ["topology"] => edges::topology(asked, source.edges().await),
+        ["authorities"] => authorities::page(asked, source.authorities().await),
         ["edges"] => edges::page(asked, source.edges().await),
         ["routes"] => routes::page(asked, source.routes().await),
         ["tap"] => tap::tap(asked, &source.tap()),

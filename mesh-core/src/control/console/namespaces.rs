@@ -24,7 +24,7 @@ pub(crate) fn page(asked: &Asked, mut lines: Vec<Line>, troubles: &[String]) -> 
         [shell::field("search", "q", "Name", asked.value("q"), "Part of a name"), window.select()],
     );
     page.controls = form;
-    page.command = format!("weft stat namespace -t {}", window.name());
+    page.commands = vec![shell::command(["stat", "namespace", "-t", window.name(), "--unmeshed"])];
     let wanted = asked.value("q").to_lowercase();
     lines.retain(|line| line.name.name.to_lowercase().contains(&wanted));
     let mut columns: Vec<Column> = vec![words("name", "Namespace"), number("meshed", "Meshed")];
@@ -111,8 +111,9 @@ pub(crate) fn one(asked: &Asked, view: One) -> Page {
         .child(el("nav").class("links").attr("aria-label", "Of this namespace").children(links))
         .child(shell::tabs("Figures", views))
         .into();
-    let wide = if sort == Sort::Tcp { " -o wide" } else { "" };
-    page.command = format!("weft stat deploy -n {} -t {}{wide}", view.name, window.name());
+    let form = if sort == Sort::Tcp { "wide" } else { "table" };
+    let words = ["stat", "all", "-n", &view.name, "-t", window.name(), "--unmeshed", "-o", form];
+    page.commands = vec![shell::command(words)];
     page.part("troubles", workloads::troubles(&view.troubles))
         .part("golden", overview::golden(&view.line.figures, &view.histories))
         .part("tables", tables(&view.name, view.lines, sort, asked))

@@ -78,7 +78,7 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let window = Window::asked(asked);
     let mut page = Page::new(Section::Overview, "Mesh at a glance");
     page.controls = shell::filters(&Link::to("/"), asked, &[], [window.select()]);
-    page.command = format!("weft stat namespace -t {}", window.name());
+    page.commands = vec![shell::command(["stat", "namespace", "-t", window.name(), "--unmeshed"])];
     let state = Html::all([workloads::troubles(&view.troubles), state_card(&view)]);
     page.part("state", state)
         .part("golden", golden(&view.figures, &view.histories))

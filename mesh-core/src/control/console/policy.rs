@@ -95,7 +95,7 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let mut page = Page::new(Section::Policy, "Policy");
     page.lead =
         "Who may talk to whom, as the control plane compiled it for the proxies.".to_string();
-    page.command = command(asked);
+    page.commands = vec![command(asked)];
     page.controls = shell::card(
         "What would become of a request?",
         "Nothing is sent: the policies that proxies have are asked.",
@@ -112,39 +112,23 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
 }
 
 fn command(asked: &Asked) -> String {
-    let quoted = |text: &str| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/.:-_@*".contains(c);
-        match text.chars().all(is_plain) {
-            true => text.to_string(),
-            false => format!("'{}'", text.replace('\'', "'\\''")),
-        }
-    };
-    let value = |name| quoted(asked.value(name));
-    if !asked.value("reference").is_empty() {
-        return format!("weft explain {}", value("reference"));
+    let value = |name| asked.value(name);
+    if !value("reference").is_empty() {
+        return shell::command(["explain", value("reference")]);
     }
-    match (asked.value("from"), asked.value("to")) {
-        ("", _) | (_, "") => match asked.value("namespace") {
-            "" => "weft authz deploy -A".to_string(),
-            _ => format!("weft authz deploy -n {}", value("namespace")),
-        },
-        _ => {
-            let mut command = format!("weft explain {} {}", value("from"), value("to"));
-            let flags = [
-                ("-n", "namespace"),
-                ("--protocol", "protocol"),
-                ("--method", "method"),
-                ("--path", "path"),
-                ("--header", "header"),
-            ];
-            for (flag, name) in flags {
-                if !asked.value(name).is_empty() {
-                    command.push_str(&format!(" {flag} {}", value(name)));
-                }
-            }
-            command
-        }
+    if value("from").is_empty() || value("to").is_empty() {
+        return shell::command(["authz", "deploy"].into_iter().chain(shell::place(asked)));
     }
+    let flags = [
+        ("-n", "namespace"),
+        ("--protocol", "protocol"),
+        ("--method", "method"),
+        ("--path", "path"),
+        ("--header", "header"),
+    ];
+    let given = flags.into_iter().filter(|(_, name)| !value(name).is_empty());
+    let given = given.flat_map(|(flag, name)| [flag, value(name)]);
+    shell::command(["explain", value("from"), value("to")].into_iter().chain(given))
 }
 
 fn form(asked: &Asked, view: &View) -> Element {

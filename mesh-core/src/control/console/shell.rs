@@ -1,4 +1,4 @@
-//! What all pages have around them: the way to the others, a heading, and the command that says the
+//! What all pages have around them: the way to the others, a heading, and the commands that say the
 //! same in a terminal. Pure.
 
 use ::http::StatusCode;
@@ -23,7 +23,7 @@ pub(crate) struct Page {
     /// What is shown, by ids: it changes while the page is looked at.
     pub(crate) parts: Vec<(&'static str, Html)>,
     /// What says the same in a terminal.
-    pub(crate) command: String,
+    pub(crate) commands: Vec<String>,
     /// Whether it changes by itself.
     pub(crate) is_live: bool,
     /// Whether there is such a page.
@@ -42,7 +42,7 @@ impl Page {
             lead: String::new(),
             controls: Html::default(),
             parts: Vec::new(),
-            command: String::new(),
+            commands: Vec::new(),
             is_live: true,
             status: StatusCode::OK,
             script: None,
@@ -164,19 +164,20 @@ impl Page {
 
     fn foot(&self) -> Element {
         let foot = el("footer").class("command");
-        if self.command.is_empty() {
+        if self.commands.is_empty() {
             return foot.flag("hidden", true);
         }
+        let copy = || {
+            el("button")
+                .attr("type", "button")
+                .class("quiet")
+                .flag("data-copy", true)
+                .flag("hidden", true)
+                .text("Copy")
+        };
+        let command = |command: &String| el("div").child(el("code").text(command)).child(copy());
         foot.child(el("span").text("The same in a terminal:"))
-            .child(el("code").text(&self.command))
-            .child(
-                el("button")
-                    .attr("type", "button")
-                    .class("quiet")
-                    .flag("data-copy", true)
-                    .flag("hidden", true)
-                    .text("Copy"),
-            )
+            .children(self.commands.iter().map(command))
     }
 }
 
@@ -188,6 +189,7 @@ pub(crate) enum Section {
     Namespaces,
     Workloads,
     Routes,
+    Authorities,
     Edges,
     Tap,
     Top,
@@ -198,7 +200,16 @@ pub(crate) enum Section {
 
 const SECTIONS: [(&str, &[Section]); 4] = [
     ("Mesh", &[Section::Overview, Section::Topology, Section::Health]),
-    ("Traffic", &[Section::Namespaces, Section::Workloads, Section::Routes, Section::Edges]),
+    (
+        "Traffic",
+        &[
+            Section::Namespaces,
+            Section::Workloads,
+            Section::Routes,
+            Section::Authorities,
+            Section::Edges,
+        ],
+    ),
     ("Live", &[Section::Tap, Section::Top]),
     ("Security", &[Section::Policy, Section::Certificates]),
 ];
@@ -217,6 +228,7 @@ impl Section {
             Self::Namespaces => "Namespaces",
             Self::Workloads => "Workloads",
             Self::Routes => "Routes",
+            Self::Authorities => "Authorities",
             Self::Edges => "Edges",
             Self::Tap => "Tap",
             Self::Top => "Top",
@@ -234,6 +246,7 @@ impl Section {
             Self::Namespaces => "/namespaces",
             Self::Workloads => "/workloads",
             Self::Routes => "/routes",
+            Self::Authorities => "/authorities",
             Self::Edges => "/edges",
             Self::Tap => "/tap",
             Self::Top => "/top",
@@ -241,6 +254,26 @@ impl Section {
             Self::Certificates => "/certificates",
             Self::Health => "/health",
         })
+    }
+}
+
+/// A command of words that others chose: a shell takes each for the one word that it is.
+pub(crate) fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/.:,-_@=".contains(c);
+        match !word.is_empty() && word.chars().all(is_plain) {
+            true => word.to_string(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    };
+    ["weft"].into_iter().chain(words).map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Where a command looks: `-n shop`, or everywhere.
+pub(crate) fn place(asked: &Asked) -> Vec<&str> {
+    match asked.value("namespace") {
+        "" => vec!["-A"],
+        namespace => vec!["-n", namespace],
     }
 }
 
@@ -342,4 +375,18 @@ pub(crate) fn filters(
         .children(fields)
         .child(el("button").attr("type", "submit").text("Show"))
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_address_says_is_one_word_of_a_command() {
+        let asked = Asked::read("/", "namespace=x%3Brm+-rf+~");
+        let words = ["stat", "deploy/web"].into_iter().chain(place(&asked));
+        assert_eq!(command(words), "weft stat deploy/web -n 'x;rm -rf ~'");
+        assert_eq!(command(["tap", "a'b", ""]), "weft tap 'a'\\''b' ''");
+        assert_eq!(place(&Asked::default()), ["-A"]);
+    }
 }

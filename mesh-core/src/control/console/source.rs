@@ -6,31 +6,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::control::public_api::ApiError;
 use crate::control::public_api::edges::EdgesQuestion;
+use crate::control::public_api::query::Query as UrlQuery;
 use crate::control::public_api::resource::{Resource, ResourceKind, ResourceQuery};
+use crate::control::public_api::routes::RoutesQuestion;
 use crate::control::public_api::stat::{StatQuestion, StatRow};
-use crate::control::public_api::statistics::{self, Answer};
+use crate::control::public_api::statistics::{self, Answer, Statistics};
 use crate::control::query::{Matcher, Query};
 use crate::control::viz::Viz;
 
+use super::authorities;
 use super::certificates::{self, Leaf};
 use super::detail;
 use super::edges;
 use super::facts;
 use super::figures::{Call, Figures, Line, Sort, Window};
-use super::golden::{self, Scope};
+use super::golden;
 use super::health;
 use super::inventory::{Inventory, Name};
 use super::link::Asked;
 use super::namespaces;
 use super::overview;
 use super::policy;
-use super::routes;
+use super::routes::{self, Routes};
 use super::tap;
 use super::workloads;
 
 /// Names that forms propose.
 const PROPOSED_MAX: usize = 500;
+/// Routes of each side that are shown; of more, those that come first.
+const ROUTES_MAX: usize = 2_000;
 
 /// Makes the views of one page.
 pub(crate) struct Source<'a> {
@@ -51,7 +57,7 @@ impl<'a> Source<'a> {
     /// The mesh at a glance.
     pub(crate) async fn overview(&self) -> overview::View {
         let (inventory, mut troubles) = (self.inventory(), Troubles::new());
-        let (figures, histories) = golden::of(self, &Scope::mesh(), &mut troubles).await;
+        let (figures, histories) = golden::of(self, None, &mut troubles).await;
         let lines = self.lines(&self.kinds_of_workloads(), None, Sort::Http, &mut troubles).await;
         let namespaces = self.namespace_lines(&inventory, &mut troubles).await;
         let calls = self.calls(None, &mut troubles).await;
@@ -82,7 +88,9 @@ impl<'a> Source<'a> {
         if !inventory.namespaces.contains(name) {
             return None;
         }
-        let (figures, histories) = golden::of(self, &Scope::namespace(name), &mut troubles).await;
+        let of = Name::new("", "namespace", name);
+        let of = Some((ResourceKind::Namespace, &of));
+        let (figures, histories) = golden::of(self, of, &mut troubles).await;
         let sort = Sort::asked(self.asked);
         let mut kinds = self.kinds_of_workloads();
         kinds.extend([ResourceKind::Pod, ResourceKind::Service]);
@@ -127,8 +135,7 @@ impl<'a> Source<'a> {
         if workload.is_none() && !inventory.services.contains(name) {
             return None;
         }
-        let scope = Scope::resource(kind, &name.namespace, &name.name);
-        let (figures, histories) = golden::of(self, &scope, &mut troubles).await;
+        let (figures, histories) = golden::of(self, Some((kind, name)), &mut troubles).await;
         let calls = match kind.label() {
             "" => Vec::new(),
             _ => self.calls(Some((kind, name)), &mut troubles).await,
@@ -160,6 +167,26 @@ impl<'a> Source<'a> {
             calls,
             figures: lines.into_iter().map(|line| (line.name, line.figures)).collect(),
             namespaces: inventory.namespaces.into_iter().collect(),
+            troubles: troubles.into_iter().collect(),
+        }
+    }
+
+    /// Names that clients ask for.
+    pub(crate) async fn authorities(&self) -> authorities::View {
+        let mut troubles = Troubles::new();
+        let asked = authorities::question(self.asked).to_string().parse();
+        let lines = match asked.map(|uri| StatQuestion::read(&UrlQuery::of(&uri))) {
+            Ok(Ok(question)) => self.lines_of(&question, Sort::Http, &mut troubles).await,
+            Ok(Err(error)) => {
+                troubles.insert(error.to_string());
+                Vec::new()
+            }
+            // Links are well formed.
+            Err(_) => Vec::new(),
+        };
+        authorities::View {
+            lines,
+            namespaces: self.inventory().namespaces.into_iter().collect(),
             troubles: troubles.into_iter().collect(),
         }
     }
@@ -245,13 +272,53 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Routes of one workload, or of all that are asked for.
+    async fn routes_of(
+        &self,
+        of: Option<(ResourceKind, &Name)>,
+        troubles: &mut Troubles,
+    ) -> Routes {
+        let namespace = self.asked.value("namespace");
+        let (kinds, namespace, name) = match of {
+            None => {
+                (self.kinds_of_workloads(), Some(namespace).filter(|name| !name.is_empty()), None)
+            }
+            // Nobody counts for it alone.
+            Some((kind, _)) if kind.label().is_empty() => return Routes::default(),
+            Some((kind, name)) => (vec![kind], Some(&*name.namespace), Some(name.name.clone())),
+        };
+        let mut routes = Routes::default();
+        for kind in kinds {
+            let question = RoutesQuestion {
+                resource: ResourceQuery { kind, name: name.clone() },
+                namespace: namespace.map(str::to_string),
+                window: self.window.0,
+                to: None,
+            };
+            routes
+                .inbound
+                .extend(rows_of(self.statistics().stat_inbound(&question).await, troubles));
+            routes
+                .outbound
+                .extend(rows_of(self.statistics().stat_outbound(&question).await, troubles));
+        }
+        routes.inbound.truncate(ROUTES_MAX);
+        routes.outbound.truncate(ROUTES_MAX);
+        routes
+    }
+
+    /// What answers questions.
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.viz.parts().statistics
+    }
+
     pub(super) fn inventory(&self) -> Inventory {
         self.viz.parts().publisher.read(Inventory::read)
     }
 
     fn health_of(&self, inventory: &Inventory) -> health::View {
         let mut view = facts::health(self.viz, inventory);
-        if let statistics::Source::Embedded(scrapes) = self.viz.parts().statistics.source() {
+        if let statistics::Source::Embedded(scrapes) = self.statistics().source() {
             let health = scrapes.health();
             let faults = health.iter().filter_map(|((namespace, name), health)| {
                 Some((format!("{namespace}/{name}"), health.fault.clone()?))
@@ -277,17 +344,21 @@ impl<'a> Source<'a> {
             unmeshed: true,
             ..StatQuestion::all(ResourceKind::Deployment)
         };
-        let rows = match self.viz.parts().statistics.stat(&question).await {
-            Ok(answer) => rows_of(answer, troubles),
-            Err(error) => {
-                troubles.insert(error.to_string());
-                Vec::new()
-            }
-        };
+        self.lines_of(&question, sort, troubles).await
+    }
+
+    /// What a question is about, with figures.
+    async fn lines_of(
+        &self,
+        question: &StatQuestion,
+        sort: Sort,
+        troubles: &mut Troubles,
+    ) -> Vec<Line> {
+        let rows = rows_of(self.statistics().stat(question).await, troubles);
         let present: BTreeSet<ResourceKind> = rows.iter().map(|row| row.resource.kind).collect();
         let mut histories = BTreeMap::new();
         for kind in present {
-            histories.extend(golden::sparks(self, kind, namespace, sort, troubles).await);
+            histories.extend(golden::sparks(self, question, kind, sort, troubles).await);
         }
         let line = |row: StatRow| {
             let name = name_of(&row.resource);
@@ -328,12 +399,7 @@ impl<'a> Source<'a> {
                 question.resource.name = Some(name.name.clone());
                 question.namespace = Some(name.namespace.clone());
             }
-            match self.viz.parts().statistics.edges(&question).await {
-                Ok(answer) => calls.extend(rows_of(answer, troubles)),
-                Err(error) => {
-                    troubles.insert(error.to_string());
-                }
-            }
+            calls.extend(rows_of(self.statistics().edges(&question).await, troubles));
         }
         // An edge without a source has no end that could be shown.
         calls.retain(|edge| !edge.src.name.is_empty() || !edge.client_id.is_empty());
@@ -380,10 +446,18 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What was answered; what it lacks is told.
-pub(super) fn rows_of<R>(answer: Answer<R>, troubles: &mut Troubles) -> Vec<R> {
-    troubles.extend(answer.reasons);
-    answer.rows
+/// What was answered; what it lacks, or why it could not be had, is told.
+pub(super) fn rows_of<R>(answer: Result<Answer<R>, ApiError>, troubles: &mut Troubles) -> Vec<R> {
+    match answer {
+        Ok(answer) => {
+            troubles.extend(answer.reasons);
+            answer.rows
+        }
+        Err(error) => {
+            troubles.insert(error.to_string());
+            Vec::new()
+        }
+    }
 }
 
 /// How long graphs go back.

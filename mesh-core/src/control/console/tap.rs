@@ -49,7 +49,7 @@ fn begun(section: Section, title: &str, asked: &Asked, view: &View) -> Page {
     let mut page = Page::new(section, title);
     page.is_live = false;
     page.script = Some(asset("tap.js"));
-    page.command = command(section, asked);
+    page.commands = vec![command(section, asked)];
     page.controls = shell::card("Which requests", "", form(&section.link(), asked, view));
     page
 }
@@ -60,19 +60,15 @@ fn command(section: Section, asked: &Asked) -> String {
         "" => "deploy/NAME",
         resource => resource,
     };
-    let mut command = format!("weft {verb} {resource}");
-    for name in &FIELDS[1..] {
-        let value = asked.value(name);
-        if !value.is_empty() {
-            let flag = if *name == "namespace" {
-                "-n".to_string()
-            } else {
-                format!("--{}", name.replace('_', "-"))
-            };
-            command.push_str(&format!(" {flag} {value}"));
-        }
-    }
-    command
+    let flags = FIELDS[1..].iter().filter(|name| !asked.value(name).is_empty());
+    let flags: Vec<(String, &str)> = flags
+        .map(|name| match *name {
+            "namespace" => ("-n".to_string(), asked.value(name)),
+            name => (format!("--{}", name.replace('_', "-")), asked.value(name)),
+        })
+        .collect();
+    let flags = flags.iter().flat_map(|(flag, value)| [flag.as_str(), *value]);
+    shell::command([verb, resource].into_iter().chain(flags))
 }
 
 fn form(action: &Link, asked: &Asked, view: &View) -> Element {
@@ -179,7 +175,7 @@ mod tests {
         let page = tap(&asked, &View::default());
         let html = page.parts[0].1.as_str();
         assert!(html.contains("data-stream=\"/api/v1/tap?resource=deploy%2Fweb&amp;path=%2Fx\""));
-        assert_eq!(page.command, "weft tap deploy/web --path /x");
+        assert_eq!(page.commands, ["weft tap deploy/web --path /x"]);
     }
 
     #[test]

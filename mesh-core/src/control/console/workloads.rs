@@ -1,6 +1,10 @@
 //! Tables of workloads: all kinds or one, a namespace or all, HTTP or TCP. Pure: lines in, a page
 //! out.
 
+use std::collections::BTreeSet;
+
+use crate::control::public_api::resource::ResourceKind;
+
 use super::figures::{self, Line, Sort, Window};
 use super::format;
 use super::html::{Html, el};
@@ -29,7 +33,7 @@ pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let sort = Sort::asked(asked);
     page.lead = "Every workload with what its proxies counted, worst first.".to_string();
     page.controls = controls(asked, &view);
-    page.command = command(asked);
+    page.commands = vec![command(asked, &view.lines)];
     let lines = chosen(asked, view.lines);
     let here = asked.keep(Link::to("/workloads"), &KEPT);
     let caption = match asked.value("kind") {
@@ -166,17 +170,23 @@ pub(crate) fn plural_of(kind: &str) -> String {
     known.map_or_else(|| kind.to_string(), |(_, title)| title.to_string())
 }
 
-fn command(asked: &Asked) -> String {
-    let kind = match asked.value("kind") {
-        "" => "deploy",
-        kind => kind,
+fn command(asked: &Asked, lines: &[Line]) -> String {
+    let present: BTreeSet<&str> = lines.iter().map(|line| &*line.name.kind).collect();
+    let kinds = match asked.value("kind") {
+        "" => {
+            let present =
+                ResourceKind::WORKLOADS.iter().filter(|kind| present.contains(kind.name()));
+            let present: Vec<&str> = present.map(|kind| kind.short()).collect();
+            if present.is_empty() { "deploy".to_string() } else { present.join(",") }
+        }
+        kind => kind.to_string(),
     };
-    let place = match asked.value("namespace") {
-        "" => "-A".to_string(),
-        namespace => format!("-n {namespace}"),
-    };
-    let wide = if Sort::asked(asked) == Sort::Tcp { " -o wide" } else { "" };
-    format!("weft stat {kind} {place} -t {}{wide}", Window::asked(asked).name())
+    let mut words = vec!["stat", &*kinds];
+    words.extend(shell::place(asked));
+    words.extend(["-t", Window::asked(asked).name()]);
+    words.extend((asked.value("meshed") != "yes").then_some("--unmeshed"));
+    words.extend((Sort::asked(asked) == Sort::Tcp).then_some(["-o", "wide"]).into_iter().flatten());
+    shell::command(words)
 }
 
 #[cfg(test)]
@@ -221,11 +231,15 @@ mod tests {
 
     #[test]
     fn the_command_asks_the_same() {
-        let of = |query| command(&Asked::read("/workloads", query));
-        assert_eq!(of(""), "weft stat deploy -A -t 1m");
+        let of = |query| command(&Asked::read("/workloads", query), &[]);
+        assert_eq!(of(""), "weft stat deploy -A -t 1m --unmeshed");
         assert_eq!(
-            of("kind=pod&namespace=shop&view=tcp&t=5m"),
+            of("kind=pod&namespace=shop&view=tcp&t=5m&meshed=yes"),
             "weft stat pod -n shop -t 5m -o wide"
         );
+        let other = Line { name: Name::new("shop", "statefulset", "db"), ..Line::default() };
+        let lines = [line("shop", "web", None), other];
+        let both = command(&Asked::default(), &lines);
+        assert_eq!(both, "weft stat deploy,sts -A -t 1m --unmeshed");
     }
 }

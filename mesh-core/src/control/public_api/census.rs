@@ -72,6 +72,12 @@ fn instances(
     selector: Option<&LabelSelector>,
 ) -> BTreeMap<(String, String), Counted> {
     let mut counted: BTreeMap<_, Counted> = BTreeMap::new();
+    if kind == ResourceKind::Namespace && selector.is_none() {
+        // Their own names are their namespaces, too.
+        let of_all = objects(view, Kind::Namespace, None).into_keys();
+        let empty = || Counted { meshed: Some(Meshed::default()), ..Counted::default() };
+        counted.extend(of_all.map(|(_, name)| ((name.clone(), name), empty())));
+    }
     if kind.is_workload() && selector.is_none() {
         let of_kind = workload::known(view).filter(|known| known.kind == kind.name());
         counted.extend(of_kind.map(|known| {

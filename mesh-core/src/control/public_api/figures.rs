@@ -70,7 +70,7 @@ impl HttpFigures {
 }
 
 /// A group's labels.
-pub(super) type Key = Vec<String>;
+pub(in crate::control) type Key = Vec<String>;
 
 /// What ended in the window, by group.
 ///

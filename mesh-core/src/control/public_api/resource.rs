@@ -183,7 +183,7 @@ impl ResourceQuery {
         Self { kind, name: None }
     }
 
-    /// `deploy/web`, `deploy`, or `all`.
+    /// `deploy/web`, `deploy`, `deploy,sts`, or `all`.
     ///
     /// # Errors
     /// [`ApiError`] for what is none.
@@ -199,6 +199,9 @@ impl ResourceQuery {
                 format!("all/{name} names nothing"),
                 format!("write deploy/{name} or another kind, or all alone"),
             )),
+            (kinds, None) if kinds.contains(',') => {
+                kinds.split(',').map(|kind| Ok(Self::all(kind.parse()?))).collect()
+            }
             (kind, name) => Ok(vec![Self { kind: kind.parse()?, name: name.map(str::to_string) }]),
         }
     }
@@ -243,6 +246,9 @@ mod tests {
         assert_eq!(read("deployments"), Ok(deployment(None)));
         assert_eq!(read("Deployment/"), Ok(deployment(None)));
         assert_eq!(ResourceQuery::read("all").unwrap().len(), 9);
+        let of_two = [ResourceKind::Deployment, ResourceKind::StatefulSet].map(ResourceQuery::all);
+        assert_eq!(ResourceQuery::read("deploy,sts").unwrap(), of_two);
+        assert!(ResourceQuery::read("deploy,sts/web").is_err());
         let labels = |kind: ResourceKind| (kind.label(), kind.dst_label());
         assert_eq!(labels(ResourceKind::Deployment), ("deployment", "dst_deployment"));
         assert_eq!(labels(ResourceKind::Job), ("k8s_job", "dst_job"));

@@ -55,6 +55,8 @@ pub struct InboundRow {
     pub route: PolicyName,
     /// Its requests.
     pub http: HttpFigures,
+    /// Requests a second that a policy refused.
+    pub unauthorized_rps: f64,
 }
 
 /// A route of a client.
@@ -110,6 +112,26 @@ pub struct RouteRow {
     pub effective: RouteFigures,
     /// What each attempt got, where clients tell.
     pub actual: Option<RouteFigures>,
+}
+
+impl PolicyName {
+    /// A Server or a Service, with its port; `[default]` where no object governs it.
+    pub fn of_port(&self) -> String {
+        let name = if self.kind == "default" { "[default]" } else { &self.name };
+        match self.port {
+            Some(port) => format!("{name}:{port}"),
+            None => name.to_string(),
+        }
+    }
+
+    /// A route or an authorization: `[default]` or `[probe]` where no object says it; `-` for none.
+    pub fn of_policy(&self) -> String {
+        match (self.kind.as_str(), self.name.as_str()) {
+            (_, "") => "-".to_string(),
+            ("default", name) => format!("[{name}]"),
+            (_, name) => name.to_string(),
+        }
+    }
 }
 
 impl From<HttpFigures> for RouteFigures {
@@ -186,8 +208,13 @@ impl Statistics {
         question.refuse_services()?;
         let mut asking = self.asking(question.window);
         let (mut matchers, own) = question.own();
-        matchers.push(Matcher::is("direction", "inbound"));
         let by = [&own[..], &SERVER, &ROUTE].concat();
+        // This family is of one direction, and does not say which.
+        let refused = "inbound_http_authz_deny_total";
+        let refused = Query::rate(refused, matchers.clone(), &by, asking.window);
+        let refused = asking.ask(&refused).await?.into_iter();
+        let refused: BTreeMap<Key, f64> = refused.map(|row| (row.labels, row.value)).collect();
+        matchers.push(Matcher::is("direction", "inbound"));
         let found = figures::http(&mut asking, &matchers, &by).await?;
         let kind = question.resource.kind;
         let rows = found.into_iter().map(|(key, http)| InboundRow {
@@ -195,6 +222,7 @@ impl Statistics {
             server: server(&key[2..5]),
             route: route(&key[5..7]),
             http,
+            unauthorized_rps: refused.get(&key).copied().unwrap_or_default(),
         });
         let rows = rows.collect();
         Ok(asking.answer(rows))

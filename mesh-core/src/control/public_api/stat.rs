@@ -97,7 +97,7 @@ impl StatQuestion {
     }
 
     /// The question of an address.
-    pub(super) fn read(query: &UrlQuery) -> Result<Self, ApiError> {
+    pub(in crate::control) fn read(query: &UrlQuery) -> Result<Self, ApiError> {
         query.only(&[
             "resource",
             "namespace",
@@ -132,7 +132,7 @@ impl StatQuestion {
     }
 
     /// Which series tell of a resource.
-    pub(super) fn scope(&self, resource: &ResourceQuery) -> Result<Scope, ApiError> {
+    pub(in crate::control) fn scope(&self, resource: &ResourceQuery) -> Result<Scope, ApiError> {
         let ResourceQuery { kind, name } = resource;
         let is_seen_by_client = matches!(kind, ResourceKind::Service | ResourceKind::Authority);
         let cannot = |what: &str, remedy: &str| {
@@ -140,7 +140,7 @@ impl StatQuestion {
         };
         let mut matchers = Vec::new();
         let (space, label, direction, peer) = match &self.traffic {
-            Traffic::To(_) if kind.label().is_empty() || is_seen_by_client => {
+            Traffic::To(_) if kind.label().is_empty() => {
                 return cannot("from", "ask about its pods' workload, such as deploy");
             }
             Traffic::From(_) if kind.dst_label().is_empty() => {
@@ -152,7 +152,9 @@ impl StatQuestion {
             Traffic::Any => ("namespace", kind.label(), "inbound", "src"),
             Traffic::To(peer) => {
                 matchers.extend(peer_matchers(peer, "dst_namespace", ResourceKind::dst_label));
-                ("namespace", kind.label(), "outbound", "dst")
+                // A name is where it leads.
+                let space = if is_seen_by_client { "dst_namespace" } else { "namespace" };
+                (space, kind.label(), "outbound", "dst")
             }
             Traffic::From(peer) => {
                 matchers.extend(peer_matchers(peer, "namespace", ResourceKind::label));
@@ -177,11 +179,25 @@ impl StatQuestion {
 }
 
 /// Which series tell of a resource, and by which labels.
-pub(super) struct Scope {
-    pub(super) matchers: Vec<Matcher>,
-    pub(super) by: Vec<&'static str>,
-    /// Of its connections.
-    peer: &'static str,
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Scope {
+    pub(in crate::control) matchers: Vec<Matcher>,
+    pub(in crate::control) by: Vec<&'static str>,
+    /// Which end of its connections counts them.
+    pub(in crate::control) peer: &'static str,
+}
+
+impl Scope {
+    /// All that meshed servers take in.
+    pub(in crate::control) fn mesh() -> Self {
+        let matchers = vec![Matcher::is("direction", "inbound")];
+        Self { matchers, by: Vec::new(), peer: "src" }
+    }
+
+    /// The conditions on connections.
+    pub(in crate::control) fn of_connections(&self) -> Vec<Matcher> {
+        self.matchers.iter().cloned().chain([Matcher::is("peer", self.peer)]).collect()
+    }
 }
 
 fn peer_matchers(
@@ -280,6 +296,20 @@ impl Statistics {
         Ok(asking.answer(rows.into_values().collect()))
     }
 
+    /// What all of a scope did together.
+    pub(in crate::control) async fn whole(
+        &self,
+        scope: &Scope,
+        window: Duration,
+    ) -> Result<Answer<(HttpFigures, TcpFigures)>, ApiError> {
+        let mut asking = self.asking(window);
+        let http = figures::http(&mut asking, &scope.matchers, &[]).await?;
+        let tcp = figures::tcp(&mut asking, &scope.of_connections(), &[]).await?;
+        let http = http.into_values().next().unwrap_or_default();
+        let tcp = tcp.into_values().next().unwrap_or_default();
+        Ok(asking.answer(vec![(http, tcp)]))
+    }
+
     /// Those that there are, and those that did something.
     fn rows(&self, question: &StatQuestion, resource: &ResourceQuery, seen: &Seen) -> Vec<StatRow> {
         let counted = self
@@ -326,7 +356,7 @@ impl Statistics {
 }
 
 /// Namespace and name of a group.
-pub(super) fn named(key: &Key) -> (String, String) {
+pub(in crate::control) fn named(key: &Key) -> (String, String) {
     match key.as_slice() {
         [namespace] => (namespace.clone(), namespace.clone()),
         [namespace, name, ..] => (namespace.clone(), name.clone()),
@@ -350,9 +380,7 @@ impl Seen {
     ) -> Result<Self, ApiError> {
         let Scope { matchers, by, peer } = scope;
         let http = figures::http(asking, matchers, by).await?;
-        let of_peer: Vec<_> =
-            matchers.iter().cloned().chain([Matcher::is("peer", *peer)]).collect();
-        let tcp = figures::tcp(asking, &of_peer, by).await?;
+        let tcp = figures::tcp(asking, &scope.of_connections(), by).await?;
         let mut unauthorized = BTreeMap::new();
         if *peer == "src" && kind != ResourceKind::Authority {
             // These families are of one direction, and do not say which.

@@ -221,6 +221,31 @@ async fn a_selector_selects_by_labels_of_pods() {
 }
 
 #[tokio::test]
+async fn names_that_clients_ask_for_are_of_one_end() {
+    let api = "authority/api.shop.svc.cluster.local:80 - 10.0rps 1 1 p95=9.5 1 0B/s";
+    for (asked, expected) in [
+        ("from=deploy/web&from_namespace=shop", vec![api]),
+        ("from=deploy/api&from_namespace=shop", vec![]),
+        ("to=deploy/api&to_namespace=shop", vec![api]),
+        ("to=svc/api&to_namespace=shop", vec![api]),
+        ("to=deploy/web&to_namespace=shop", vec![]),
+    ] {
+        let rows = rows(&format!("resource=au&all_namespaces&{asked}")).await;
+        assert_eq!(rows, expected, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn inbound_routes_say_who_was_refused() {
+    let question = RoutesQuestion::all(ResourceKind::Deployment);
+    let answer = statistics().stat_inbound(&question).await.unwrap();
+    let [row] = answer.rows.as_slice() else { panic!("{answer:?}") };
+    assert_eq!((&*row.resource.name, row.server.of_port().as_str()), ("api", "api-http"));
+    assert!((row.http.rps - 10.0).abs() < 0.01, "{row:?}");
+    assert!((row.unauthorized_rps - 1.0).abs() < 0.01, "{row:?}");
+}
+
+#[tokio::test]
 async fn questions_that_cannot_be_are_told_what_can() {
     let fault = |query: &str| question(query).unwrap_err().to_string();
     insta::assert_snapshot!(

@@ -57,6 +57,9 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
+/// Where people are answered, where nothing else is said.
+const PORT: u16 = 8084;
+
 /// What is shown, to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VizConfig {
@@ -84,6 +87,7 @@ pub(super) struct Viz(Arc<Shared>);
 
 struct Shared {
     parts: Parts,
+    listen: SocketAddr,
     access: Access,
     options: ServerOptions,
     connections: Arc<Semaphore>,
@@ -114,6 +118,7 @@ impl Viz {
     pub(super) fn new(config: &VizConfig, parts: Parts) -> Self {
         Self(Arc::new(Shared {
             parts,
+            listen: config.listen,
             access: Access::new(config.token.clone()),
             options: ServerOptions {
                 idle_timeout: Some(Duration::from_secs(60)),
@@ -121,6 +126,14 @@ impl Viz {
             },
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         }))
+    }
+
+    /// Where this host's programs find it, where they have to be told: it listens at an address of
+    /// its own, and not at the usual one.
+    pub(super) fn own_address(&self) -> Option<SocketAddr> {
+        let usual = SocketAddr::from(([127, 0, 0, 1], PORT));
+        let listen = self.0.listen;
+        (!listen.ip().is_unspecified() && listen != usual).then_some(listen)
     }
 
     /// What answers are made of.
