@@ -8,6 +8,8 @@ import time
 from authority import Authority
 
 CONTROL = "linkerd"
+# Where the facts' workloads are.
+SHOP = "weft-e2e"
 
 
 class Failed(Exception):
@@ -19,6 +21,8 @@ class Cluster:
         self.options = options
         self.authority = Authority()
         self.weft_program = os.path.join(options.programs, "weft")
+        # Where there is one: facts about it come after the one that starts it.
+        self.prometheus = None
 
     def kubectl(self, *words, stdin=None, fails=False, secs=120):
         """Output of kubectl; with `fails`, what it says where it does not succeed, as it must."""
@@ -62,6 +66,10 @@ class Cluster:
         name = pods[0]["metadata"]["name"]
         return self.kubectl("exec", "-n", namespace, name, "-c", app, "--", "sh", "-c", command, fails=fails, secs=secs)
 
+    def close(self):
+        if self.prometheus:
+            self.prometheus.end()
+
     def metrics(self, namespace, app):
         """The lines of /metrics of every proxy of an app."""
         lines = []
@@ -98,6 +106,16 @@ def within(secs, what, look):
         if time.monotonic() > end:
             raise Failed(f"not within {secs} s: {what}" + (f"; {last}" if last else ""))
         time.sleep(0.5)
+
+
+def needs(*programs):
+    """Marks a fact that is skipped where one of these programs is missing."""
+
+    def mark(fact):
+        fact.needs = programs
+        return fact
+
+    return mark
 
 
 def must(holds, otherwise):

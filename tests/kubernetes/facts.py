@@ -7,9 +7,9 @@ import threading
 import time
 
 import manifests
-from cluster import CONTROL, must, within
+import observing
+from cluster import CONTROL, SHOP, must, within
 
-SHOP = "weft-e2e"
 DEPLOYMENTS = ("linkerd-identity", "linkerd-destination", "linkerd-proxy-injector", "linkerd-viz")
 WEB_ID = f"web.{SHOP}.serviceaccount.identity.linkerd.cluster.local"
 CLIENT_ID = f"client.{SHOP}.serviceaccount.identity.linkerd.cluster.local"
@@ -182,8 +182,11 @@ ALL = [
     requests_are_answered_over_mutual_tls,
     identities_come_from_token_reviews,
     bytes_that_are_not_http_are_carried,
+    observing.a_prometheus_finds_every_proxy_and_the_control_plane,
+    observing.both_sources_of_statistics_say_the_same,
     a_rollout_loses_no_request,
     a_client_that_no_policy_names_is_denied,
+    observing.dashboards_show_all_that_there_is,
     a_wrong_policy_is_refused_where_its_author_looks,
     a_new_issuer_is_taken_without_a_restart,
     weft_is_uninstalled_and_leaves_nothing,

@@ -100,3 +100,22 @@ kind: NetworkAuthentication
 metadata: {{name: wrong, namespace: {namespace}}}
 spec: {{networks: [{{cidr: 10.0.0.0/40}}]}}
 """
+
+
+def opaque_server(namespace):
+    """Nobody may use the port of bytes."""
+    return f"""apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {{name: web-echo, namespace: {namespace}}}
+spec: {{podSelector: {{matchLabels: {{app: web}}}}, port: echo, proxyProtocol: opaque}}
+"""
+
+
+def service_of_nobody(namespace):
+    return f"""apiVersion: v1
+kind: Service
+metadata: {{name: nobody, namespace: {namespace}}}
+spec:
+  selector: {{app: nobody}}
+  ports: [{{name: http, port: 80}}]
+"""

@@ -83,7 +83,7 @@ def hold(address, port):
         connection.sendall(b"NOOP\r\n")
         lines = connection.makefile("r")
         print(json.dumps([lines.readline().strip(), lines.readline().strip()]), flush=True)
-        connection.settimeout(30)
+        connection.settimeout(90)
         try:
             rest = connection.recv(1000)
         except ConnectionResetError:

@@ -17,6 +17,9 @@ import tempfile
 import time
 import traceback
 
+# What suites share.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 import applications
 import facts
 from mesh import Mesh

@@ -1,30 +1,20 @@
-"""The controller's own statistics against those out of a real Prometheus, on live traffic.
-
-Both scrape each proxy every 10 s, each at moments of its own. What both say of a counter that grew by
-`n` is `n` times the window over the time between the first and the last sample in it: of a window of
-30 s, which holds three samples, `n` times 3/2, whatever the moments are. This is so where each
-source has a sample in the window from before the growth and one from after it, where the series was
-there all the time, and where it did not begin so low that it would have been below zero at the
-window's start: so there is much traffic, a pause, less of the same, and a pause.
-"""
+"""The controller's own statistics against those out of a real Prometheus, on live traffic: both scrape the
+same proxies, each at moments of its own. When they must agree, and how closely: tests/agreement.py."""
 
 import json
-import math
 import os
 import sys
 import time
 
+from agreement import agreed, difference, pause
 from mesh import COUNTED, DATA, GRPC, HTTP, MAIL, NAMESPACE, WEB, WEB_PORTS, allow, server, service, workload
-from processes import Failed, eventually, expect, needs, run, takes
+from processes import eventually, expect, needs, run, takes
 from prometheus import EMBEDDED, PROMETHEUS, URL, Prometheus
 
-INTERVAL = 10.0
-# What a scrape may be late, to the seconds.
-MARGIN = 0.7
-# Relative: scrapes are late by up to a tenth of a second each, of the twenty between the outer two.
-TOLERANCE = 0.01
+# Of the windows that are asked about.
+SAMPLES = 3
 
-# How often each is asked in one round: so seldom that one more or less is beyond TOLERANCE.
+# How often each is asked in one round: so seldom that one more or less is more than may be.
 GOOD, MISSING, BROKEN, DENIED, CALLS, CALLS_FAILED, MAILS = 40, 12, 10, 6, 24, 8, 3
 ONE = GOOD + BROKEN + CALLS + CALLS_FAILED
 TWO = GOOD + MISSING
@@ -72,7 +62,7 @@ def both_sources_of_statistics_say_the_same_of_live_traffic(mesh):
         eventually("the other service is", lambda: "web-2" in _get(pods["client"]), within=5)
         _traffic(mesh, rounds=10)
         warmed = time.monotonic()
-        time.sleep(INTERVAL + 6)
+        time.sleep(pause(SAMPLES))
         prometheus.wait()
         before, began = _answered(mesh), time.monotonic()
         _traffic(mesh, rounds=1)
@@ -80,7 +70,7 @@ def both_sources_of_statistics_say_the_same_of_live_traffic(mesh):
         times = warmed, began, time.monotonic()
         answered = {name: count - before[name] for name, count in _answered(mesh).items()}
         expect(answered == {"web-1": ONE, "web-2": TWO}, f"{answered}, of {ONE} and {TWO}")
-        said, sampled = _agreed(mesh, *times)
+        said, sampled = agreed(SAMPLES, *times, QUESTIONS, lambda question, window: _answers(mesh, question, window))
         _agree_with_the_truth(said, sampled)
     finally:
         prometheus.end()
@@ -146,40 +136,12 @@ def _answered(mesh):
     return {name: count(mesh.pods[name]) for name in ("web-1", "web-2")}
 
 
-def _agreed(mesh, warmed, began, ended):
-    """Asks with the first window that fits what was; with the next one where that was too late. What
-    is said, and the time that its samples are of."""
-    differ = "there was no time to ask in"
-    for samples in range(3, 8):
-        window = samples * INTERVAL
-        since = max(warmed + window, ended + INTERVAL) + MARGIN
-        until = began + window - INTERVAL - MARGIN
-        if time.monotonic() > until or since > until:
-            continue
-        time.sleep(max(0.0, since - time.monotonic()))
-        said, differ = _ask_both(mesh, f"{window:.0f}s", until)
-        if not differ:
-            return said, window - INTERVAL
-    raise Failed(f"embedded and Prometheus: {json.dumps(differ, indent=1)}")
-
-
-def _ask_both(mesh, window, until):
-    """Asks both, and those again whose answers differ, for as long as the window holds it all."""
-    said, left = {}, QUESTIONS
-    while True:
-        differ = {}
-        for what, question in left.items():
-            ask = lambda *source: _ask(mesh, [*question, "-t", window], *source)
-            said[what] = ask("--api-addr", EMBEDDED)
-            others = [ask("--api-addr", PROMETHEUS)]
-            if question[0] in ASK_THEMSELVES:
-                others.append(ask("--prometheusURL", URL))
-            differences = [_difference(said[what], other) for other in others]
-            if any(differences):
-                differ[what] = differences
-        if not differ or time.monotonic() > until:
-            return said, differ
-        left = {what: QUESTIONS[what] for what in differ}
+def _answers(mesh, question, window):
+    """Of the controller that scrapes for itself, and of those that ask the Prometheus."""
+    sources = [["--api-addr", EMBEDDED], ["--api-addr", PROMETHEUS]]
+    if question[0] in ASK_THEMSELVES:
+        sources.append(["--prometheusURL", URL])
+    return [_ask(mesh, [*question, "-t", window], *source) for source in sources]
 
 
 def _ask(mesh, question, *source):
@@ -205,22 +167,7 @@ def _agree_with_the_truth(said, sampled):
     }
     for key, figures in wanted.items():
         found = {name: rows[key][name] for name in figures}
-        expect(not _difference(found, figures), f"{key}: {found}, of {figures}")
+        expect(not difference(found, figures), f"{key}: {found}, of {figures}")
     edges = {(row["src"]["name"], row["dst"]["name"]) for row in said["edges of pods"] if row["secured"]}
     web = {("client", "web-1"), ("client", "web-2"), ("data", "web-1")}
     expect(edges == {*web, ("client", "data")}, edges)
-
-
-def _difference(one, other, path=""):
-    """Where two answers differ by more than they may; nothing where they do not."""
-    if isinstance(one, float) and isinstance(other, float):
-        is_same = math.isclose(one, other, rel_tol=TOLERANCE)
-    elif isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        parts = (_difference(one[key], other[key], f"{path}.{key}") for key in one)
-        return next(filter(None, parts), None)
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        parts = (_difference(a, b, f"{path}[{at}]") for at, (a, b) in enumerate(zip(one, other)))
-        return next(filter(None, parts), None)
-    else:
-        is_same = one == other
-    return None if is_same else f"{path}: {one!r}, {other!r}"
