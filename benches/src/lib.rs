@@ -11,3 +11,4 @@ pub mod growth;
 pub mod mesh;
 pub mod processes;
 pub mod side_by_side;
+pub mod untapped;

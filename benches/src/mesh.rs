@@ -14,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mesh_core::control::token::{self, ServiceAccountName};
-use mesh_core::control::{ControlConfig, Controller, IdentityConfig, ListenConfig, state};
+use mesh_core::control::{
+    ControlConfig, Controller, IdentityConfig, ListenConfig, VizConfig, state,
+};
 use mesh_core::proxy::config::Config;
 use mesh_core::proxy::{self, Process};
 use mesh_core::runtime::{BoxFuture, Runtime, Tasks};
@@ -170,7 +172,7 @@ pub fn start_control(hosts: Hosts, directory: &Path) -> io::Result<()> {
                 .await
                 .expect("the directory was made above");
             let runtime = runtime_real::runtime(Arc::new(cluster));
-            let controller = bind_control(&runtime, hosts, &directory).await;
+            let controller = bind_control(&runtime, hosts, &directory, None).await;
             let (_signal, never) = drain::channel();
             let _ = ready.send(());
             controller.serve(never).await;
@@ -180,10 +182,16 @@ pub fn start_control(hosts: Hosts, directory: &Path) -> io::Result<()> {
 }
 
 /// A control plane with its ports, and tokens for both proxies written to `directory`.
-async fn bind_control(runtime: &Runtime, hosts: Hosts, directory: &Path) -> Controller {
+async fn bind_control(
+    runtime: &Runtime,
+    hosts: Hosts,
+    directory: &Path,
+    viz: Option<VizConfig>,
+) -> Controller {
     let state = directory.join("state");
     let config = ControlConfig {
         listen: hosts.controller(),
+        viz,
         identity: IdentityConfig { state_directory: state.clone(), ..IdentityConfig::default() },
         ..ControlConfig::default()
     };

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use benches::allocations::{self, Counting, Counts, Role};
 use benches::budget::{Gates, Verdict};
+use benches::mesh::in_memory::Taps;
 use benches::mesh::{Client, Hosts, ProxyThreads, Server, start_control};
 use benches::processes::{self, Proxies};
-use benches::side_by_side;
+use benches::{side_by_side, untapped};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -49,6 +50,8 @@ struct Arguments {
     sites: Option<Role>,
     /// Send so many requests and end: what runs under valgrind.
     drive: Option<u64>,
+    /// The same in memory.
+    drive_in_memory: Option<(Taps, u64)>,
 }
 
 type Figures = Vec<(String, f64)>;
@@ -83,6 +86,14 @@ fn arguments() -> Option<Arguments> {
                 arguments.only = Some(only);
             }
             "--drive" => arguments.drive = Some(given.next()?.parse().ok()?),
+            "--drive-in-memory" => {
+                let taps = match given.next()?.as_str() {
+                    "absent" => Taps::Absent,
+                    "possible" => Taps::Possible,
+                    _ => return None,
+                };
+                arguments.drive_in_memory = Some((taps, given.next()?.parse().ok()?));
+            }
             "--sites" => {
                 let name = given.next()?;
                 arguments.sites = Some(ROLES.iter().find(|(_, role)| *role == name)?.0);
@@ -96,6 +107,9 @@ fn arguments() -> Option<Arguments> {
 fn run(arguments: &Arguments) -> io::Result<ExitCode> {
     if let Some(requests) = arguments.drive {
         return drive(requests).map(|()| ExitCode::SUCCESS);
+    }
+    if let Some((taps, requests)) = arguments.drive_in_memory {
+        return untapped::drive(taps, requests).map(|()| ExitCode::SUCCESS);
     }
     if let Some(role) = arguments.sites {
         return sites(role).map(|()| ExitCode::SUCCESS);
@@ -192,6 +206,9 @@ fn drive(requests: u64) -> io::Result<()> {
 }
 
 fn counts(figures: &mut Figures) -> io::Result<()> {
+    // First: no other thread has a role yet.
+    let [absent, possible] = [Taps::Absent, Taps::Possible].map(untapped::allocations_per_request);
+    figures.push(("allocations_per_request_more_where_tappable".to_string(), possible? - absent?));
     let path = Path::start()?;
     let mut client = Client::connect(path.hosts.call())?;
     path.requests(&mut client, WARM_UP)?;
@@ -319,7 +336,8 @@ fn start(figures: &mut Figures) -> io::Result<()> {
 fn instructions(figures: &mut Figures) -> io::Result<()> {
     const SHORT: u64 = 200;
     const LONG: u64 = 700;
-    let (Some(short), Some(long)) = (callgrind(SHORT)?, callgrind(LONG)?) else {
+    let drive = |requests: u64| callgrind(&["--drive", &requests.to_string()], [2, 3]);
+    let (Some(short), Some(long)) = (drive(SHORT)?, drive(LONG)?) else {
         eprintln!("skipped: instructions, as there is no valgrind");
         return Ok(());
     };
@@ -327,18 +345,26 @@ fn instructions(figures: &mut Figures) -> io::Result<()> {
         let per_request = (long - short) / (LONG - SHORT) as f64;
         figures.push((format!("instructions_per_request_{role}"), per_request));
     }
+    let in_memory = |taps: &str| -> io::Result<f64> {
+        let drive =
+            |requests: u64| callgrind(&["--drive-in-memory", taps, &requests.to_string()], [1]);
+        let [short, long] = [drive(SHORT)?, drive(LONG)?].map(|run| run.map_or(0.0, |[all]| all));
+        Ok((long - short) / (LONG - SHORT) as f64)
+    };
+    let more = in_memory("possible")? / in_memory("absent")? - 1.0;
+    figures.push(("instructions_per_request_more_where_tappable".to_string(), more));
     Ok(())
 }
 
-/// Instructions of both proxies' threads in a run of so many requests; none without valgrind.
-fn callgrind(requests: u64) -> io::Result<Option<[f64; 2]>> {
+/// Instructions of these threads in a run of this program; none without valgrind.
+fn callgrind<const N: usize>(arguments: &[&str], threads: [u8; N]) -> io::Result<Option<[f64; N]>> {
     let directory = tempfile::tempdir()?;
     let out = directory.path().join("out");
     let run = Command::new("valgrind")
         .args(["--tool=callgrind", "--separate-threads=yes", "--quiet"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe()?)
-        .args(["--drive", &requests.to_string()])
+        .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output();
@@ -352,6 +378,7 @@ fn callgrind(requests: u64) -> io::Result<Option<[f64; 2]>> {
         return Err(io::Error::other(format!("under valgrind: {stderr}")));
     }
     // The main thread is 1; the proxies' are the first that it starts.
+    let mut totals = [0.0; N];
     let thread = |number: u8| -> io::Result<f64> {
         let file = directory.path().join(format!("out-{number:02}"));
         let text = std::fs::read_to_string(file)?;
@@ -361,5 +388,8 @@ fn callgrind(requests: u64) -> io::Result<Option<[f64; 2]>> {
         });
         total.ok_or_else(|| io::Error::other("callgrind's file without totals"))
     };
-    Ok(Some([thread(2)?, thread(3)?]))
+    for (total, number) in totals.iter_mut().zip(threads) {
+        *total = thread(number)?;
+    }
+    Ok(Some(totals))
 }

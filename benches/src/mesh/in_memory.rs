@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use mesh_core::control::VizConfig;
 use mesh_core::proxy::config::Config;
 use mesh_core::proxy::{self, Process};
 use mesh_core::runtime::net::{ListenOptions, TcpOptions};
@@ -24,13 +26,32 @@ use crate::allocations::Role;
 /// What a connection holds in each direction, as a socket's buffer would.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Where the control plane answers people, where it does.
+const VIZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8084);
+
+/// How long what a tap tells of one request is waited for, before the next is sent.
+const TOLD_WITHIN: Duration = Duration::from_millis(20);
+
 /// Connections that wait to be accepted.
 const BACKLOG: usize = 64;
+
+/// Whether the proxies can be tapped, and are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taps {
+    /// Nobody may.
+    Absent,
+    /// The control plane may, and does not: as everywhere, nearly always.
+    Possible,
+    /// Both proxies are tapped, and what they tell was read once and is not any more.
+    Unread,
+}
 
 /// A mesh of two proxies, a control plane, a server, and a client's connection.
 pub struct InMemory {
     tokio: tokio::runtime::Runtime,
     client: BoxIo,
+    /// The tap's, where there is one: open, and not read.
+    _tap: Option<BoxIo>,
     _directory: tempfile::TempDir,
 }
 
@@ -39,13 +60,18 @@ impl InMemory {
     ///
     /// # Errors
     /// As the system's, of a temporary directory.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(taps: Taps) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let tokio = runtime_real::current_thread()?;
-        let client = tokio.block_on(set_up(directory.path()))?;
-        let mut path = Self { tokio, client, _directory: directory };
-        path.exchange("/")?;
-        Ok(path)
+        let (runtime, mut client) = tokio.block_on(set_up(directory.path(), taps))?;
+        let tap = tokio.block_on(async {
+            exchange(&mut client, "/").await?;
+            match taps {
+                Taps::Unread => open_tap(&runtime, &mut client).await.map(Some),
+                Taps::Absent | Taps::Possible => Ok(None),
+            }
+        })?;
+        Ok(Self { tokio, client, _tap: tap, _directory: directory })
     }
 
     /// One request and its response.
@@ -58,14 +84,15 @@ impl InMemory {
     }
 }
 
-async fn set_up(directory: &Path) -> io::Result<BoxIo> {
+async fn set_up(directory: &Path, taps: Taps) -> io::Result<(Runtime, BoxIo)> {
     let hosts = Hosts::new(0);
     std::fs::create_dir_all(directory.join("manifests"))?;
     std::fs::write(directory.join("manifests/all.yaml"), manifests(hosts))?;
     let cluster = DirectoryCluster::open(directory.join("manifests")).await?;
     let runtime =
         Runtime { net: Arc::new(MemoryNet::default()), ..runtime_real::runtime(Arc::new(cluster)) };
-    let controller = bind_control(&runtime, hosts, directory).await;
+    let viz = (taps == Taps::Unread).then(|| VizConfig::new(VIZ));
+    let controller = bind_control(&runtime, hosts, directory, viz).await;
     // Kept by the tasks: nothing here ever drains.
     let (signal, never) = drain::channel();
     std::mem::forget(signal);
@@ -73,7 +100,10 @@ async fn set_up(directory: &Path) -> io::Result<BoxIo> {
     let listener = runtime.net.listen(hosts.server(), ListenOptions::default()).await?;
     runtime.spawn("server", serve(runtime.clone(), listener));
     for role in [Role::Inbound, Role::Outbound] {
-        let variables = environment(role, hosts, directory);
+        let mut variables = environment(role, hosts, directory);
+        if taps == Taps::Absent {
+            variables.remove("LINKERD2_PROXY_TAP_SVC_NAME");
+        }
         let config = Config::from_env(&|name: &str| variables.get(name).cloned());
         let config = config.expect("the environment of a mesh is right");
         let proxy = proxy::run(runtime.clone(), config, Process::default(), never.clone());
@@ -83,9 +113,30 @@ async fn set_up(directory: &Path) -> io::Result<BoxIo> {
     loop {
         tokio::task::yield_now().await;
         if let Ok(client) = runtime.net.connect(hosts.call(), TcpOptions::default()).await {
-            return Ok(client.io);
+            return Ok((runtime, client.io));
         }
     }
+}
+
+/// A tap of both proxies, over the public API, once both have told of a request.
+async fn open_tap(runtime: &Runtime, client: &mut BoxIo) -> io::Result<BoxIo> {
+    let mut io = runtime.net.connect(VIZ, TcpOptions::default()).await?.io;
+    let ask =
+        "GET /api/v1/tap?resource=ns/bench&max_rps=1000000 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    io.write_all(ask.as_bytes()).await?;
+    let (mut told, mut read) = (String::new(), vec![0; BUFFER_BYTES]);
+    while !["INBOUND", "OUTBOUND"].iter().all(|side| told.contains(side)) {
+        exchange(client, "/").await?;
+        let reading = tokio::time::timeout(TOLD_WITHIN, io.read(&mut read)).await;
+        match reading {
+            Ok(Ok(bytes @ 1..)) => told.push_str(&String::from_utf8_lossy(&read[..bytes])),
+            Ok(Ok(0)) => return Err(io::Error::other(format!("the tap is over: {told}"))),
+            Ok(Err(error)) => return Err(error),
+            // Its proxies are on their way to know of it.
+            Err(_) => {}
+        }
+    }
+    Ok(io)
 }
 
 async fn exchange(client: &mut BoxIo, path: &str) -> io::Result<()> {
