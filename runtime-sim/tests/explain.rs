@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use mesh_core::control::MeshConfig;
-use mesh_core::control::explain::{Asked, Explanation, Outcome, Question, Verdict, explain};
+use mesh_core::control::explain::{Asked, Explanation, Outcome, Question, Verdict, Way, explain};
 use mesh_core::control::index::{Index, View};
 use mesh_core::resource::{Kind, Object};
 use mesh_core::runtime::cluster::WatchEvent;
@@ -39,20 +39,28 @@ struct Load {
     path: &'static str,
 }
 
-/// Services of the same pods: nothing said, HTTP/1, HTTP/2, bytes; a port that is not there; bytes.
-const GOALS: [&str; 6] = [
+/// Nobody is there: what is let out to it is not answered.
+const OUTSIDE: &str = "203.0.113.9:80";
+
+/// Services of the same pods: nothing said, HTTP/1, HTTP/2, bytes; a port that is not there; of gRPC; for
+/// clients in the same zone; by the pods' own addresses; bytes; outside of the cluster.
+const GOALS: [&str; 10] = [
     "web.default.svc.cluster.local:80",
     "h1.default.svc.cluster.local:80",
     "h2.default.svc.cluster.local:80",
     "bytes.default.svc.cluster.local:80",
     "web.default.svc.cluster.local:81",
+    "rpc.default.svc.cluster.local:80",
+    "close.default.svc.cluster.local:80",
+    "headless.default.svc.cluster.local:8080",
     "raw.default.svc.cluster.local:9000",
+    OUTSIDE,
 ];
 
 fn loads(draw: &mut Draw) -> Vec<Load> {
     let mut seen = BTreeSet::new();
     let mut loads = Vec::new();
-    while loads.len() < 10 {
+    while loads.len() < 14 {
         let from = draw.of(&["front", "other", "legacy"]);
         let to = draw.of(&GOALS);
         let protocol = match to.starts_with("raw") {
@@ -100,11 +108,94 @@ spec:
     )
 }
 
+/// What a route of gRPC may match: what is called, and what is not.
+fn grpc_rule(draw: &mut Draw) -> &'static str {
+    draw.of(&[
+        "{matches: [{method: {service: simulated.Work}}]}",
+        "{matches: [{method: {service: simulated.Work, method: Do}}]}",
+        "{matches: [{method: {service: simulated.Rest}}]}",
+        "{}",
+    ])
+}
+
+fn outbound_grpc(draw: &mut Draw) -> String {
+    if draw.next().is_multiple_of(3) {
+        return String::new();
+    }
+    let matched = draw.of(&[
+        "matches: [{method: {service: simulated.Work, method: Do}}]",
+        "matches: [{method: {service: simulated.Rest}}]",
+        "matches: [{headers: [{name: x-absent, value: a}]}]",
+        "filters: []",
+    ]);
+    let backends = draw.of(&["[]", "[{name: web, port: 80}]", "[{name: none, port: 80}]"]);
+    format!(
+        "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {{name: rpc, namespace: default}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: rpc, port: 80}}]
+  rules: [{{{matched}, backendRefs: {backends}}}]
+"
+    )
+}
+
+/// A network outside, of the clients' namespace or of the one that is for everybody.
+fn egress(draw: &mut Draw) -> String {
+    if draw.next().is_multiple_of(4) {
+        return String::new();
+    }
+    let namespace = draw.of(&["default", "linkerd-egress", "elsewhere"]);
+    let networks = draw.of(&[
+        "",
+        ", networks: [{cidr: 203.0.113.0/24}]",
+        ", networks: [{cidr: 192.0.2.0/24}]",
+    ]);
+    let policy = draw.of(&["Allow", "Deny"]);
+    let mut text = format!(
+        "---
+apiVersion: policy.linkerd.io/v1alpha1
+kind: EgressNetwork
+metadata: {{name: out, namespace: {namespace}}}
+spec: {{trafficPolicy: {policy}{networks}}}
+"
+    );
+    if draw.next().is_multiple_of(2) {
+        let _ = write!(
+            text,
+            "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: outside, namespace: {namespace}}}
+spec:
+  parentRefs: [{{group: policy.linkerd.io, kind: EgressNetwork, name: out, port: 80}}]
+  rules: [{{matches: [{{path: {{type: PathPrefix, value: /work}}}}]}}]
+"
+        );
+    }
+    text
+}
+
 fn policies(draw: &mut Draw) -> String {
-    let mut text =
-        [service("h1", "http"), service("h2", "kubernetes.io/h2c"), service("bytes", "tcp")]
-            .concat();
+    let mut text = [
+        service("h1", "http"),
+        service("h2", "kubernetes.io/h2c"),
+        service("bytes", "tcp"),
+        service("rpc", "unknown"),
+    ]
+    .concat();
     text += "---
+apiVersion: v1
+kind: Service
+metadata: {name: close, namespace: default}
+spec: {selector: {app: web}, trafficDistribution: PreferClose, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: headless, namespace: default}
+spec: {clusterIP: None, selector: {app: web}, ports: [{port: 8080, targetPort: 8080}]}
+---
 apiVersion: policy.linkerd.io/v1alpha1
 kind: NetworkAuthentication
 metadata: {name: all, namespace: default}
@@ -149,8 +240,25 @@ spec:
   rules: [{matches: [{path: {type: PathPrefix, value: /work}}]}]
 ";
             text += &authorization(draw, "in", "policy.linkerd.io", "HTTPRoute", "in");
+        } else if app == "web" && draw.next().is_multiple_of(3) {
+            let rule = grpc_rule(draw);
+            let _ = write!(
+                text,
+                "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {{name: calls, namespace: default}}
+spec:
+  parentRefs: [{{group: policy.linkerd.io, kind: Server, name: web}}]
+  rules: [{rule}]
+"
+            );
+            let group = "gateway.networking.k8s.io";
+            text += &authorization(draw, "calls", group, "GRPCRoute", "calls");
         }
     }
+    text += &outbound_grpc(draw);
+    text += &egress(draw);
     if draw.next().is_multiple_of(2) {
         let rule = draw.of(&[
             "{matches: [{path: {type: PathPrefix, value: /work}}]}",
@@ -188,6 +296,7 @@ metadata: {name: explain}
 spec:
   about: Policies that were drawn.
   duration: 9s
+  topology: {zones: {a: [n1], b: [n2]}}
   apps:
     front: {}
     other: {}
@@ -205,7 +314,7 @@ spec:
         let _ = writeln!(
             text,
             "    - {{name: {name}, from: {from}, to: '{to}', protocol: {protocol}, start: 3s, \
-             arrivals: {{constant: {{rate: 4}}}}, connections: per-request{shape}}}"
+             arrivals: {{constant: {{rate: 4}}}}, timeout: 5s, connections: per-request{shape}}}"
         );
     }
     text + "  expect:\n    - no_plaintext: {}\n" + policies
@@ -244,11 +353,28 @@ fn explained(index: &Index, load: &Load, sender: &str) -> Explanation {
     explain(&View::new(index, &MeshConfig::default()), &question).unwrap()
 }
 
-/// Whether a request ended so.
-fn ended(request: &Request, verdict: &Verdict) -> bool {
+/// Whether a request ended so, which was executed by these pods.
+fn ended(request: &Request, pods: &[&str], load: &Load, way: &End<'_>) -> bool {
     let Some((_, end)) = &request.end else { return false };
+    let End { verdict, endpoints } = way;
+    // Nobody answers outside: the proxy says that it reached nobody, which is no refusal.
+    if verdict.outcome == Outcome::Allowed && load.to == OUTSIDE {
+        return request.executions == 0
+            && match end {
+                Ok(answer) => answer.status >= 502 || matches!(answer.grpc_status, Some(4 | 14)),
+                Err(_) => true,
+            };
+    }
+    if verdict.outcome == Outcome::Allowed {
+        let is_of = |pod: &&str| {
+            let resource = format!("Pod default/{pod})");
+            endpoints.iter().any(|endpoint| endpoint.ends_with(&resource))
+        };
+        // The simulator's kube-proxy balances without zones.
+        let is_balanced_by_all = load.from == "legacy" && load.to.starts_with("close.");
+        return end.is_ok() && !pods.is_empty() && (is_balanced_by_all || pods.iter().all(is_of));
+    }
     match (verdict.outcome, end) {
-        (Outcome::Allowed, Ok(_)) => request.executions > 0,
         (Outcome::Refused, Ok(answer)) => {
             request.executions == 0
                 && verdict.status == Some(answer.status)
@@ -259,7 +385,23 @@ fn ended(request: &Request, verdict: &Verdict) -> bool {
     }
 }
 
-fn play(seed: u64) -> usize {
+/// One of the ways that a request may end.
+struct End<'e> {
+    verdict: &'e Verdict,
+    /// Who may answer.
+    endpoints: &'e [String],
+}
+
+impl<'e> End<'e> {
+    fn of(way: &'e Way) -> Self {
+        Self { verdict: &way.verdict, endpoints: &way.endpoints }
+    }
+}
+
+/// What was looked at: each goal with each verdict.
+type Seen = BTreeMap<(&'static str, &'static str), usize>;
+
+fn play(seed: u64, seen: &mut Seen) {
     let mut draw = Draw(seed);
     let (loads, policies) = (loads(&mut draw), policies(&mut draw));
     let text = scenario(&loads, &policies);
@@ -270,19 +412,27 @@ fn play(seed: u64) -> usize {
     let run = observe(&parsed, seed, EngineKind::Des, &Keep::default()).expect("a world");
     let index = index(run.objects);
     let mut wrong = Vec::new();
-    let mut looked_at = 0;
-    for request in &run.entries.requests {
+    let mut executed: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for execution in &run.entries.executions {
+        executed.entry(execution.number.unwrap_or(0)).or_default().push(&execution.pod);
+    }
+    for (number, request) in (1..).zip(&run.entries.requests) {
         let load = loads.iter().find(|load| *load.name == *request.workload).expect("one of them");
         let explanation = explained(&index, load, &request.sender);
-        looked_at += 1;
-        let mut ends: Vec<_> = explanation.ways.iter().map(|way| &way.verdict).collect();
-        ends.push(&explanation.verdict);
-        if !ends.iter().any(|verdict| ended(request, verdict)) {
+        let outcome = match explanation.verdict.outcome {
+            Outcome::Allowed => "allowed",
+            Outcome::Refused => "refused",
+            Outcome::Depends => "depends",
+        };
+        *seen.entry((load.to, outcome)).or_default() += 1;
+        let mut ends: Vec<_> = explanation.ways.iter().map(End::of).collect();
+        ends.push(End { verdict: &explanation.verdict, endpoints: &[] });
+        let pods = executed.get(&number).map_or(&[][..], Vec::as_slice);
+        if !ends.iter().any(|end| ended(request, pods, load, end)) {
             let Load { from, to, protocol, path, .. } = load;
             let end = &request.end;
             wrong.push(format!(
-                "{from} {protocol} {path} to {to} ended {end:?}, executed {} times; explained:\n{}",
-                request.executions,
+                "{from} {protocol} {path} to {to} ended {end:?}, executed by {pods:?}; explained:\n{}",
                 serde_json::to_string_pretty(&explanation).unwrap()
             ));
         }
@@ -290,11 +440,17 @@ fn play(seed: u64) -> usize {
     wrong.sort();
     wrong.dedup();
     assert!(wrong.is_empty(), "seed {seed}: {}\n{policies}", wrong[0]);
-    looked_at
 }
 
 #[test]
 fn what_is_explained_is_what_the_proxies_do() {
-    let looked_at: usize = (0..12).map(play).sum();
-    assert!(looked_at > 1_000, "{looked_at}");
+    let mut seen = Seen::new();
+    (0..24).for_each(|seed| play(seed, &mut seen));
+    // Nothing is shown by what was not drawn.
+    let is_seen = |goal, outcome| seen.get(&(goal, outcome)).is_some_and(|count| *count >= 20);
+    for goal in GOALS {
+        let is_refused = goal == "web.default.svc.cluster.local:81";
+        assert!(is_refused || is_seen(goal, "allowed"), "{goal} is never reached: {seen:?}");
+        assert!(is_seen(goal, "refused"), "{goal} is always reached: {seen:?}");
+    }
 }
