@@ -21,6 +21,7 @@ mod install;
 mod mesh;
 mod plugin;
 mod pods;
+mod requests;
 mod statistics;
 mod tap;
 mod token;

@@ -2,7 +2,7 @@
 //!
 //! Law: what is missing of an answer is told on stderr, and by the exit code 3.
 
-mod args;
+pub(crate) mod args;
 mod authz;
 mod cells;
 mod edges;

@@ -9,44 +9,28 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::args::{self, Form};
+use super::args::Form;
 use super::cells::{latency, percent};
 use super::json;
 use super::table::{left, render, right};
 use crate::cluster::ClusterArgs;
 use crate::demo::keys::{Key, Terminal};
+use crate::requests::RequestArgs;
 use crate::viz::VizClient;
 use crate::{Failure, duration, say};
 
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("resource", |arg| {
+        arg.help("Whose pods: deploy/web, po/web-1, svc/api, ns/shop, or a kind and a name")
+    }),
+    mut_arg("max_rps", |arg| {
+        arg.help("Requests in a second that are looked at, of all pods together")
+    })
+)]
 pub(crate) struct TopArgs {
-    /// Whose pods: deploy/web, po/web-1, svc/api, ns/shop, or a kind and a name
-    #[arg(value_name = "RESOURCE", required = true, num_args = 1..=2)]
-    resource: Vec<String>,
-    /// The resource's namespace
-    #[arg(long, short, value_name = "NAME", default_value = "default")]
-    namespace: String,
-    /// Requests to this resource alone, as their clients see them
-    #[arg(long, value_name = "RESOURCE", value_parser = args::resource)]
-    to: Option<String>,
-    /// The namespace of --to [default: that of the resource]
-    #[arg(long, value_name = "NAME")]
-    to_namespace: Option<String>,
-    /// Requests in a second that are looked at, of all pods together
-    #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
-    max_rps: f64,
-    /// Requests of this scheme
-    #[arg(long, value_name = "SCHEME")]
-    scheme: Option<String>,
-    /// Requests of this method
-    #[arg(long, value_name = "METHOD")]
-    method: Option<String>,
-    /// Requests to this authority
-    #[arg(long, value_name = "NAME")]
-    authority: Option<String>,
-    /// Requests whose path begins so
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
+    #[command(flatten)]
+    requests: RequestArgs,
     /// Of the pods, those with these labels: app=web,tier!=db
     #[arg(long, short = 'l', value_name = "LABELS")]
     selector: Option<String>,
@@ -145,8 +129,8 @@ fn note(notes: &mut Vec<String>, name: &str, data: &Value) {
 }
 
 fn frame(args: &TopArgs, rows: &Rows, notes: &[String]) -> String {
-    let resource = args.resource.join("/");
-    let mut text = format!("weft top {resource} in {}   q to end\n", args.namespace);
+    let RequestArgs { namespace, .. } = &args.requests;
+    let mut text = format!("weft top {} in {namespace}   q to end\n", args.requests.resource());
     let hidden = rows.rows.len().saturating_sub(LINES_MAX) as u64 + rows.left_out;
     if hidden > 0 {
         text.push_str(&format!("{hidden} requests are in no row\n"));
@@ -189,29 +173,9 @@ fn printable(text: &str) -> String {
 
 impl TopArgs {
     fn path_and_query(&self) -> Result<String, Failure> {
-        let resource = match args::resources(&self.resource) {
-            Ok(all) if all.len() == 1 => all[0].clone(),
-            Ok(_) => return Err(Failure { code: 2, message: "give one resource".to_string() }),
-            Err(message) => return Err(Failure { code: 2, message }),
-        };
-        let max_rps = self.max_rps.to_string();
-        let mut query = format!(
-            "/api/v1/top?resource={}&namespace={}&max_rps={max_rps}",
-            encode(&resource),
-            encode(&self.namespace),
-        );
-        for (name, value) in [
-            ("to", &self.to),
-            ("to_namespace", &self.to_namespace),
-            ("scheme", &self.scheme),
-            ("method", &self.method),
-            ("authority", &self.authority),
-            ("path", &self.path),
-            ("selector", &self.selector),
-        ] {
-            if let Some(value) = value {
-                query.push_str(&format!("&{name}={}", encode(value)));
-            }
+        let mut query = self.requests.path_and_query("top")?;
+        if let Some(selector) = &self.selector {
+            query.push_str(&format!("&selector={}", encode(selector)));
         }
         for (name, is_set) in [("hide_sources", self.hide_sources), ("by_route", self.routes)] {
             if is_set {

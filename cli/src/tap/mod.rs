@@ -13,39 +13,15 @@ use mesh_core::control::public_api::query::encode;
 use serde_json::Value;
 
 use crate::cluster::ClusterArgs;
+use crate::requests::RequestArgs;
 use crate::viz::VizClient;
 use crate::{Failure, say};
 use jsonpath::JsonPath;
 
 #[derive(Debug, Args)]
 pub(crate) struct TapArgs {
-    /// Whose pods: deploy/web, sts/db, po/web-1, svc/api, ns/shop, or a kind and a name
-    #[arg(value_name = "RESOURCE", required = true, num_args = 1..=2)]
-    resource: Vec<String>,
-    /// The resource's namespace
-    #[arg(long, short, value_name = "NAME", default_value = "default")]
-    namespace: String,
-    /// Requests to this resource alone, as their clients see them
-    #[arg(long, value_name = "RESOURCE")]
-    to: Option<String>,
-    /// The namespace of --to [default: that of the resource]
-    #[arg(long, value_name = "NAME")]
-    to_namespace: Option<String>,
-    /// Requests in a second, of all pods together
-    #[arg(long, value_name = "NUMBER", default_value_t = 100.0)]
-    max_rps: f64,
-    /// Requests of this scheme
-    #[arg(long, value_name = "SCHEME")]
-    scheme: Option<String>,
-    /// Requests of this method
-    #[arg(long, value_name = "METHOD")]
-    method: Option<String>,
-    /// Requests to this authority
-    #[arg(long, value_name = "NAME")]
-    authority: Option<String>,
-    /// Requests whose path begins so
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
+    #[command(flatten)]
+    requests: RequestArgs,
     /// Requests with this header; a * at the end stands for anything. May be repeated
     #[arg(long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
@@ -83,7 +59,8 @@ fn form(text: &str) -> Result<Form, String> {
 pub(crate) async fn run(args: TapArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let client = VizClient::open(cluster).await?;
     let mut events = client.events(&args.path_and_query()?).await?;
-    let kind = line::kind_of(&args.resource[0]);
+    let resource = args.requests.resource();
+    let kind = line::kind_of(&resource);
     let mut lost = BTreeMap::new();
     loop {
         let event = events.next().await;
@@ -152,34 +129,12 @@ fn text(value: &Value) -> String {
 
 impl TapArgs {
     fn path_and_query(&self) -> Result<String, Failure> {
-        let resource = match self.resource.as_slice() {
-            [one] => one.clone(),
-            [kind, _] if kind.contains('/') => {
-                return Err(Failure::misconfigured(format!(
-                    "{} is two resources; give one",
-                    self.resource.join(" ")
-                )));
-            }
-            both => both.join("/"),
-        };
-        let mut query = format!("/api/v1/tap?resource={}", encode(&resource));
+        let mut query = self.requests.path_and_query("tap")?;
         let mut add = |name: &str, value: &str| {
             query.push_str(&format!("&{name}={}", encode(value)));
         };
-        add("namespace", &self.namespace);
-        add("max_rps", &self.max_rps.to_string());
-        for (name, value) in [
-            ("to", &self.to),
-            ("to_namespace", &self.to_namespace),
-            ("scheme", &self.scheme),
-            ("method", &self.method),
-            ("authority", &self.authority),
-            ("path", &self.path),
-            ("selector", &self.selector),
-        ] {
-            if let Some(value) = value {
-                add(name, value);
-            }
+        if let Some(selector) = &self.selector {
+            add("selector", selector);
         }
         for header in &self.headers {
             add("header", header);
@@ -246,7 +201,7 @@ mod tests {
             |line: &str| query(line).map(|all| all.split('&').next().unwrap().to_owned());
         assert_eq!(resource("deploy web"), Ok("/api/v1/tap?resource=deploy%2Fweb".into()));
         assert_eq!(resource("deploy"), Ok("/api/v1/tap?resource=deploy".into()));
-        assert!(resource("deploy/web deploy/api").unwrap_err().contains("is two resources"));
+        assert!(resource("deploy/web deploy/api").unwrap_err().contains("is 2 resources"));
         assert!(query("deploy/web -o yaml").unwrap_err().contains("give wide, json or jsonpath"));
     }
 }
