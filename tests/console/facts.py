@@ -61,8 +61,8 @@ ACCESSIBLE = """() => {
 class Console:
     """A console, and how to open its pages. What the browser complains of is kept."""
 
-    def __init__(self, browser, url, shots):
-        self.browser, self.url, self.shots = browser, url, shots
+    def __init__(self, browser, url, shots, programs):
+        self.browser, self.url, self.shots, self.programs = browser, url, shots, programs
 
     def open(self, path, width=1440, scheme="light", **options):
         context = self.browser.new_context(

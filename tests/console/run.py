@@ -34,6 +34,7 @@ def main():
     except ImportError:
         skip("no Playwright: pip install playwright")
 
+    import commands
     import facts
     import large
     import mesh
@@ -42,9 +43,10 @@ def main():
     failed = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])
-        for world, module in ((mesh.demo, facts), (mesh.thousand, large)):
+        for world, modules in ((mesh.demo, (facts, commands)), (mesh.thousand, (large,))):
             chosen = [
                 (fact.__name__.replace("_", " "), fact)
+                for module in modules
                 for fact in module.FACTS
                 if not wanted or any(word in fact.__name__.replace("_", " ") for word in wanted)
             ]
@@ -53,7 +55,7 @@ def main():
             with world(args.programs) as url:
                 for name, fact in chosen:
                     try:
-                        said = fact(facts.Console(browser, url, args.shots))
+                        said = fact(facts.Console(browser, url, args.shots, args.programs))
                         print(f"ok      {name}" + (f": {said}" if said else ""))
                     except Exception as error:  # whatever is wrong is told, and the rest looked at
                         failed.append(name)

@@ -15,14 +15,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use http::Method;
+use mesh_core::control::public_api::check::{CheckRow, CheckState};
+use mesh_core::control::public_api::statistics::Answer;
 use runtime_real::kube::ApiClient;
 use runtime_real::no_cluster::NoCluster;
 use tokio::time::{Instant, sleep};
 
 use self::facts::{Facts, Found, Question, Stage};
 use self::identity::Now;
-use self::report::Category;
+use self::report::{Category, Fault};
 use crate::cluster::{ClusterArgs, object};
+use crate::viz::VizClient;
 use crate::{Failure, duration, say};
 
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
@@ -65,6 +68,11 @@ enum Form {
 pub(crate) async fn run(args: CheckArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let question = question(&args, cluster);
     let client = cluster.client().await.map_err(|failure| failure.message);
+    if question.stage == Stage::After
+        && let Some(categories) = of_controller(cluster, client.is_err()).await?
+    {
+        return conclude(&categories, args.output);
+    }
     let runtime = runtime_real::runtime(Arc::new(NoCluster));
     let until = Instant::now() + args.wait;
     let categories = loop {
@@ -76,11 +84,46 @@ pub(crate) async fn run(args: CheckArgs, cluster: &ClusterArgs) -> Result<(), Fa
         }
         sleep(LOOK).await;
     };
-    tell(&categories, args.output)?;
-    match report::succeeded(&categories) {
+    conclude(&categories, args.output)
+}
+
+/// Tells, and says by the exit code how it went.
+fn conclude(categories: &[Category], form: Form) -> Result<(), Failure> {
+    tell(categories, form)?;
+    match report::succeeded(categories) {
         true => Ok(()),
         false => Err(Failure::silent(1)),
     }
+}
+
+/// What a controller finds out of itself and of its mesh: of the one at `--api-addr`, or of this
+/// host's where there is no cluster to ask. None where there is none of these.
+async fn of_controller(
+    cluster: &ClusterArgs,
+    is_alone: bool,
+) -> Result<Option<Vec<Category>>, Failure> {
+    let is_said = cluster.api_addr.is_some();
+    if !is_said && (!is_alone || cluster.kubeconfig.is_some() || cluster.context.is_some()) {
+        return Ok(None);
+    }
+    let client = VizClient::open(cluster).await?;
+    let answer = match client.ask("/api/v1/check").await {
+        Err(_) if !is_said => return Ok(None),
+        answer => answer?,
+    };
+    let answer: Answer<CheckRow> = serde_json::from_value(answer).map_err(|error| {
+        let target = client.target();
+        Failure::failed(format!("{target}: the answer is of another version: {error}"))
+    })?;
+    let mut category = Category::new("control-plane");
+    for CheckRow { title, state, text } in answer.rows {
+        match state {
+            CheckState::Good => category.check(format!("{title}: {text}"), Ok(())),
+            CheckState::Warning => category.check(title, Err(Fault::warning(text, ""))),
+            CheckState::Bad => category.check(title, Err(Fault::error(text, ""))),
+        };
+    }
+    Ok(Some(vec![category]))
 }
 
 /// What stands against an installation, in words; a namespace that is there already does not. Does not

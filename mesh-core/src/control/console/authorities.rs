@@ -64,9 +64,8 @@ fn command(asked: &Asked) -> String {
 /// The page.
 pub(crate) fn page(asked: &Asked, view: View) -> Page {
     let mut page = Page::new(Section::Authorities, "Authorities");
-    page.lead = "The names that clients ask for, as their proxies saw it: what a request names, \
-                 whoever answers it."
-        .to_string();
+    page.lead =
+        "The names that clients ask for, as their proxies saw it, whoever answers.".to_string();
     page.commands = vec![command(asked)];
     page.controls = controls(asked, &view.namespaces);
     let wanted = asked.value("q").to_lowercase();

@@ -35,6 +35,7 @@ mod workloads;
 use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use ::http::{HeaderValue, StatusCode};
 
+use super::public_api::check::CheckRow;
 use super::viz::{Viz, events};
 use crate::wire::http::{Body, Request, Response};
 
@@ -67,6 +68,11 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
             respond(page.status, kind, html)
         }
     }
+}
+
+/// What the page of the control plane finds out.
+pub(super) fn checks(viz: &Viz) -> Vec<CheckRow> {
+    Source::new(viz, &Asked::default()).findings().into_iter().map(CheckRow::from).collect()
 }
 
 /// Makes the page that an address asks for.

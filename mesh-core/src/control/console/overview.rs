@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::control::public_api::check::{CheckRow, CheckState};
+
 use super::chart::{self, Scale, Series};
 use super::figures::{self, Figures, HTTP, Line, Sort, Window};
 use super::format;
@@ -50,6 +52,17 @@ pub(crate) struct Finding {
     pub(crate) text: String,
     /// Where more of it is said.
     pub(crate) link: Option<Link>,
+}
+
+impl From<Finding> for CheckRow {
+    fn from(Finding { state, title, text, .. }: Finding) -> Self {
+        let state = match state {
+            State::None | State::Good => CheckState::Good,
+            State::Warn => CheckState::Warning,
+            State::Bad => CheckState::Bad,
+        };
+        Self { title, state, text }
+    }
 }
 
 /// What the page is made of.

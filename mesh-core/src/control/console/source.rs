@@ -27,7 +27,7 @@ use super::health;
 use super::inventory::{Inventory, Name};
 use super::link::Asked;
 use super::namespaces;
-use super::overview;
+use super::overview::{self, Finding};
 use super::policy;
 use super::routes::{self, Routes};
 use super::tap;
@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
         let namespaces = self.namespace_lines(&inventory, &mut troubles).await;
         let calls = self.calls(None, &mut troubles).await;
         let secured = calls.iter().filter(|call| call.is_secured()).count();
-        let findings = health::findings(&self.health_of(&inventory));
+        let findings = self.findings();
         overview::View {
             figures,
             histories,
@@ -246,6 +246,11 @@ impl<'a> Source<'a> {
     /// The control plane.
     pub(crate) async fn health(&self) -> health::View {
         self.health_of(&self.inventory())
+    }
+
+    /// What the control plane finds out of itself and of the mesh.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        health::findings(&self.health_of(&self.inventory()))
     }
 
     /// Who may talk to whom.

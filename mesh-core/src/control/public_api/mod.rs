@@ -6,6 +6,7 @@
 
 pub mod authz;
 mod census;
+pub mod check;
 pub mod edges;
 mod explain;
 pub mod figures;
@@ -53,10 +54,11 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
         Some(path) if STATISTICS.contains(&path) => statistics(viz, path, &query).await,
         Some("tap") => super::tap::answer(viz, &query),
         Some("top") => top_events::answer(viz, &query),
+        Some("check") => check(viz, &query),
         Some("explain") => explain::answer(viz, &query),
         _ => {
             let all = STATISTICS.join(", ");
-            let remedy = format!("ask for {ROOT} and one of version, tap, top, explain, {all}");
+            let remedy = format!("ask for {ROOT} and one of version, check, tap, top, explain, {all}");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
         }
     };
@@ -73,6 +75,12 @@ fn version(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
         "issues_certificates": parts.issuer.is_some(),
         "has_identity": parts.credentials.as_ref().is_some_and(Credentials::is_ready),
     })))
+}
+
+fn check(viz: &Viz, query: &Query) -> Result<Response, ApiError> {
+    query.only(&[])?;
+    let rows = super::console::checks(viz);
+    Ok(json_response(&viz.parts().statistics.of_index(rows)))
 }
 
 async fn statistics(viz: &Viz, path: &str, query: &Query) -> Result<Response, ApiError> {
