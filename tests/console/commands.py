@@ -106,8 +106,8 @@ def text_agrees(console, page, verb, words):
     if verb == "top":
         names = {line.split()[1] for line in done.stdout.splitlines()[1:]}
         page.wait_for_selector("#tap tbody tr", timeout=15_000)
-        text = page.locator("#tap tbody").inner_text()
-        return None if names and all(name in text for name in names) else f"{names} is not {text}"
+        column = page.locator("#tap tbody tr").evaluate_all("rows => rows.map(row => row.cells[1].textContent)")
+        return None if names and names == set(column) else f"it says {names}, the page {column}"
     return None
 
 

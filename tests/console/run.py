@@ -38,12 +38,13 @@ def main():
     import facts
     import large
     import mesh
+    import terminal
 
     wanted = [word.lower() for word in args.facts]
     failed = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])
-        for world, modules in ((mesh.demo, (facts, commands)), (mesh.thousand, (large,))):
+        for world, modules in ((mesh.demo, (facts, commands, terminal)), (mesh.thousand, (large,))):
             chosen = [
                 (fact.__name__.replace("_", " "), fact)
                 for module in modules

@@ -70,23 +70,27 @@ impl Terminal {
 
     /// Replaces what the screen shows: as many lines as it has.
     pub(crate) fn show(&self, text: &str) {
-        let lines: Vec<&str> = text.lines().take(self.rows()).collect();
+        let lines: Vec<&str> = text.lines().take(self.size().0).collect();
         print(&format!("\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\r\n")));
     }
 
-    /// How many lines it has; 24 where it does not say.
-    fn rows(&self) -> usize {
+    /// How many lines and columns it has; 24 and 80 where it does not say.
+    pub(crate) fn size(&self) -> (usize, usize) {
         let mut size = MaybeUninit::<libc::winsize>::uninit();
         // The standard library knows no terminals.
         #[allow(unsafe_code)]
         // SAFETY: the call fills the struct or fails; it is read only where it did not fail.
-        let rows = unsafe {
+        let (rows, columns) = unsafe {
             match libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, size.as_mut_ptr()) {
-                0 => size.assume_init().ws_row,
-                _ => 0,
+                0 => {
+                    let size = size.assume_init();
+                    (size.ws_row, size.ws_col)
+                }
+                _ => (0, 0),
             }
         };
-        if rows == 0 { 24 } else { usize::from(rows) }
+        let or = |said: u16, usual| if said == 0 { usual } else { usize::from(said) };
+        (or(rows, 24), or(columns, 80))
     }
 
     /// The next key that means something.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::args::Form;
 use super::cells::{latency, percent};
 use super::json;
-use super::table::{left, render, right};
+use super::table::{Column, cut, fitted, left, render, right};
 use crate::cluster::ClusterArgs;
 use crate::demo::keys::{Key, Terminal};
 use crate::requests::RequestArgs;
@@ -54,6 +54,11 @@ const LOOKS: Duration = Duration::from_secs(5);
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Rows that are drawn at most, and notes that are kept.
 const LINES_MAX: usize = 200;
+/// What a narrow screen does without, the first first.
+const SPARED: [&str; 5] = ["Best", "Worst", "Last", "Method", "Source"];
+/// Of names, so much is kept before columns are left out; and where nothing more can be.
+const NAME_MIN: usize = 12;
+const NAME_LEAST: usize = 6;
 
 /// A controller's `rows`.
 #[derive(Debug, Default, Deserialize)]
@@ -70,6 +75,12 @@ pub(crate) async fn run(args: TopArgs, cluster: &ClusterArgs) -> Result<(), Fail
     let run_for = args.run_for.unwrap_or(if terminal.is_some() { FOR_EVER } else { LOOKS });
     let until = Instant::now() + run_for;
     let (mut last, mut notes) = (Rows::default(), Vec::new());
+    let draw = |last: &Rows, notes: &[String]| {
+        if let Some(terminal) = &terminal {
+            terminal.show(&frame(&args, last, notes, terminal.size().1));
+        }
+    };
+    draw(&last, &notes);
     loop {
         let event = tokio::select! {
             biased;
@@ -85,9 +96,7 @@ pub(crate) async fn run(args: TopArgs, cluster: &ClusterArgs) -> Result<(), Fail
         match event.name.as_str() {
             "rows" => {
                 last = serde_json::from_value(data).map_err(Failure::failed)?;
-                if let Some(terminal) = &terminal {
-                    terminal.show(&frame(&args, &last, &notes));
-                }
+                draw(&last, &notes);
             }
             "end" => return Err(Failure::failed(data["reason"].as_str().unwrap_or_default())),
             name => note(&mut notes, name, &data),
@@ -128,9 +137,10 @@ fn note(notes: &mut Vec<String>, name: &str, data: &Value) {
     notes.truncate(LINES_MAX);
 }
 
-fn frame(args: &TopArgs, rows: &Rows, notes: &[String]) -> String {
+/// What a screen of some width shows.
+fn frame(args: &TopArgs, rows: &Rows, notes: &[String], width: usize) -> String {
     let RequestArgs { namespace, .. } = &args.requests;
-    let mut text = format!("weft top {} in {namespace}   q to end\n", args.requests.resource());
+    let mut text = format!("q to end   weft top {} in {namespace}\n", args.requests.resource());
     let hidden = rows.rows.len().saturating_sub(LINES_MAX) as u64 + rows.left_out;
     if hidden > 0 {
         text.push_str(&format!("{hidden} requests are in no row\n"));
@@ -138,10 +148,37 @@ fn frame(args: &TopArgs, rows: &Rows, notes: &[String]) -> String {
     for note in notes.iter().take(3) {
         text.push_str(&format!("{note}\n"));
     }
-    text + "\n" + &table(args, &rows.rows[..rows.rows.len().min(LINES_MAX)])
+    text.push('\n');
+    let shown = &rows.rows[..rows.rows.len().min(LINES_MAX)];
+    match shown {
+        [] => text.push_str("No request has ended yet.\n"),
+        shown => text.push_str(&narrowed(args, shown, width)),
+    }
+    text.lines().map(|line| cut(line, width) + "\n").collect()
+}
+
+/// The table in a width: names are cut, then columns are left out.
+fn narrowed(args: &TopArgs, rows: &[TopRow], width: usize) -> String {
+    let spared = (0..=SPARED.len()).map(|count| (&SPARED[..count], NAME_MIN));
+    let mut tried = spared.chain([(&SPARED[..], NAME_LEAST)]);
+    let fit = tried.find_map(|(spared, name_min)| {
+        let (columns, cells) = columns_and_cells(args, rows, spared);
+        fitted(&columns, &cells, width, name_min)
+    });
+    fit.unwrap_or_else(|| table(args, rows))
 }
 
 fn table(args: &TopArgs, rows: &[TopRow]) -> String {
+    let (columns, cells) = columns_and_cells(args, rows, &[]);
+    render(&columns, &cells)
+}
+
+/// The table, without the columns that are spared.
+fn columns_and_cells(
+    args: &TopArgs,
+    rows: &[TopRow],
+    spared: &[&str],
+) -> (Vec<Column>, Vec<Vec<String>>) {
     let mut columns = Vec::new();
     columns.extend((!args.hide_sources).then(|| left("Source")));
     columns.push(left("Destination"));
@@ -163,7 +200,14 @@ fn table(args: &TopArgs, rows: &[TopRow]) -> String {
         cells.push(percent(Some(row.success_rate)));
         cells
     };
-    render(&columns, &rows.iter().map(cells).collect::<Vec<_>>())
+    let is_kept: Vec<bool> = columns.iter().map(|column| !spared.contains(&column.head)).collect();
+    let kept = |cells: Vec<String>| {
+        let cells = cells.into_iter().zip(&is_kept).filter(|(_, is_kept)| **is_kept);
+        cells.map(|(cell, _)| cell).collect()
+    };
+    let cells = rows.iter().map(cells).map(kept).collect();
+    columns.retain(|column| !spared.contains(&column.head));
+    (columns, cells)
 }
 
 /// What clients choose must not drive the terminal, nor take all of its width.
@@ -236,14 +280,61 @@ mod tests {
     fn what_is_not_seen_stands_above_the_rows() {
         let rows = Rows { rows: vec![row("/", 1)], left_out: 2 };
         let notes = ["not seen: shop/x: no proxy".to_string()];
-        insta::assert_snapshot!(frame(&args("deploy/web"), &rows, &notes), @r#"
-        weft top deploy/web in default   q to end
+        insta::assert_snapshot!(frame(&args("deploy/web"), &rows, &notes, 80), @r#"
+        q to end   weft top deploy/web in default
         2 requests are in no row
         not seen: shop/x: no proxy
 
-        Source   Destination   Method   Path   Count    Best   Worst    Last   Success Rate
-        web-1    api-1         GET      /          1   0.5ms   120ms   3.0ms         97.50%
+        Source  Destination  Method  Path  Count   Best  Worst   Last  Success Rate
+        web-1   api-1        GET     /         1  0.5ms  120ms  3.0ms        97.50%
         "#);
+    }
+
+    #[test]
+    fn before_the_first_request_the_screen_says_so() {
+        insta::assert_snapshot!(frame(&args("deploy/web"), &Rows::default(), &[], 80), @r#"
+        q to end   weft top deploy/web in default
+
+        No request has ended yet.
+        "#);
+    }
+
+    #[test]
+    fn a_screen_shows_what_it_has_room_for() {
+        let rows = Rows { rows: vec![row("/demo.Api/Greet", 12), row("/", 3)], left_out: 0 };
+        let at = |line: &str, width| frame(&args(line), &rows, &[], width);
+        insta::assert_snapshot!(at("deploy/web", 200), @r#"
+        q to end   weft top deploy/web in default
+
+        Source   Destination   Method   Path              Count    Best   Worst    Last   Success Rate
+        web-1    api-1         GET      /demo.Api/Greet      12   0.5ms   120ms   3.0ms         97.50%
+        web-1    api-1         GET      /                     3   0.5ms   120ms   3.0ms         97.50%
+        "#);
+        insta::assert_snapshot!(at("deploy/web", 80), @r#"
+        q to end   weft top deploy/web in default
+
+        Source  Destination  Method  Path             Count  Worst   Last  Success Rate
+        web-1   api-1        GET     /demo.Api/Greet     12  120ms  3.0ms        97.50%
+        web-1   api-1        GET     /                    3  120ms  3.0ms        97.50%
+        "#);
+        insta::assert_snapshot!(at("deploy/web", 40), @r#"
+        q to end   weft top deploy/web in defau…
+
+        Destinat…  Path      Count  Success Rate
+        api-1      /demo.A…     12        97.50%
+        api-1      /             3        97.50%
+        "#);
+        insta::assert_snapshot!(at("deploy/web --routes --hide-sources", 40), @r#"
+        q to end   weft top deploy/web in defau…
+
+        Destination  Route  Count  Success Rate
+        api-1        all       12        97.50%
+        api-1        all        3        97.50%
+        "#);
+        for width in 1..120 {
+            let lines = at("deploy/web", width);
+            assert!(lines.lines().all(|line| line.chars().count() <= width), "{width}: {lines}");
+        }
     }
 
     #[test]

@@ -122,7 +122,8 @@ fn form(action: &Link, asked: &Asked, view: &View) -> Element {
 
 /// An empty table that the script fills, with where it asks.
 fn table(kind: &'static str, caption: &str, columns: &[&'static str], asked: &Asked) -> Html {
-    let stream = asked.keep(Link::to("/api/v1/tap"), &FIELDS);
+    let stream = if kind == "top" { "/api/v1/top" } else { "/api/v1/tap" };
+    let stream = asked.keep(Link::to(stream), &FIELDS);
     let stream = (!asked.value("resource").is_empty()).then_some(stream);
     let is_number = |title: &str| {
         ["Count", "Best", "Worst", "Last", "Success", "Latency", "Status"].contains(&title)
@@ -176,6 +177,13 @@ mod tests {
         let html = page.parts[0].1.as_str();
         assert!(html.contains("data-stream=\"/api/v1/tap?resource=deploy%2Fweb&amp;path=%2Fx\""));
         assert_eq!(page.commands, ["weft tap deploy/web --path /x"]);
+    }
+
+    #[test]
+    fn top_is_summed_up_by_the_controller() {
+        let page = top(&Asked::read("/top", "resource=deploy%2Fweb"), &View::default());
+        let html = page.parts[0].1.as_str();
+        assert!(html.contains("data-stream=\"/api/v1/top?resource=deploy%2Fweb\""));
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub(super) async fn answer(viz: &Viz, request: Request) -> Response {
         Some("explain") => explain::answer(viz, &query),
         _ => {
             let all = STATISTICS.join(", ");
-            let remedy = format!("ask for {ROOT} and one of version, check, tap, top, explain, {all}");
+            let remedy =
+                format!("ask for {ROOT} and one of version, check, tap, top, explain, {all}");
             Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no {path}"), remedy))
         }
     };

@@ -1,7 +1,7 @@
-// Tap and top: rows of the stream of /api/v1/tap. What it says becomes text nodes, never markup.
+// Tap and top: rows of the streams of /api/v1/tap and /api/v1/top. What they say becomes text nodes,
+// never markup.
 
 const ROWS_MAX = 200;
-const KEYS_MAX = 1000;
 const SHOWN_MAX = 100;
 const OPEN_MAX = 2000;
 
@@ -27,15 +27,10 @@ function visible(text) {
   );
 }
 
-const OWNERS = ["deployment", "statefulset", "daemonset", "cronjob", "k8s_job", "job", "replicaset"];
-
-/** A workload's name of labels, or else its pod's, or its address. */
-function nameOf(end, isPod) {
+/** A pod's name, or else its address. */
+function nameOf(end) {
   if (!end) return "\u2013";
-  const labels = end.metadata ?? {};
-  const owner = OWNERS.map((kind) => labels[kind]).find((name) => name);
-  const name = isPod ? labels.pod || owner : owner || labels.pod;
-  return name || `${end.ip}:${end.port}`;
+  return end.metadata?.pod || `${end.ip}:${end.port}`;
 }
 
 function millis(time) {
@@ -81,7 +76,7 @@ function take(event) {
     if (open.size >= OPEN_MAX) open.delete(open.keys().next().value);
     const request = { event, init, at: new Date() };
     open.set(keyOf(event, init), request);
-    if (!isTop) addRow(request);
+    addRow(request);
   }
   const what = head ?? end;
   const request = what && open.get(keyOf(event, what));
@@ -95,9 +90,8 @@ function take(event) {
     request.end = end;
     request.duration = millis(end.sinceRequestInit);
     open.delete(keyOf(event, end));
-    if (isTop) count(request);
   }
-  if (!isTop) fillRow(request);
+  fillRow(request);
 }
 
 function isFailure(request) {
@@ -126,8 +120,8 @@ function addRow(request) {
   row.append(
     time,
     direction,
-    el("td", nameOf(event.source, true)),
-    el("td", nameOf(event.destination, true)),
+    el("td", nameOf(event.source)),
+    el("td", nameOf(event.destination)),
     tls,
     ask,
     request.cells.status,
@@ -207,36 +201,20 @@ function detail(request) {
   return list;
 }
 
-// Top: a row for all requests that go the same way.
+// Top: a row for all requests that go the same way, as the controller sums them up.
 
-const ways = new Map();
+let top = [];
 
-function count(request) {
-  const { event, init } = request;
-  const path = init.path.split("?")[0];
-  const source = nameOf(event.source);
-  const destination = nameOf(event.destination);
-  const key = [source, destination, init.method, path].join("\n");
-  let way = ways.get(key);
-  if (!way) {
-    if (ways.size >= KEYS_MAX) return;
-    way = { names: [source, destination, init.method, path], count: 0, good: 0, best: Infinity, worst: 0 };
-    ways.set(key, way);
-  }
-  const took = request.latency ?? request.duration;
-  way.count += 1;
-  way.good += isFailure(request) ? 0 : 1;
-  way.best = Math.min(way.best, took);
-  way.worst = Math.max(way.worst, took);
-  way.last = took;
+function takeRows({ rows, left_out: leftOut }) {
+  top = rows;
+  seen = rows.reduce((all, row) => all + row.count, leftOut);
 }
 
 function drawTop() {
-  const sorted = [...ways.values()].sort((a, b) => b.count - a.count).slice(0, SHOWN_MAX);
   body.replaceChildren(
-    ...sorted.map((way) => {
+    ...top.slice(0, SHOWN_MAX).map((way) => {
       const row = el("tr");
-      const share = way.good / way.count;
+      const share = way.success_rate;
       const percent = share === 1 ? "100%" : (Math.floor(share * 10000) / 100).toFixed(2) + "%";
       const success = el("td", undefined, "number");
       success.append(
@@ -246,12 +224,11 @@ function drawTop() {
             ? sign("warn", "\u203c", percent)
             : sign("bad", "\u00d7", percent),
       );
-      const [source, destination, method, path] = way.names;
       const where = el("td");
-      where.append(el("span", path, "path"));
-      row.append(el("td", source), el("td", destination), el("td", method), where);
+      where.append(el("span", way.path, "path"));
+      row.append(el("td", way.source), el("td", way.destination), el("td", way.method), where);
       row.append(el("td", way.count, "number"));
-      for (const time of [way.best, way.worst, way.last]) row.append(el("td", sayMillis(time), "number"));
+      for (const time of [way.best_ms, way.worst_ms, way.last_ms]) row.append(el("td", sayMillis(time), "number"));
       row.append(success);
       return row;
     }),
@@ -285,6 +262,7 @@ function start(url) {
     for (const one of begun.missing) missing.push(visible(`${one.pod}: ${one.reason}`));
     say(sayCount(pods, missing));
   });
+  stream.addEventListener("rows", (event) => takeRows(JSON.parse(event.data)));
   stream.addEventListener("message", (event) => take(JSON.parse(event.data)));
   stream.addEventListener("missing", (event) => {
     const one = JSON.parse(event.data);
