@@ -20,8 +20,12 @@ struct Bench {
 }
 
 async fn start(token: Option<&str>) -> Bench {
+    start_at([127, 0, 0, 1], token).await
+}
+
+async fn start_at(ip: [u8; 4], token: Option<&str>) -> Bench {
     let (runtime, ..) = testing::runtime();
-    let listen = SocketAddr::from(([127, 0, 0, 1], 8084));
+    let listen = SocketAddr::from((ip, 8084));
     let config = ControlConfig {
         identity: IdentityConfig {
             state_directory: PathBuf::from("state"),
@@ -67,6 +71,24 @@ async fn an_answer_tells_browsers_to_keep_to_it() {
         assert!(answer.contains(header), "{header}: {answer}");
     }
     assert!(answer.contains(r#""control_namespace":"linkerd""#), "{answer}");
+}
+
+#[tokio::test]
+async fn commands_of_pages_say_where_where_they_have_to() {
+    let said = "<code>weft check --proxy</code>";
+    let page = start(None).await.get("/health", "host: localhost:8084\r\n").await;
+    assert!(page.contains(said), "{page}");
+    let elsewhere = start_at([127, 9, 9, 1], None).await;
+    let page = elsewhere.get("/health", "host: 127.9.9.1:8084\r\n").await;
+    assert!(page.contains("<code>weft check --proxy --api-addr 127.9.9.1:8084</code>"), "{page}");
+}
+
+#[tokio::test]
+async fn what_the_console_finds_out_is_answered_to_programs() {
+    let bench = start(None).await;
+    let answer = bench.get("/api/v1/check", "host: localhost:8084\r\n").await;
+    assert!(answer.contains(r#"{"title":"Issuer","state":"good","text":"ends in "#), "{answer}");
+    assert_eq!(bench.status("/api/v1/check?x=1", "host: localhost:8084\r\n").await, 400);
 }
 
 #[tokio::test]
