@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::Error;
 use super::h1::Informational;
+use super::h2::Received;
 use super::loan::{self, Borrowed, Loan};
 
 /// A body: data, then perhaps trailers. An error of it that is a reset makes the HTTP/2 stream
@@ -27,8 +28,10 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
-    /// From an HTTP/2 connection.
+    /// A request's, of an HTTP/2 connection.
     Http2(Incoming),
+    /// A response's, of an HTTP/2 connection.
+    Received(Received),
     /// From anything else.
     Wrapped(Wrapped),
     /// Lent: who lent it may want it back.
@@ -60,6 +63,10 @@ impl Body {
 
     pub(super) fn http2(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::empty() } else { Self::of(Kind::Http2(incoming)) }
+    }
+
+    pub(super) const fn received(received: Received) -> Self {
+        Self::of(Kind::Received(received))
     }
 
     /// The way back for informational responses to the request that this is the body of, where
@@ -193,6 +200,7 @@ impl http_body::Body for Body {
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(Error::from)))
             }
+            Kind::Received(received) => Pin::new(received).poll_frame(cx),
             Kind::Wrapped(body) => body.as_mut().poll_frame(cx),
             Kind::Lent(borrowed) => {
                 let (frame, own) = ready!(borrowed.poll_frame(cx));
@@ -209,6 +217,7 @@ impl http_body::Body for Body {
             Kind::Empty => true,
             Kind::Full(data) => data.is_empty(),
             Kind::Http2(incoming) => incoming.is_end_stream(),
+            Kind::Received(received) => received.is_end_stream(),
             Kind::Wrapped(body) => body.is_end_stream(),
             Kind::Lent(borrowed) => borrowed.is_end_stream(),
         }
@@ -219,6 +228,7 @@ impl http_body::Body for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(data) => SizeHint::with_exact(data.len() as u64),
             Kind::Http2(incoming) => incoming.size_hint(),
+            Kind::Received(received) => received.size_hint(),
             Kind::Wrapped(body) => body.size_hint(),
             Kind::Lent(borrowed) => borrowed.size_hint(),
         }
@@ -248,7 +258,7 @@ impl fmt::Debug for Body {
         f.write_str(match &self.kind {
             Kind::Empty => "Body(empty)",
             Kind::Full(_) => "Body(full)",
-            Kind::Http2(_) => "Body(http/2)",
+            Kind::Http2(_) | Kind::Received(_) => "Body(http/2)",
             Kind::Wrapped(_) => "Body(stream)",
             Kind::Lent(_) => "Body(lent)",
         })

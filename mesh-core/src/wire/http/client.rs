@@ -4,22 +4,28 @@
 //! Law: a request comes back as [`SendError::Unsent`] only where the peer's application surely
 //! saw nothing of it: it is safe to send it elsewhere, whatever its method.
 //!
-//! Requests beyond the peer's limit of concurrent streams wait inside hyper, without a bound of its
-//! own: callers bound what is in flight.
+//! Requests beyond the peer's limit of concurrent streams wait for one, without a bound of their own:
+//! callers bound what is in flight.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll, Waker, ready};
 
-use ::http::{Extensions, HeaderName, Method, StatusCode};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
-use tokio::sync::watch;
+use ::h2::client::SendRequest;
+use ::http::{Extensions, HeaderName};
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
 
+use super::h2::{Driver, Exchange, Pulse, STREAMS_AT_FIRST, Slot, Streams};
 use super::loan::Loan;
-use super::runtime::{Executor, Stream, Timer, Tunnel};
-use super::{Body, Error, Request, Response, Upgraded};
+use super::{Error, Request, Response};
 use crate::model::protocol::{Http2Params, KeepAlive};
-use crate::runtime::{BoxIo, Runtime};
+use crate::runtime::{BoxFuture, BoxIo, Runtime, Tasks};
+use crate::wire::counted::Counted;
 
 /// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
@@ -139,9 +145,18 @@ fn set(value: &mut u32, wanted: u32) {
 /// response has ended.
 #[derive(Clone)]
 pub struct Http2Connection {
-    sender: SendRequest<Body>,
-    /// The sender is dropped with the connection's task.
+    sender: SendRequest<Bytes>,
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a connection share.
+struct Shared {
+    tasks: Arc<dyn Tasks>,
+    streams: Arc<Streams>,
+    /// The sender is dropped when the connection takes no more requests.
     closed: watch::Receiver<()>,
+    /// Tells the connection's task that nobody is left, by being dropped.
+    _user: oneshot::Sender<Infallible>,
     recover_refused: bool,
     heed_unsent: bool,
 }
@@ -155,99 +170,164 @@ pub async fn connect(
     io: BoxIo,
     options: &Http2ClientOptions,
 ) -> Result<Http2Connection, Error> {
-    let builder = http2_builder(runtime, options);
-    let (sender, connection) = builder.handshake::<_, Body>(Stream::new(io)).await?;
+    let read_bytes = Arc::<AtomicU64>::default();
+    let io = Counted::new(io, read_bytes.clone(), Arc::default());
+    let handshake = http2_builder(options).handshake::<_, Bytes>(io).await;
+    let (sender, mut connection) = handshake.map_err(|error| Error::from_h2(&error))?;
+    let windows = options.adaptive_windows.then_some(options.initial_stream_window_bytes);
+    let pulse = connection.ping_pong().and_then(|pings| {
+        Pulse::new(&runtime.clock, pings, options.keep_alive, windows, read_bytes)
+    });
+    let streams = Arc::new(Streams::new());
     let (open, closed) = watch::channel(());
+    let (user, users) = oneshot::channel();
+    let driver = Driver {
+        connection,
+        pulse,
+        streams: streams.clone(),
+        sender: Some(sender.clone()),
+        users,
+        open: Some(open),
+    };
     runtime.spawn("http2 client connection", async move {
-        let _open = open;
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %Error::from(error), "HTTP/2 connection ended");
+        if let Err(error) = driver.await {
+            tracing::debug!(error = %Error::from_h2(&error), "HTTP/2 connection ended");
         }
     });
-    Ok(Http2Connection {
-        sender,
+    let shared = Shared {
+        tasks: runtime.tasks.clone(),
+        streams,
         closed,
+        _user: user,
         recover_refused: options.recover_refused,
         heed_unsent: options.heed_unsent,
-    })
+    };
+    Ok(Http2Connection { sender, shared: Arc::new(shared) })
 }
 
-fn http2_builder(
-    runtime: &Runtime,
-    options: &Http2ClientOptions,
-) -> hyper::client::conn::http2::Builder<Executor> {
-    let mut builder = hyper::client::conn::http2::Builder::new(Executor {
-        tasks: runtime.tasks.clone(),
-        name: "http2 client",
-    });
+fn http2_builder(options: &Http2ClientOptions) -> ::h2::client::Builder {
+    let mut builder = ::h2::client::Builder::new();
     builder
-        .timer(Timer(runtime.clock.clone()))
-        .initial_stream_window_size(options.initial_stream_window_bytes)
+        .enable_push(false)
+        .initial_max_send_streams(STREAMS_AT_FIRST)
+        .initial_window_size(options.initial_stream_window_bytes)
         .initial_connection_window_size(options.initial_connection_window_bytes)
         .max_frame_size(options.max_frame_bytes.clamp(16_384, 16_777_215))
         .max_header_list_size(options.header_bytes_max)
-        .max_send_buf_size(options.max_send_buffer_bytes);
-    if options.adaptive_windows {
-        builder.adaptive_window(true);
-    }
+        .max_send_buffer_size(options.max_send_buffer_bytes);
     if let Some(max) = options.max_concurrent_reset_streams {
         builder.max_concurrent_reset_streams(max);
-    }
-    if let Some(keep_alive) = &options.keep_alive {
-        builder
-            .keep_alive_interval(keep_alive.interval)
-            .keep_alive_while_idle(keep_alive.while_idle);
-        if let Some(timeout) = keep_alive.timeout {
-            builder.keep_alive_timeout(timeout);
-        }
     }
     builder
 }
 
 impl Http2Connection {
-    /// Sends a request, now; the future waits for the head of its response. Dropping it resets the
-    /// stream (CANCEL).
+    /// Sends a request, now, where the peer allows another stream; the future waits for the head of
+    /// its response. Dropping it resets the stream (CANCEL). The request's header has no fields that
+    /// belong to one connection.
     ///
     /// # Errors
     /// [`SendError`].
     pub fn send(
         &self,
-        mut request: Request,
+        request: Request,
     ) -> impl Future<Output = Result<Response, SendError>> + Send + use<> {
-        // hyper has no use for the extensions; they stay here lest the request comes back.
+        let begun = match self.shared.streams.try_enter() {
+            Some(slot) => self.begin(request, slot),
+            None => Begun::Waiting(Box::pin(enter(self.clone(), request))),
+        };
+        Sent { begun, shared: self.shared.clone() }
+    }
+
+    fn begin(&self, mut request: Request, slot: Slot) -> Begun {
+        let mut sender = self.sender.clone();
+        // Never pending, as this sender has no stream of its own.
+        let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(Err(error)) = ready {
+            let error = Error::from_h2(&error);
+            return Begun::Refused(Box::new(SendError::Unsent { request, error }));
+        }
+        // h2 has no use for the extensions; they stay here lest the request comes back.
         let extensions = std::mem::take(request.extensions_mut());
-        let connect = *request.method() == Method::CONNECT;
-        let (request, spare) = Spare::split(request, extensions, self.recover_refused);
-        let response = self.sender.clone().try_send_request(request);
-        let heed_unsent = self.heed_unsent;
-        async move {
-            match response.await {
-                Ok(response) if connect => Ok(Box::pin(with_tunnel(response)).await),
-                Ok(response) if heed_unsent && response.headers().contains_key(UNSENT) => {
-                    spare.unsent_or(response.map(Body::http2))
-                }
-                Ok(response) => Ok(response.map(Body::http2)),
-                Err(mut failure) => {
-                    let unsent = failure.take_message();
-                    Err(spare.error(unsent, failure.into_error().into()))
-                }
-            }
+        let (request, spare) = Spare::split(request, extensions, self.shared.recover_refused);
+        let (head, body) = request.into_parts();
+        match Exchange::begin(&mut sender, head, body, slot, &self.shared.tasks) {
+            Ok(exchange) => Begun::Sent(exchange, spare),
+            Err(error) => Begun::Refused(Box::new(spare.error(Error::from_h2(&error)))),
         }
     }
 
     /// Whether a request sent now has a chance.
     pub fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        !self.is_closed()
     }
 
     /// Whether the connection takes no more requests. It may still bring responses.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed() || self.closed.has_changed().is_err()
+        self.shared.closed.has_changed().is_err()
     }
 
     /// Completes once the connection takes no more requests.
     pub async fn closed(&self) {
-        while self.closed.clone().changed().await.is_ok() {}
+        while self.shared.closed.clone().changed().await.is_ok() {}
+    }
+}
+
+/// A request on its way, and its response.
+struct Sent {
+    begun: Begun,
+    shared: Arc<Shared>,
+}
+
+/// How far a request has come.
+#[allow(clippy::large_enum_variant)] // Nearly all are sent.
+enum Begun {
+    Sent(Exchange, Spare),
+    /// As many streams are open as the peer allows.
+    Waiting(BoxFuture<'static, Begun>),
+    Refused(Box<SendError>),
+    Over,
+}
+
+impl Future for Sent {
+    type Output = Result<Response, SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Begun::Waiting(waiting) = &mut self.begun {
+            self.begun = ready!(waiting.as_mut().poll(cx));
+        }
+        let result = match &mut self.begun {
+            Begun::Sent(exchange, _) => ready!(Pin::new(exchange).poll(cx)),
+            _ => Err(Error::Canceled),
+        };
+        Poll::Ready(match std::mem::replace(&mut self.begun, Begun::Over) {
+            Begun::Sent(_, spare) => self.shared.ended(result, spare),
+            Begun::Refused(error) => Err(*error),
+            Begun::Waiting(_) | Begun::Over => Err(SendError::Failed(Error::Canceled)),
+        })
+    }
+}
+
+/// Waits until the peer allows another stream.
+async fn enter(connection: Http2Connection, request: Request) -> Begun {
+    match connection.shared.streams.enter().await {
+        Ok(slot) => connection.begin(request, slot),
+        Err(_) => Begun::Refused(Box::new(SendError::Unsent { request, error: Error::Closed })),
+    }
+}
+
+impl Shared {
+    fn ended(&self, result: Result<Response, Error>, spare: Spare) -> Result<Response, SendError> {
+        match result {
+            Ok(response) if self.heed_unsent && response.headers().contains_key(UNSENT) => {
+                spare.unsent_or(response)
+            }
+            Ok(response) => Ok(response),
+            Err(_) if self.streams.is_timed_out() => {
+                Err(SendError::Failed(Error::Timeout("http/2 keep-alive")))
+            }
+            Err(error) => Err(spare.error(error)),
+        }
     }
 }
 
@@ -289,21 +369,12 @@ impl Spare {
         Err(SendError::Unsent { request, error })
     }
 
-    /// `unsent`: the request, where hyper still had it.
-    fn error(self, unsent: Option<Request>, error: Error) -> SendError {
-        let request = match (unsent, self.rest) {
-            (Some(request), None) => Some(request),
-            (Some(request), Some((_, loan))) => {
-                let (head, _) = request.into_parts();
-                loan.call_in().map(|body| Request::from_parts(head, body))
-            }
-            (None, Some((head, loan)))
-                if error.is_unprocessed() || planted!("request-sent-again") =>
-            {
-                loan.call_in().map(|body| Request::from_parts(head, body))
-            }
-            (None, _) => None,
-        };
+    /// The request where it is whole and the peer saw nothing of it.
+    fn error(self, error: Error) -> SendError {
+        let is_unsent = error.is_unprocessed() || planted!("request-sent-again");
+        let request = self.rest.filter(|_| is_unsent).and_then(|(head, loan)| {
+            Some(Request::from_parts(head, loan.call_in()?))
+        });
         match request {
             Some(mut request) => {
                 *request.extensions_mut() = self.extensions;
@@ -312,15 +383,4 @@ impl Spare {
             None => SendError::Failed(error),
         }
     }
-}
-
-/// Makes the stream behind a successful CONNECT available as [`Upgraded`].
-async fn with_tunnel(mut response: ::http::Response<Incoming>) -> Response {
-    if response.status() == StatusCode::OK
-        && let Ok(upgraded) = hyper::upgrade::on(&mut response).await
-    {
-        let tunnel = Upgraded::new(Box::new(Tunnel(upgraded)));
-        response.extensions_mut().insert(tunnel);
-    }
-    response.map(Body::http2)
 }

@@ -112,7 +112,7 @@ impl From<hyper::Error> for Error {
 }
 
 impl Error {
-    fn from_h2(error: &h2::Error) -> Self {
+    pub(super) fn from_h2(error: &h2::Error) -> Self {
         let code = error.reason().map(u32::from);
         match code {
             // h2 fails a stream with the peer's GOAWAY only where its id is above the last one

@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod error;
 pub mod h1;
+mod h2;
 pub mod hop_by_hop;
 mod loan;
 mod runtime;

@@ -88,10 +88,6 @@ struct FirstBytes {
 }
 
 impl Stream {
-    pub(super) fn new(io: BoxIo) -> Self {
-        Self { io, first_bytes: None }
-    }
-
     /// Reads fail with [`PrefaceTimeout`] where the first `bytes` have not come by `deadline`.
     pub(super) fn with_first_bytes(io: BoxIo, bytes: usize, deadline: BoxSleep) -> Self {
         let first_bytes = Some(FirstBytes { missing: bytes, deadline });
