@@ -6,7 +6,7 @@ use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::read_ahead::ReadAhead;
-use super::{Credentials, TlsError};
+use super::{Credentials, TlsError, WAITING_BYTES_MAX};
 use crate::model::identity::ServerTls;
 use crate::runtime::BoxIo;
 
@@ -34,7 +34,9 @@ pub async fn connect(
         .map_err(|error| TlsError::Protocol(format!("server name: {error}")))?
         .to_owned();
     let connector = TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(name, ReadAhead::new(io)).await.map_err(TlsError::from_io)?;
+    let connecting = connector.connect(name, ReadAhead::new(io));
+    let mut stream = connecting.await.map_err(TlsError::from_io)?;
+    stream.get_mut().1.set_buffer_limit(Some(WAITING_BYTES_MAX));
     let alpn_agreed = alpn.is_some() && stream.get_ref().1.alpn_protocol() == alpn;
     Ok(ClientTls { io: Box::new(stream), alpn_agreed })
 }

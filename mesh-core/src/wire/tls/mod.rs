@@ -25,6 +25,10 @@ use crate::time::WallTime;
 
 pub use credentials::{Credentials, CredentialsError};
 
+/// Encrypted bytes that wait to be written, and so what one write carries in bulk: a little less than
+/// the kernel hands to a network device at once (64 kB), lest each write end with a small packet.
+const WAITING_BYTES_MAX: usize = 62 * 1024;
+
 /// Why a TLS handshake failed. How long one may take is the caller's to say.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

@@ -3,7 +3,7 @@
 use tokio_rustls::TlsAcceptor;
 
 use super::read_ahead::ReadAhead;
-use super::{Credentials, TlsError, identity_of};
+use super::{Credentials, TlsError, WAITING_BYTES_MAX, identity_of};
 use crate::model::identity::Identity;
 use crate::runtime::BoxIo;
 
@@ -29,7 +29,8 @@ pub async fn accept(
 ) -> Result<ServerSession, TlsError> {
     let config = credentials.server_config_for(alpn)?;
     let stream = TlsAcceptor::from(config).accept(ReadAhead::new(io)).await;
-    let stream = stream.map_err(TlsError::from_io)?;
+    let mut stream = stream.map_err(TlsError::from_io)?;
+    stream.get_mut().1.set_buffer_limit(Some(WAITING_BYTES_MAX));
     let session = stream.get_ref().1;
     let client =
         session.peer_certificates().and_then(<[_]>::first).and_then(|leaf| identity_of(leaf));
