@@ -372,9 +372,10 @@ impl Spare {
     /// The request where it is whole and the peer saw nothing of it.
     fn error(self, error: Error) -> SendError {
         let is_unsent = error.is_unprocessed() || planted!("request-sent-again");
-        let request = self.rest.filter(|_| is_unsent).and_then(|(head, loan)| {
-            Some(Request::from_parts(head, loan.call_in()?))
-        });
+        let request = self
+            .rest
+            .filter(|_| is_unsent)
+            .and_then(|(head, loan)| Some(Request::from_parts(head, loan.call_in()?)));
         match request {
             Some(mut request) => {
                 *request.extensions_mut() = self.extensions;
