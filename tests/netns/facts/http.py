@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import time
 
 from mesh import ECHO, GRPC, HTTP, HTTP2, SOCKETS, WEB, WEB6, WEB_NAME, identity
 from processes import Failed, eventually, expect, needs
@@ -30,7 +31,11 @@ def _file(mesh):
 
 
 def a_request_of_http_1_1_is_answered_by_every_replica(mesh):
-    answers = {_curl(mesh, f"http://{WEB}:{HTTP}/").stdout for _ in range(30)}
+    # Of requests that follow one another the quicker replica gets nearly all: the other is tried again when
+    # it has lain idle for a while.
+    answers, end = set(), time.monotonic() + 20
+    while len(answers) < 2 and time.monotonic() < end:
+        answers.add(_curl(mesh, f"http://{WEB}:{HTTP}/").stdout)
     expect(answers == {"hello from web-1\n", "hello from web-2\n"}, f"answers: {answers}")
 
 
