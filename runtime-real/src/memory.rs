@@ -15,14 +15,17 @@ const EVERY: Duration = Duration::from_secs(5);
 /// that is as often as [`EVERY`].
 const FIRST: Duration = Duration::from_millis(125);
 
-/// One arena: a proxy has one busy thread, and each further arena holds on to pages of its own.
+/// One arena: a proxy has one busy thread, and each further arena holds on to pages of its own. And
+/// no fast bins: what lies in them is gathered each time that something larger is asked for, as the
+/// future of every request is.
 /// Called before any thread is started.
-pub fn use_one_arena() {
+pub fn set_up_allocator() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets one number of the allocator's; no other thread runs yet.
+    // SAFETY: sets two numbers of the allocator's; no other thread runs yet.
     #[allow(unsafe_code)]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MXFAST, 0);
     }
 }
 

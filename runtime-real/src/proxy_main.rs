@@ -25,7 +25,7 @@ const EX_USAGE: u8 = 64;
 
 /// Runs the proxy that the environment describes until it is told to end.
 pub fn proxy_main() -> ExitCode {
-    memory::use_one_arena();
+    memory::set_up_allocator();
     let (config, workers, levels) = match configure() {
         Ok(configured) => configured,
         Err(errors) => {

@@ -155,6 +155,19 @@ impl<O: Observer> Observed<O> {
             observer.end(End::new(self.clock.now(), grpc_status, error));
         }
     }
+
+    /// A frame of data, which may be all there is left.
+    fn data(&mut self, bytes: usize) {
+        let now = self.clock.now();
+        if let Some(observer) = &mut self.observer {
+            observer.data(now, bytes);
+        }
+        if self.body.is_end_stream()
+            && let Some(observer) = self.observer.take()
+        {
+            observer.end(End::new(now, None, None));
+        }
+    }
 }
 
 impl<O: Observer> http_body::Body for Observed<O> {
@@ -177,8 +190,8 @@ impl<O: Observer> http_body::Body for Observed<O> {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(data), Some(observer)) = (frame.data_ref(), &mut this.observer) {
-                    observer.data(this.clock.now(), data.len());
+                if let Some(data) = frame.data_ref() {
+                    this.data(data.len());
                 }
                 if let Some(trailers) = frame.trailers_ref() {
                     this.tell(grpc_status(trailers), None);

@@ -41,6 +41,15 @@ pub use tasks::{TaskGuard, Tasks};
 /// A future behind a door.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// The future that `make` makes, on the heap and made there. `Box::pin(make())` has it on the stack
+/// first and copies all of it, most of which is the room of what it has not yet come to.
+#[inline(always)]
+pub fn pinned<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    // Taken before it is made, so that nothing can fail while it is on its way.
+    let room = Box::new_uninit();
+    Box::into_pin(Box::write(room, make()))
+}
+
 /// A stream behind a door.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 

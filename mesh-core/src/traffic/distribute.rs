@@ -22,6 +22,8 @@ pub fn choose<F>(
 ) -> Option<&RouteBackend<F>> {
     match distribution {
         Distribution::Empty => None,
+        // Available or not, it is the one.
+        Distribution::FirstAvailable(backends) if backends.len() == 1 => backends.first(),
         Distribution::FirstAvailable(backends) => {
             backends.iter().find(|backend| available(&backend.backend)).or(backends.first())
         }

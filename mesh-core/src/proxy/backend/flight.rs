@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::endpoint::Endpoint;
-use crate::runtime::Runtime;
+use crate::runtime::Clock;
 use crate::telemetry::metrics::{self, Classification, HttpMetrics, StreamError};
 use crate::time::Timestamp;
 use crate::traffic::balance::InFlight;
@@ -12,7 +12,7 @@ use crate::traffic::classify::Class;
 
 /// A request or connection in flight. Dropped unsettled, it was canceled.
 pub struct Flight {
-    runtime: Runtime,
+    clock: Arc<dyn Clock>,
     began: Timestamp,
     /// None once measured.
     load: Option<InFlight>,
@@ -26,12 +26,12 @@ pub struct Flight {
 
 impl Flight {
     pub(super) fn new(
-        runtime: &Runtime,
+        clock: &Arc<dyn Clock>,
         began: Timestamp,
         load: InFlight,
         http: Option<Arc<HttpMetrics>>,
     ) -> Self {
-        Self { runtime: runtime.clone(), began, load: Some(load), http, ticket: None, sent: false }
+        Self { clock: clock.clone(), began, load: Some(load), http, ticket: None, sent: false }
     }
 
     /// A request that the breaker of its endpoint is told of.
@@ -42,14 +42,14 @@ impl Flight {
 
     fn tell(&mut self, outcome: Option<Outcome>) {
         if let Some((endpoint, ticket)) = self.ticket.take() {
-            endpoint.ended(self.runtime.now(), ticket, outcome);
+            endpoint.ended(self.clock.now(), ticket, outcome);
         }
     }
 
     /// A connection was waited for until now: what is measured is the endpoint's answer, not the way
     /// to it.
     pub(super) fn connected(&mut self) {
-        self.began = self.runtime.now();
+        self.began = self.clock.now();
         if let Some(load) = &mut self.load {
             load.began(self.began);
         }
@@ -58,14 +58,14 @@ impl Flight {
     /// The endpoint failed: it could not be reached, broke off, or answered 5xx.
     pub fn failed(&mut self) {
         if let Some(load) = self.load.take() {
-            load.failed(self.runtime.now(), None);
+            load.failed(self.clock.now(), None);
         }
     }
 
     /// The endpoint answered well: the head, or the first of the body where there is one.
-    pub fn succeeded(&mut self) {
+    pub fn succeeded(&mut self, at: Timestamp) {
         if let Some(load) = self.load.take() {
-            load.succeeded(self.runtime.now());
+            load.succeeded(at);
         }
     }
 
@@ -75,7 +75,7 @@ impl Flight {
             if planted!("in-flight-leaked") {
                 return std::mem::forget(load);
             }
-            load.canceled(self.runtime.now());
+            load.canceled(self.clock.now());
         }
     }
 
@@ -87,7 +87,7 @@ impl Flight {
 
     /// The endpoint took the request and will not answer.
     pub(super) fn broken(self, error: StreamError) {
-        let at = self.runtime.now();
+        let at = self.clock.now();
         self.ended(at, None, Class::BROKEN, Some(error.as_str()));
     }
 
@@ -119,7 +119,7 @@ impl Flight {
         match (class.is_failure, error) {
             (_, Some("CANCEL")) => self.canceled(),
             (true, _) => self.failed(),
-            (false, _) => self.succeeded(),
+            (false, _) => self.succeeded(at),
         }
         self.sent();
         let Some(http) = &self.http else { return };

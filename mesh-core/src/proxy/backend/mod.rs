@@ -325,7 +325,7 @@ impl Backend {
             };
             let picked = picked.ok_or(Refusal::RequestTimeout)??;
             self.satisfies(&picked, required)?;
-            let mut flight = self.begin(&picked, picked.state.metrics.http.clone());
+            let mut flight = self.begin(&picked, tried.at, picked.state.metrics.http.clone());
             let tapped = tapping.and_then(|tapping| self.tap(tapping, &picked, &mut request));
             let sent = {
                 let mut connected = || flight.connected();
@@ -417,7 +417,7 @@ impl Backend {
         let mut tried = Tried::new(self.common.runtime.now());
         loop {
             let picked = self.ready(&mut tried).await?;
-            let flight = self.begin(&picked, None);
+            let flight = self.begin(&picked, tried.at, None);
             match picked.state.open_opaque().await {
                 Ok(io) => return Ok((io, flight)),
                 Err(error) => {
@@ -432,9 +432,9 @@ impl Backend {
         }
     }
 
-    fn begin(&self, picked: &Picked, http: Option<Arc<HttpMetrics>>) -> Flight {
-        let now = self.common.runtime.now();
-        Flight::new(&self.common.runtime, now, picked.load.start(now), http).told_to(&picked.state)
+    fn begin(&self, picked: &Picked, now: Timestamp, http: Option<Arc<HttpMetrics>>) -> Flight {
+        Flight::new(&self.common.runtime.clock, now, picked.load.start(now), http)
+            .told_to(&picked.state)
     }
 
     /// Whether an endpoint is who the client requires (`l5d-require-id`).

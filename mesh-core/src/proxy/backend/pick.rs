@@ -29,13 +29,15 @@ pub(super) type Picked = Arc<Member<Arc<Endpoint>>>;
 /// What one request has tried.
 pub(super) struct Tried {
     since: Timestamp,
+    /// When an endpoint was last looked for.
+    pub(super) at: Timestamp,
     attempts: usize,
     addresses: Vec<SocketAddr>,
 }
 
 impl Tried {
     pub(super) fn new(since: Timestamp) -> Self {
-        Self { since, attempts: 0, addresses: Vec::new() }
+        Self { since, at: since, attempts: 0, addresses: Vec::new() }
     }
 
     /// A request that tried endpoints waits from its own start, one that found none from when the
@@ -64,7 +66,8 @@ impl Backend {
         }
         let all_tried =
             state.endpoints.iter().all(|m| tried.addresses.contains(&m.endpoint.address));
-        let waited = self.common.runtime.now().since(tried.since);
+        tried.at = self.common.runtime.now();
+        let waited = tried.at.since(tried.since);
         let give_up = (state.forward && (down || tried.attempts > 1))
             || (unreachable && all_tried)
             || tried.attempts >= ATTEMPTS_MAX
@@ -81,7 +84,7 @@ impl Backend {
     pub(super) async fn ready(&self, tried: &mut Tried) -> Result<Picked, Refusal> {
         // Subscribed before the look, so that no change between the two is missed.
         let changed = self.common.changed.subscribe();
-        if let Some(endpoint) = self.pick(&tried.addresses)? {
+        if let Some(endpoint) = self.pick(&tried.addresses, tried.at)? {
             self.metrics.passed();
             return Ok(endpoint);
         }
@@ -120,13 +123,14 @@ impl Backend {
             };
             let elapsed = self.common.runtime.deadline(again, wait).await.is_err();
             let now = self.common.runtime.now();
+            tried.at = now;
             if elapsed && now >= give_up {
                 self.shut_gate();
                 return Err(Refusal::FailFast);
             }
             // All were tried: by now one may be reachable again.
             tried.addresses.clear();
-            if let Some(endpoint) = self.pick(&[])? {
+            if let Some(endpoint) = self.pick(&[], now)? {
                 queued.dispatched(now.since(began));
                 drop(place);
                 return Ok(endpoint);
@@ -136,8 +140,7 @@ impl Backend {
 
     /// The less loaded of two endpoints drawn at random; one that is down only where all are.
     /// None where there is none, or all were tried.
-    fn pick(&self, tried: &[SocketAddr]) -> Result<Option<Picked>, Refusal> {
-        let now = self.common.runtime.now();
+    fn pick(&self, tried: &[SocketAddr], now: Timestamp) -> Result<Option<Picked>, Refusal> {
         let mut state = self.state();
         if state.fails {
             return Err(Refusal::InvalidPolicy);

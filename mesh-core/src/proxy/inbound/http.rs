@@ -25,7 +25,7 @@ use crate::proxy::orig_proto;
 use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusal, permit};
 use crate::proxy::spans::{self, OpenSpan};
 use crate::proxy::tap::{self, Tapped};
-use crate::runtime::BoxFuture;
+use crate::runtime::{BoxFuture, pinned};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::{AccessRequest, AccessResponse};
 use crate::telemetry::labels::{
@@ -110,7 +110,7 @@ struct Handles {
 
 impl Service for Http {
     fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        Box::pin(self.clone().handle(request))
+        pinned(|| self.clone().handle(request))
     }
 }
 

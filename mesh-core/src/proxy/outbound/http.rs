@@ -22,7 +22,7 @@ use crate::proxy::refusal::{Asked, L5D_PROXY_CONNECTION, L5D_PROXY_ERROR, Refusa
 use crate::proxy::routes::{Plan, RouteHandles, Routes, speaks_http};
 use crate::proxy::spans::{self, OpenSpan};
 use crate::proxy::tap::{self, Tapping};
-use crate::runtime::{BoxFuture, Runtime};
+use crate::runtime::{BoxFuture, Runtime, pinned};
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels};
 use crate::telemetry::metrics::{RouteProtocol, StreamEnd, StreamError};
 use crate::time::Timestamp;
@@ -97,7 +97,7 @@ struct Inner {
 
 impl Service for Http {
     fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        Box::pin(self.clone().handle(request))
+        pinned(|| self.clone().handle(request))
     }
 }
 
@@ -360,11 +360,11 @@ impl Record {
 }
 
 impl Observer for Record {
-    fn data(&mut self, _: Timestamp, bytes: usize) {
+    fn data(&mut self, at: Timestamp, bytes: usize) {
         self.handles.attempts.response_frame(bytes);
         // Latency is measured to here, as Linkerd does; a failure was measured at the head.
         if let Some(flight) = &mut self.flight {
-            flight.succeeded();
+            flight.succeeded(at);
         }
     }
 

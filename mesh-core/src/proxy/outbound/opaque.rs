@@ -128,7 +128,7 @@ async fn carry(
     let copied = copy_bidirectional(accepted.io, server, Some(&outbound.bulk)).await;
     drop(drain);
     match copied {
-        Ok(_) => flight.succeeded(),
+        Ok(_) => flight.succeeded(outbound.runtime.now()),
         Err(error) => {
             tracing::debug!(target = %accepted.target, %error, "connection broke");
             flight.canceled();
