@@ -168,7 +168,10 @@ def _unusual_traffic(cluster):
 
 
 def _unusual_calls(cluster):
-    commands = ["curl -s -o /dev/null -m 10 http://web/", "echo hello | nc -w 2 web 9000", "curl -s -o /dev/null -m 10 http://nobody/"]
+    curl = "curl -s -o /dev/null -m 10"
+    # What this server does not know it answers with 501.
+    commands = [f"{curl} http://web/", f"{curl} -X DELETE http://web/", "echo hello | nc -w 2 web 9000",
+                f"{curl} http://nobody/"]
     cluster.shell(SHOP, "client", "; ".join([*commands, "true"]))
     cluster.shell(SHOP, "other", f"{commands[0]}; true")
 
