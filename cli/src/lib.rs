@@ -26,7 +26,6 @@ mod statistics;
 mod tap;
 mod token;
 mod version;
-#[allow(dead_code)]
 mod viz;
 
 use std::ffi::OsString;
@@ -133,7 +132,7 @@ enum Command {
     Completion(completion::CompletionArgs),
     /// Tokens, with which workloads prove who they are.
     #[command(subcommand)]
-    Token(TokenCommand),
+    Token(token::TokenCommand),
     /// Let pods have a sidecar: manifests in, manifests out.
     ///
     /// Annotates every kind of workload, and namespaces, so that the cluster's injector gives their
@@ -297,37 +296,6 @@ struct LogArgs {
     log_format: String,
 }
 
-#[derive(Debug, Subcommand)]
-enum TokenCommand {
-    /// Make a token for a service account and print it.
-    ///
-    /// The controller that has the same state directory will know it for its own.
-    #[command(after_help = EXIT_CODES)]
-    Create(TokenArgs),
-}
-
-#[derive(Debug, Args)]
-struct TokenArgs {
-    /// The controller's state directory
-    #[arg(long, value_name = "DIR", default_value = "weft-state")]
-    state_dir: PathBuf,
-    /// Namespace of the service account
-    #[arg(long, short, value_name = "NAME", default_value = "default")]
-    namespace: String,
-    /// Name of the service account
-    #[arg(long, value_name = "NAME")]
-    service_account: String,
-    /// Whom the token is for; the controller takes those for its identity service alone
-    #[arg(long, value_name = "NAME", default_value = mesh_core::control::token::AUDIENCE)]
-    audience: String,
-    /// How long the token is valid
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
-    ttl: Duration,
-    /// Write it into this file, which only its owner may read, rather than to stdout
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-}
-
 #[derive(Debug, Args)]
 struct DemoArgs {
     /// End after this time, such as 20s or 5m
@@ -452,7 +420,7 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
                 tap::run(*args, cluster).await
             }
             Command::Completion(args) => completion::run(&args, &mut Cli::command()),
-            Command::Token(TokenCommand::Create(args)) => create_token(args).await,
+            Command::Token(command) => token::run(command).await,
             Command::Inject(args) => inject::inject(*args).await,
             Command::Uninject(args) => inject::uninject(args).await,
             Command::Demo(args) => run_demo(args).await,
@@ -460,18 +428,6 @@ fn run(command: Command, cluster: &cluster::ClusterArgs) -> Result<(), Failure> 
             Command::Plugin(arguments) => plugin::run(&arguments),
         }
     })
-}
-
-async fn create_token(args: TokenArgs) -> Result<(), Failure> {
-    let TokenArgs { state_dir, namespace, service_account, audience, ttl, output } = &args;
-    let token = token::create(state_dir, namespace, service_account, audience, *ttl);
-    let token = token.await.map_err(Failure::failed)?;
-    match output {
-        None => println!("{token}"),
-        Some(path) => token::write(path, &token)
-            .map_err(|error| Failure::failed(format!("--output {}: {error}", path.display())))?,
-    }
-    Ok(())
 }
 
 async fn run_demo(args: DemoArgs) -> Result<(), Failure> {

@@ -3,14 +3,50 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{Args, Subcommand};
 use mesh_core::control::state::{self, StateError};
 use mesh_core::control::token::{self, ServiceAccountName};
 use mesh_core::runtime::crypto::CryptoError;
 use runtime_real::no_cluster::NoCluster;
+
+use crate::{EXIT_CODES, Failure, duration};
+
+/// What is done with tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token for a service account and print it.
+    ///
+    /// The controller that has the same state directory will know it for its own.
+    #[command(after_help = EXIT_CODES)]
+    Create(TokenArgs),
+}
+
+/// Whose token it is to be.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The controller's state directory
+    #[arg(long, value_name = "DIR", default_value = "weft-state")]
+    state_dir: PathBuf,
+    /// Namespace of the service account
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// Name of the service account
+    #[arg(long, value_name = "NAME")]
+    service_account: String,
+    /// Whom the token is for; the controller takes those for its identity service alone
+    #[arg(long, value_name = "NAME", default_value = mesh_core::control::token::AUDIENCE)]
+    audience: String,
+    /// How long the token is valid
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse)]
+    ttl: Duration,
+    /// Write it into this file, which only its owner may read, rather than to stdout
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
 
 /// Why no token was made.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +60,23 @@ pub(crate) enum TokenError {
     State(#[from] StateError),
     #[error("the token key cannot sign: {0}")]
     Key(#[from] CryptoError),
+}
+
+/// Runs a command of `weft token`.
+///
+/// # Errors
+/// Why there is no token.
+pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
+    let TokenCommand::Create(args) = command;
+    let TokenArgs { state_dir, namespace, service_account, audience, ttl, output } = &args;
+    let token = create(state_dir, namespace, service_account, audience, *ttl);
+    let token = token.await.map_err(Failure::failed)?;
+    match output {
+        None => println!("{token}"),
+        Some(path) => write(path, &token)
+            .map_err(|error| Failure::failed(format!("--output {}: {error}", path.display())))?,
+    }
+    Ok(())
 }
 
 /// A token for a service account and `audience`, signed with the key of a controller's state directory. The key

@@ -151,21 +151,14 @@ struct Observed<O: Observer> {
 
 impl<O: Observer> Observed<O> {
     fn tell(&mut self, grpc_status: Option<u16>, error: Option<StreamError>) {
-        if let Some(observer) = self.observer.take() {
-            observer.end(End::new(self.clock.now(), grpc_status, error));
+        if self.observer.is_some() {
+            self.tell_at(self.clock.now(), grpc_status, error);
         }
     }
 
-    /// A frame of data, which may be all there is left.
-    fn data(&mut self, bytes: usize) {
-        let now = self.clock.now();
-        if let Some(observer) = &mut self.observer {
-            observer.data(now, bytes);
-        }
-        if self.body.is_end_stream()
-            && let Some(observer) = self.observer.take()
-        {
-            observer.end(End::new(now, None, None));
+    fn tell_at(&mut self, at: Timestamp, grpc_status: Option<u16>, error: Option<StreamError>) {
+        if let Some(observer) = self.observer.take() {
+            observer.end(End::new(at, grpc_status, error));
         }
     }
 }
@@ -190,13 +183,14 @@ impl<O: Observer> http_body::Body for Observed<O> {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    this.data(data.len());
+                let now = this.clock.now();
+                if let (Some(data), Some(observer)) = (frame.data_ref(), &mut this.observer) {
+                    observer.data(now, data.len());
                 }
                 if let Some(trailers) = frame.trailers_ref() {
-                    this.tell(grpc_status(trailers), None);
+                    this.tell_at(now, grpc_status(trailers), None);
                 } else if this.body.is_end_stream() {
-                    this.tell(None, None);
+                    this.tell_at(now, None, None);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

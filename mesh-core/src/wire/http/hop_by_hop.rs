@@ -146,6 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn each_field_of_one_connection_goes_where_it_is_alone() {
+        for name in
+            ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te"]
+        {
+            let mut found = headers(&[("host", "a"), (name, "x")]);
+            strip_hop_by_hop(&mut found);
+            assert_eq!(found, headers(&[("host", "a")]), "{name}");
+        }
+    }
+
+    #[test]
     fn an_upgrade_under_way_is_passed_on() {
         let mut found = headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
         strip_hop_by_hop_but_upgrade(&mut found);

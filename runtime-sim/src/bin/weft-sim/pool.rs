@@ -41,10 +41,9 @@ pub fn in_order<T: Send, R: Send>(
                     let next = locked(items).next();
                     let Some((number, item)) = next else { return };
                     // The one that all wait for is under way in another thread.
-                    if !told.may_begin(number, AHEAD * jobs) {
-                        return;
-                    }
-                    if sender.send((number, work(item))).is_err() {
+                    if !told.may_begin(number, AHEAD * jobs)
+                        || sender.send((number, work(item))).is_err()
+                    {
                         return;
                     }
                 }
@@ -71,26 +70,31 @@ pub fn in_order<T: Send, R: Send>(
 /// woken by the end as well: a result that is not to come cannot be waited for.
 #[derive(Default)]
 struct Told {
-    state: Mutex<(usize, bool)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    results: usize,
+    is_over: bool,
 }
 
 impl Told {
     /// Waits until `number` is at most `ahead` of what was told. False where no more are wanted.
     fn may_begin(&self, number: usize, ahead: usize) -> bool {
-        let far = |&mut (told, ended): &mut (usize, bool)| !ended && number > told + ahead;
-        let state = self.changed.wait_while(locked(&self.state), far);
-        let (_, ended) = *state.unwrap_or_else(PoisonError::into_inner);
-        !ended
+        let is_far = |state: &mut State| !state.is_over && number > state.results + ahead;
+        let state = self.changed.wait_while(locked(&self.state), is_far);
+        !state.unwrap_or_else(PoisonError::into_inner).is_over
     }
 
-    fn reached(&self, told: usize) {
-        locked(&self.state).0 = told;
+    fn reached(&self, results: usize) {
+        locked(&self.state).results = results;
         self.changed.notify_all();
     }
 
     fn end(&self) {
-        locked(&self.state).1 = true;
+        locked(&self.state).is_over = true;
         self.changed.notify_all();
     }
 }
@@ -139,8 +143,14 @@ mod tests {
     #[test]
     fn a_panic_ends_it() {
         for _ in 0..20 {
-            let run = || in_order(3, 0..100, |n| assert_ne!(n, 20), |()| ControlFlow::Continue(()));
-            assert!(std::panic::catch_unwind(run).is_err());
+            let work =
+                || in_order(3, 0..100, |n| assert_ne!(n, 20), |()| ControlFlow::Continue(()));
+            assert!(std::panic::catch_unwind(work).is_err());
+            let told = |n| {
+                assert_ne!(n, 20);
+                ControlFlow::Continue(())
+            };
+            assert!(std::panic::catch_unwind(|| in_order(3, 0..100, |n| n, told)).is_err());
         }
     }
 }
