@@ -96,7 +96,8 @@ impl Head for RequestHead {
         } else {
             connection(self.parts.version, self.keep_alive)
         };
-        request_head(&self.parts, self.framing, connection, &mut bytes);
+        let head = http::Request::from_parts(self.parts.clone(), ());
+        request_head(&head, self.framing, connection, &mut bytes);
         bytes
     }
 

@@ -118,6 +118,7 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         Some(only) => only.split(',').any(|only| only == part),
         None => true,
     };
+    let gates = Gates::parse(include_str!("../../budget.toml")).map_err(io::Error::other)?;
     let mut figures = Figures::new();
     if wanted("counts") {
         counts(&mut figures)?;
@@ -132,7 +133,8 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         instructions(&mut figures)?;
     }
     if wanted("peers") {
-        match side_by_side::measure() {
+        let is_over = |name: &str, value| gates.judge(name, value) == Verdict::Over;
+        match side_by_side::measure(is_over) {
             Ok(found) => figures.extend(found),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 eprintln!("skipped: peers: {error}");
@@ -140,7 +142,6 @@ fn run(arguments: &Arguments) -> io::Result<ExitCode> {
             Err(error) => return Err(error),
         }
     }
-    let gates = Gates::parse(include_str!("../../budget.toml")).map_err(io::Error::other)?;
     match arguments.json {
         true => println!("{}", json(&figures, &gates)),
         false => table(&figures, &gates),

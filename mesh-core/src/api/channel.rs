@@ -128,14 +128,13 @@ impl Channel {
         loop {
             let connection = self.connection().await?;
             attempts += 1;
-            match connection.send(request).await {
+            match connection.send(&mut request).await {
                 Ok(response) => return Ok(response),
-                Err(SendError::Unsent { request: back, error }) => {
+                Err(SendError::Unsent(error)) => {
                     self.0.forget(&connection);
                     if attempts == 2 {
                         return Err(unavailable(error));
                     }
-                    request = back;
                 }
                 Err(SendError::Failed(error)) => return Err(unavailable(error)),
             }

@@ -139,6 +139,6 @@ impl Dialed {
             request.headers_mut().insert(L5D_REQUIRE_ID, expected.clone());
         }
         let broken = |error| DialError::Broken { at: self.at, error };
-        self.connection.send(request).await.map_err(|error| broken(error.into_error()))
+        self.connection.send(&mut request).await.map_err(|error| broken(error.into_error()))
     }
 }

@@ -43,14 +43,14 @@ pub(super) enum FetchError {
 pub(super) async fn fetch(
     runtime: &Runtime,
     to: SocketAddr,
-    request: Request,
+    mut request: Request,
     patience: Patience,
 ) -> Result<(StatusCode, Bytes), FetchError> {
     let Patience { timeout, bytes_max } = patience;
     let fetched = runtime.timeout(timeout, async {
         let connection = runtime.net.connect(to, TcpOptions::default()).await;
         let io = connection.map_err(FetchError::Unreachable)?.io;
-        let response = Connection::new(runtime, io).send(request, None).await;
+        let response = Connection::new(runtime, io).send(&mut request, None).await;
         let response = response.map_err(|error| FetchError::Broken(error.into_error()))?;
         let (head, body) = response.into_parts();
         let body = body.read_to_end(bytes_max).await.map_err(FetchError::Broken)?;

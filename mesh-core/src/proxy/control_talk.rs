@@ -6,7 +6,7 @@ use crate::api::client::{ControlAddress, ControlClient, ControlEnd, ControlObser
 use crate::runtime::Runtime;
 use crate::telemetry::Telemetry;
 use crate::telemetry::labels::{ClientTlsLabel, ControlLabels, NoClientTls};
-use crate::telemetry::metrics::{Classification, HttpMetrics, Response};
+use crate::telemetry::metrics::{Classification, HttpMetrics, Response, StreamError};
 use crate::wire::tls::Credentials;
 
 /// A client of one service of the control plane (`identity`, `destination`, `policy`).
@@ -62,7 +62,7 @@ impl ControlObserver for Talk {
                 false => Classification::Failure,
             },
             grpc_status: end.grpc_status,
-            error: (!end.whole).then_some("CANCEL"),
+            error: (!end.whole).then_some(StreamError::Cancel),
             latency: end.latency,
         });
     }

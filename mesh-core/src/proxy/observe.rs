@@ -102,12 +102,12 @@ impl<O: Observer> Drop for Awaiting<O> {
     }
 }
 
-/// Shows each of a body's frames of data as it passes.
-pub fn each_data(body: Body, see: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
-    if body.is_end_stream() {
-        return body;
-    }
-    Body::wrap(Frames { body, see })
+/// Shows each of a body's frames of data as it passes to what `see` makes, where it has any.
+pub fn each_data<S>(body: &mut Body, see: impl FnOnce() -> S)
+where
+    S: FnMut(&Bytes) + Send + Unpin + 'static,
+{
+    body.wrap_in(|body| Frames { body, see: see() });
 }
 
 struct Frames<S> {

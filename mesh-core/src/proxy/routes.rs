@@ -26,11 +26,10 @@ pub struct Routes {
     known: Known,
     backends: Vec<(Arc<client_policy::Backend>, Arc<Backend>)>,
     /// By route and backend; at most one for each backend of each rule.
-    metrics: Mutex<Vec<(Metadata, Metadata, RouteHandles)>>,
+    metrics: Mutex<Vec<(Metadata, Metadata, Arc<RouteHandles>)>>,
 }
 
 /// Metrics of one route and backend.
-#[derive(Clone)]
 pub struct RouteHandles {
     /// What its requests are.
     pub protocol: RouteProtocol,
@@ -51,7 +50,7 @@ pub struct Plan {
     /// When it is sent again.
     pub attempts: Option<Attempts>,
     /// Where it is counted.
-    pub handles: RouteHandles,
+    pub handles: Arc<RouteHandles>,
 }
 
 impl Routes {
@@ -129,10 +128,10 @@ impl Routes {
     }
 
     /// The route whose requests are counted there.
-    pub fn route_of(&self, handles: &RouteHandles) -> Option<Metadata> {
+    pub fn route_of(&self, handles: &Arc<RouteHandles>) -> Option<Metadata> {
         let known = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_of = |of: &RouteHandles| Arc::ptr_eq(&of.attempts, &handles.attempts);
-        known.iter().find(|(_, _, of)| is_of(of)).map(|(route, _, _)| route.clone())
+        let found = known.iter().find(|(_, _, of)| Arc::ptr_eq(of, handles));
+        found.map(|(route, _, _)| route.clone())
     }
 
     fn live(&self, backend: &Arc<client_policy::Backend>) -> Option<&Arc<Backend>> {
@@ -145,7 +144,7 @@ impl Routes {
         route: &Metadata,
         backend: &Metadata,
         protocol: RouteProtocol,
-    ) -> RouteHandles {
+    ) -> Arc<RouteHandles> {
         let mut known = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().find(|(of, to, _)| of == route && to == backend);
         if let Some((_, _, handles)) = found {
@@ -155,11 +154,11 @@ impl Routes {
         let requests = RouteLabels { parent: parent.clone(), route: route.clone(), hostname: None };
         let attempts =
             RouteBackendLabels { parent, route: route.clone(), backend: backend.clone() };
-        let handles = RouteHandles {
+        let handles = Arc::new(RouteHandles {
             protocol,
             requests: telemetry.outbound.route(protocol, &requests),
             attempts: telemetry.outbound.route_backend(protocol, &attempts),
-        };
+        });
         known.push((route.clone(), backend.clone(), handles.clone()));
         handles
     }

@@ -47,8 +47,8 @@ async fn answer_of(runtime: &Runtime, question: &str) -> Result<Value, String> {
     let connected = runtime.net.connect(mesh::VIZ, TcpOptions::default()).await;
     let io = connected.map_err(|error| error.to_string())?.io;
     let request = http::Request::get(question).header("host", "localhost").body(Body::empty());
-    let request: Request = request.map_err(|error| error.to_string())?;
-    let response = Connection::new(runtime, io).send(request, None).await;
+    let mut request: Request = request.map_err(|error| error.to_string())?;
+    let response = Connection::new(runtime, io).send(&mut request, None).await;
     let (head, body) = response.map_err(|error| error.to_string())?.into_parts();
     let body = body.read_to_end(ANSWER_BYTES_MAX).await.map_err(|error| error.to_string())?;
     match head.status.as_u16() {

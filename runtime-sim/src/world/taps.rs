@@ -126,8 +126,8 @@ async fn ask_controller(
     let connected = runtime.net.connect(mesh::VIZ, TcpOptions::default()).await;
     let io = connected.map_err(|error| error.to_string())?.io;
     let request = http::Request::get(path).header("host", "localhost").body(Body::empty());
-    let request: Request = request.map_err(|error| error.to_string())?;
-    let response = Connection::new(runtime, io).send(request, None).await;
+    let mut request: Request = request.map_err(|error| error.to_string())?;
+    let response = Connection::new(runtime, io).send(&mut request, None).await;
     let (head, mut body) = response.map_err(|error| error.to_string())?.into_parts();
     if head.status != http::StatusCode::OK {
         let said = body.read_to_end(EVENT_BYTES_MAX).await.map_err(|error| error.to_string())?;
@@ -232,7 +232,7 @@ async fn ask_proxy(
     let mut call = api::call(&at.to_string(), &observe).map_err(|error| error.to_string())?;
     let identity = identity.parse().map_err(|_| "an identity that is no header".to_owned())?;
     call.headers_mut().insert("l5d-require-id", identity);
-    let response = connection.send(call).await.map_err(|error| error.error().to_string())?;
+    let response = connection.send(&mut call).await.map_err(|error| error.error().to_string())?;
     if let Some((code, why)) = grpc::status(response.headers()).filter(|(code, _)| *code != 0) {
         log.refuse(format!("status {code} of gRPC: {why}"));
         return Ok(());

@@ -113,8 +113,8 @@ impl Bench {
         let options = Http2ClientOptions::default();
         let connection = client::connect(&self.runtime, io, &options).await.unwrap();
         let request = ::http::Request::post(format!("https://{INJECTOR}{path}"));
-        let request = request.body(Body::full(body.into())).unwrap();
-        let response = connection.send(request).await.unwrap();
+        let mut request = request.body(Body::full(body.into())).unwrap();
+        let response = connection.send(&mut request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.read_to_end(1 << 22).await.unwrap();
         (head.status, String::from_utf8(body.to_vec()).unwrap())

@@ -188,51 +188,43 @@ impl Endpoint {
     /// [`SendError::Unsent`] where nothing of it reached the endpoint's application.
     pub async fn send(
         self: &Arc<Self>,
-        mut request: Request,
+        request: &mut Request,
         connected: Connected<'_>,
     ) -> Result<Response, SendError> {
         let client_version = request.version();
         let carried =
-            self.common.connector.carries_http1(&self.facts) && orig_proto::can_carry(&request);
+            self.common.connector.carries_http1(&self.facts) && orig_proto::can_carry(request);
         if !carried && client_version != http::Version::HTTP_2 {
             return self.send_http1(request, connected).await;
         }
         if carried {
             let fallback = || self.facts.address.to_string();
-            if orig_proto::carry(&mut request, fallback).is_err() {
+            if orig_proto::carry(request, fallback).is_err() {
                 return Err(SendError::Failed(Error::Invalid("no usable host".into())));
             }
         }
-        let sent = self.send_http2(request, connected).await;
-        match sent {
-            Ok(mut response) => {
-                if carried {
-                    orig_proto::restore_response(&mut response, client_version);
-                }
-                Ok(response)
+        let mut sent = self.send_http2(request, connected).await;
+        if carried {
+            match &mut sent {
+                Ok(response) => orig_proto::restore_response(response, client_version),
+                Err(SendError::Unsent(_)) => drop(orig_proto::restore(request)),
+                Err(SendError::Failed(_)) => {}
             }
-            Err(SendError::Unsent { mut request, error }) => {
-                if carried {
-                    orig_proto::restore(&mut request);
-                }
-                Err(SendError::Unsent { request, error })
-            }
-            Err(failed) => Err(failed),
         }
+        sent
     }
 
     async fn send_http1(
         self: &Arc<Self>,
-        mut request: Request,
+        request: &mut Request,
         connected: Connected<'_>,
     ) -> Result<Response, SendError> {
         strip_hop_by_hop_but_upgrade(request.headers_mut());
         // A pooled connection may have been closed by the peer meanwhile; each such is passed over.
         while let Some(connection) = self.http1.take() {
             match connection.send(request, Some(self.http1.clone())).await {
-                Err(SendError::Unsent { request: unsent, .. }) => {
+                Err(SendError::Unsent(_)) => {
                     mark!("pooled-connection-was-closed");
-                    request = unsent;
                 }
                 other => return other.map(strip_response),
             }
@@ -240,9 +232,7 @@ impl Endpoint {
         // What is rare is on the heap, lest every request's future be as large.
         let io = match Box::pin(self.open(Session::Http(HttpVersion::Http1))).await {
             Ok(io) => io,
-            Err(error) => {
-                return Err(SendError::Unsent { request, error: unreached(error) });
-            }
+            Err(error) => return Err(SendError::Unsent(unreached(error))),
         };
         connected();
         self.http1.connection(io).send(request, Some(self.http1.clone())).await.map(strip_response)
@@ -258,7 +248,7 @@ impl Endpoint {
 
     async fn send_http2(
         self: &Arc<Self>,
-        request: Request,
+        request: &mut Request,
         connected: Connected<'_>,
     ) -> Result<Response, SendError> {
         let (_sent, burst_begins) = self.bursts.sent();
@@ -270,13 +260,13 @@ impl Endpoint {
             return Box::pin(self.send_new_http2(request, connected)).await;
         };
         match connection.send(request).await {
-            Err(SendError::Unsent { error, .. })
+            Err(SendError::Unsent(error))
                 if ends_connection(&error) && planted!("goaway-ignored") =>
             {
                 Err(SendError::Failed(error))
             }
             // The peer ended a connection that was good until then: a new one may do.
-            Err(SendError::Unsent { request, error })
+            Err(SendError::Unsent(error))
                 if ends_connection(&error) && !planted!("dead-connection-kept") =>
             {
                 mark!("http2-connection-replaced");
@@ -289,7 +279,7 @@ impl Endpoint {
 
     async fn send_new_http2(
         self: &Arc<Self>,
-        request: Request,
+        request: &mut Request,
         connected: Connected<'_>,
     ) -> Result<Response, SendError> {
         match self.connect_http2().await {
@@ -297,7 +287,7 @@ impl Endpoint {
                 connected();
                 connection.send(request).await
             }
-            Err(error) => Err(SendError::Unsent { request, error: unreached(error) }),
+            Err(error) => Err(SendError::Unsent(unreached(error))),
         }
     }
 

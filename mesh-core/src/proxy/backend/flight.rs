@@ -88,7 +88,7 @@ impl Flight {
     /// The endpoint took the request and will not answer.
     pub(super) fn broken(self, error: StreamError) {
         let at = self.clock.now();
-        self.ended(at, None, Class::BROKEN, Some(error.as_str()));
+        self.ended(at, None, Class::BROKEN, Some(error));
     }
 
     /// The endpoint took the request.
@@ -106,18 +106,18 @@ impl Flight {
         at: Timestamp,
         status: Option<http::StatusCode>,
         class: Class,
-        error: Option<&'static str>,
+        error: Option<StreamError>,
     ) {
         let is_limited = status == Some(http::StatusCode::TOO_MANY_REQUESTS)
             || class.grpc_status == Some(GRPC_RESOURCE_EXHAUSTED);
         self.tell(match (class.is_failure, error) {
-            (_, Some("CANCEL")) => None,
+            (_, Some(StreamError::Cancel)) => None,
             _ if is_limited => Some(Outcome::Limited),
             (true, _) => Some(Outcome::Failure),
             (false, _) => Some(Outcome::Success),
         });
         match (class.is_failure, error) {
-            (_, Some("CANCEL")) => self.canceled(),
+            (_, Some(StreamError::Cancel)) => self.canceled(),
             (true, _) => self.failed(),
             (false, _) => self.succeeded(at),
         }

@@ -192,6 +192,19 @@ impl Backends {
 const DEFAULT_LOAD: Load =
     Load::PeakEwma { default_rtt: Duration::from_millis(30), decay: Duration::from_secs(10) };
 
+/// On what terms a request is sent.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// When sending it begins.
+    pub began: Timestamp,
+    /// Whom the client wants its server to be.
+    pub required: Option<&'a str>,
+    /// When the response's head must be there.
+    pub deadline: Option<Timestamp>,
+    /// There where somebody looks.
+    pub tapping: Option<&'a Tapping>,
+}
+
 /// A backend and its endpoints.
 pub struct Backend {
     common: Arc<Common>,
@@ -304,20 +317,18 @@ impl Backend {
         state.fails || state.endpoints.iter().any(|member| takes(&member.state))
     }
 
-    /// Sends a request to one endpoint, and where nothing of it reached that, to another.
-    /// `required` is whom the client wants its server to be; `deadline` is for the response's head;
-    /// `tapping` is there where somebody looks.
+    /// Sends a request to one endpoint, and where nothing of it reached that, to another. What is left
+    /// of the request is of no use.
     ///
     /// # Errors
     /// A [`Refusal`] where no endpoint answered.
     pub async fn send(
         &self,
-        mut request: Request,
-        required: Option<&str>,
-        deadline: Option<Timestamp>,
-        tapping: Option<&Tapping>,
+        request: &mut Request,
+        terms: Terms<'_>,
     ) -> Result<(Response, Flight), Refusal> {
-        let mut tried = Tried::new(self.common.runtime.now());
+        let Terms { began, required, deadline, tapping } = terms;
+        let mut tried = Tried::new(began);
         loop {
             let picked = {
                 let ready = pin!(self.ready(&mut tried));
@@ -326,7 +337,7 @@ impl Backend {
             let picked = picked.ok_or(Refusal::RequestTimeout)??;
             self.satisfies(&picked, required)?;
             let mut flight = self.begin(&picked, tried.at, picked.state.metrics.http.clone());
-            let tapped = tapping.and_then(|tapping| self.tap(tapping, &picked, &mut request));
+            let tapped = tapping.and_then(|tapping| self.tap(tapping, &picked, request));
             let sent = {
                 let mut connected = || flight.connected();
                 // Pinned in its place: moved on, it would be in this future twice.
@@ -342,13 +353,12 @@ impl Backend {
                     }
                     return Ok((response, flight));
                 }
-                Some(Err(SendError::Unsent { request: unsent, error })) => {
+                Some(Err(SendError::Unsent(error))) => {
                     tap::failed(tapped, &error);
                     flight.unsent();
                     let unreachable = matches!(error, Error::Unreachable);
                     let refused = Refusal::of_unsent(&error);
                     self.missed(&mut tried, &picked, unreachable, refused)?;
-                    request = unsent;
                 }
                 Some(Err(SendError::Failed(error))) => {
                     tap::failed(tapped, &error);

@@ -82,14 +82,24 @@ impl Backend {
 
     /// An endpoint to send to, waiting for one where there is none (Linkerd's queue).
     pub(super) async fn ready(&self, tried: &mut Tried) -> Result<Picked, Refusal> {
-        // Subscribed before the look, so that no change between the two is missed.
-        let changed = self.common.changed.subscribe();
-        if let Some(endpoint) = self.pick(&tried.addresses, tried.at)? {
-            self.metrics.passed();
+        if let Some(endpoint) = self.ready_now(tried)? {
             return Ok(endpoint);
         }
-        // On the heap, as it is rare.
-        Box::pin(self.wait_ready(tried, changed)).await
+        // Subscribed before another look, so that no change between the two is missed.
+        let changed = self.common.changed.subscribe();
+        match self.ready_now(tried)? {
+            Some(endpoint) => Ok(endpoint),
+            // On the heap, as it is rare.
+            None => Box::pin(self.wait_ready(tried, changed)).await,
+        }
+    }
+
+    fn ready_now(&self, tried: &Tried) -> Result<Option<Picked>, Refusal> {
+        let picked = self.pick(&tried.addresses, tried.at)?;
+        if picked.is_some() {
+            self.metrics.passed();
+        }
+        Ok(picked)
     }
 
     async fn wait_ready(

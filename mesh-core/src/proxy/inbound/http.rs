@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +36,7 @@ use crate::telemetry::metrics::{
 };
 use crate::time::Timestamp;
 use crate::traffic::authorize::{Client, ClientTls, Denied, authorize};
-use crate::traffic::classify::{Head, is_grpc};
+use crate::traffic::classify::Head;
 use crate::traffic::denial::DenialId;
 use crate::traffic::rate_limit::{RateLimiter, Scope};
 use crate::traffic::select;
@@ -88,11 +88,10 @@ struct Inner {
     client_id: Option<HeaderValue>,
     policy: PolicyWatch,
     /// Metrics by the policy and what allowed the request; few for one connection.
-    handles: Mutex<Vec<(Allowed, Handles)>>,
+    handles: Mutex<Vec<(Allowed, Arc<Handles>)>>,
 }
 
 /// What let a request through.
-#[derive(Clone, PartialEq, Eq)]
 struct Allowed {
     server: Metadata,
     route: Metadata,
@@ -101,7 +100,6 @@ struct Allowed {
 }
 
 /// Where an allowed request is counted.
-#[derive(Clone)]
 struct Handles {
     endpoint: Arc<HttpMetrics>,
     route: Arc<InboundRouteMetrics>,
@@ -109,20 +107,21 @@ struct Handles {
 }
 
 impl Service for Http {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        pinned(|| self.clone().handle(request))
+    fn call(&self, mut request: Request) -> BoxFuture<'static, Response> {
+        let this = self.clone();
+        pinned(|| async move { this.handle(&mut request).await })
     }
 }
 
 impl Http {
     /// Answers one request: from the application, or with a refusal.
-    async fn handle(self, mut request: Request) -> Response {
-        let carried = orig_proto::restore(&mut request);
-        let asked = Asked::of(&request);
-        let logged = self.0.inbound.access_log.is_some().then(|| self.logged(&request));
+    async fn handle(&self, request: &mut Request) -> Response {
+        let carried = orig_proto::restore(request);
+        let asked = Asked::of(request);
+        let logged = self.0.inbound.access_log.is_some().then(|| self.logged(request));
         let (tracer, peer) = (&self.0.inbound.tracer, Some(self.0.peer));
-        let mut span = spans::begin(tracer, SpanKind::Server, &mut request, peer);
-        let mut response = match self.proxy(request, &mut span).await {
+        let mut span = spans::begin(tracer, SpanKind::Server, request, peer);
+        let mut response = match self.proxy(request, asked.grpc, &mut span).await {
             Ok(response) => response,
             Err(refusal) => {
                 if let Some(span) = span {
@@ -142,27 +141,23 @@ impl Http {
 
     async fn proxy(
         &self,
-        mut request: Request,
+        request: &mut Request,
+        grpc: bool,
         span: &mut Option<Box<OpenSpan>>,
     ) -> Result<Response, Refusal> {
         let Inner { inbound, application, peer, tls, .. } = &*self.0;
         let admitted = Admitted::new(inbound).ok_or(Refusal::LoadShed)?;
         let began = inbound.runtime.now();
         let policy = self.0.policy.current();
-        let (route, authorizations, protocol) = self.route(&policy, &request)?;
-        let allowed = authorize(&policy.authorizations, authorizations, client(*peer, tls))
-            .map(|authorization| Allowed {
-                server: policy.server.clone(),
-                route: route.clone(),
-                authorization: authorization.metadata.clone(),
-                protocol,
-            })
-            .or_else(|denied| match self.allowed_before() {
-                Some(allowed) if planted!("authorized-once") => Ok(allowed),
-                _ => Err(denied),
-            })
-            .map_err(|denied| self.deny(&policy, &route, denied))?;
-        let handles = self.handles(allowed);
+        let (route, authorizations, protocol) = self.route(&policy, request)?;
+        let allowed = authorize(&policy.authorizations, authorizations, client(*peer, tls));
+        let handles = match allowed {
+            Ok(by) => self.handles(&policy.server, route, &by.metadata, protocol),
+            Err(denied) => match self.handles_before() {
+                Some(handles) if planted!("authorized-once") => handles,
+                _ => return Err(self.deny(&policy, route, denied)),
+            },
+        };
         handles.allowed.increment();
         if let Some(limit) = rate_limit(&policy) {
             let (port, client) = (self.0.target.port(), client(*peer, tls));
@@ -175,13 +170,13 @@ impl Http {
         handles.endpoint.request();
         handles.route.request();
 
-        self.stamp(&mut request);
+        self.stamp(request);
         let watched = inbound.taps.is_watched();
-        let tapped = watched.then(|| self.tap(&route, &mut request)).flatten();
-        let grpc = is_grpc(request.headers());
-        let frames = handles.route.clone();
-        let request = request
-            .map(|body| observe::each_data(body, move |data| frames.request_frame(data.len())));
+        let tapped = watched.then(|| self.tap(route, request)).flatten();
+        observe::each_data(request.body_mut(), || {
+            let handles = handles.clone();
+            move |data: &Bytes| handles.route.request_frame(data.len())
+        });
         let clock = &inbound.runtime.clock;
         let record = Record {
             handles,
@@ -194,14 +189,14 @@ impl Http {
             _admitted: admitted,
         };
         let record = Awaiting::new(record, clock);
-        let sent_at = inbound.runtime.now();
+        let sent_at = inbound.access_log.is_some().then(|| inbound.runtime.now());
         let sent = application.send(request, &mut || {}).await;
         let mut record = record.done();
         let mut response = match sent {
             Ok(response) => response,
             Err(error) => {
                 let refusal = match &error {
-                    SendError::Unsent { error, .. } => Refusal::of_unsent(error),
+                    SendError::Unsent(error) => Refusal::of_unsent(error),
                     SendError::Failed(error) => Refusal::of(error),
                 };
                 let at = inbound.runtime.now();
@@ -210,7 +205,7 @@ impl Http {
                 return Err(refusal);
             }
         };
-        if inbound.access_log.is_some() {
+        if let Some(sent_at) = sent_at {
             let took = AnsweredIn(inbound.runtime.now().since(sent_at));
             response.extensions_mut().insert(took);
         }
@@ -246,10 +241,10 @@ impl Http {
         self.0.inbound.taps.begin(meta, request)
     }
 
-    /// What let a request of this connection through.
-    fn allowed_before(&self) -> Option<Allowed> {
+    /// Where an earlier request of this connection was counted.
+    fn handles_before(&self) -> Option<Arc<Handles>> {
         let known = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        known.first().map(|(allowed, _)| allowed.clone())
+        known.first().map(|(_, handles)| handles.clone())
     }
 
     /// What the access log will say of a request, and when it came.
@@ -278,33 +273,33 @@ impl Http {
         &self,
         policy: &'p ServerPolicy,
         request: &Request,
-    ) -> Result<(Metadata, &'p [Authorization], RouteProtocol), Refusal> {
+    ) -> Result<(&'p Metadata, &'p [Authorization], RouteProtocol), Refusal> {
         let routes = match &policy.protocol {
             ServerProtocol::Detect { routes, .. } => routes,
             ServerProtocol::Http1(http) | ServerProtocol::Http2(http) => &http.routes,
             ServerProtocol::Grpc(routes) => {
                 if routes.is_empty() {
-                    return Ok((default_route(), &[], RouteProtocol::Grpc));
+                    return Ok((&DEFAULT_ROUTE, &[], RouteProtocol::Grpc));
                 }
                 let selected = select::server_grpc(routes, request.into())
                     .ok_or_else(|| self.no_route(policy))?;
                 permit(&selected.rule.filters)?;
                 let route = selected.route;
-                return Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Grpc));
+                return Ok((&route.metadata, &route.authorizations, RouteProtocol::Grpc));
             }
             ServerProtocol::Opaque | ServerProtocol::Tls => {
                 // The policy changed under a connection of HTTP; the port's authorizations hold.
-                return Ok((default_route(), &[], RouteProtocol::Http));
+                return Ok((&DEFAULT_ROUTE, &[], RouteProtocol::Http));
             }
         };
         if routes.is_empty() {
-            return Ok((default_route(), &[], RouteProtocol::Http));
+            return Ok((&DEFAULT_ROUTE, &[], RouteProtocol::Http));
         }
         let selected =
             select::server_http(routes, request.into()).ok_or_else(|| self.no_route(policy))?;
         permit(&selected.rule.filters)?;
         let route = selected.route;
-        Ok((route.metadata.clone(), &route.authorizations, RouteProtocol::Http))
+        Ok((&route.metadata, &route.authorizations, RouteProtocol::Http))
     }
 
     /// Says who the client is, whatever the request itself says.
@@ -345,11 +340,27 @@ impl Http {
         response
     }
 
-    fn handles(&self, allowed: Allowed) -> Handles {
+    fn handles(
+        &self,
+        server: &Metadata,
+        route: &Metadata,
+        authorization: &Metadata,
+        protocol: RouteProtocol,
+    ) -> Arc<Handles> {
         let mut known = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, handles)) = known.iter().find(|(have, _)| *have == allowed) {
+        let is_it = |have: &Allowed| {
+            (&have.server, &have.route, &have.authorization, have.protocol)
+                == (server, route, authorization, protocol)
+        };
+        if let Some((_, handles)) = known.iter().find(|(have, _)| is_it(have)) {
             return handles.clone();
         }
+        let allowed = Allowed {
+            server: server.clone(),
+            route: route.clone(),
+            authorization: authorization.clone(),
+            protocol,
+        };
         let telemetry = &self.0.inbound.telemetry.inbound;
         let server = ServerLabels { server: allowed.server.clone(), port: self.0.target.port() };
         let endpoint = InboundEndpoint {
@@ -368,11 +379,11 @@ impl Http {
             authorization: Some(allowed.authorization.clone()),
             tls: self.0.tls.clone(),
         };
-        let handles = Handles {
+        let handles = Arc::new(Handles {
             endpoint: telemetry.endpoint(&endpoint),
             route: telemetry.route(allowed.protocol, &route),
             allowed: telemetry.http_authz_allow(&labels),
-        };
+        });
         // A policy that keeps changing must not make a long connection grow.
         if known.len() >= HANDLES_MAX {
             known.clear();
@@ -462,9 +473,8 @@ impl Limits {
     }
 }
 
-fn default_route() -> Metadata {
-    Metadata::new_default("default")
-}
+/// Of requests that no route is looked for.
+static DEFAULT_ROUTE: LazyLock<Metadata> = LazyLock::new(|| Metadata::new_default("default"));
 
 /// A request in flight; given back when dropped.
 struct Admitted(Arc<Inbound>);
@@ -489,7 +499,7 @@ impl Drop for Admitted {
 
 /// Counts one request.
 struct Record {
-    handles: Handles,
+    handles: Arc<Handles>,
     protocol: RouteProtocol,
     began: Timestamp,
     grpc: bool,
@@ -516,7 +526,7 @@ impl Observer for Record {
                 false => Classification::Success,
             },
             grpc_status,
-            error: end.error.map(|error| error.as_str()),
+            error: end.error,
             latency,
         });
         let status = match self.protocol {

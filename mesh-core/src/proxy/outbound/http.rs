@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 
 use super::limits::Limits;
@@ -14,6 +15,7 @@ use super::{Accepted, Outbound};
 use crate::model::protocol::HttpVersion;
 use crate::model::span::SpanKind;
 use crate::model::target::Target;
+use crate::proxy::backend::Terms;
 use crate::proxy::backend::flight::Flight;
 use crate::proxy::discover::outbound::Destination;
 use crate::proxy::observe::{self, Awaiting, End, Observer};
@@ -24,9 +26,9 @@ use crate::proxy::spans::{self, OpenSpan};
 use crate::proxy::tap::{self, Tapping};
 use crate::runtime::{BoxFuture, Runtime, pinned};
 use crate::telemetry::labels::{OutboundProtocol, ProtocolLabels};
-use crate::telemetry::metrics::{RouteProtocol, StreamEnd, StreamError};
+use crate::telemetry::metrics::{RouteProtocol, StreamEnd};
 use crate::time::Timestamp;
-use crate::traffic::classify::{Class, Head, is_grpc};
+use crate::traffic::classify::{Class, Head};
 use crate::wire::drain::{self, DrainSignal};
 use crate::wire::http::{DrainWatch, Request, Response, Service, server};
 
@@ -96,8 +98,9 @@ struct Inner {
 }
 
 impl Service for Http {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        pinned(|| self.clone().handle(request))
+    fn call(&self, mut request: Request) -> BoxFuture<'static, Response> {
+        let this = self.clone();
+        pinned(|| async move { this.handle(&mut request).await })
     }
 }
 
@@ -115,11 +118,11 @@ impl Http {
     }
 
     /// Answers one request: from an endpoint, or with a refusal.
-    pub(super) async fn handle(self, mut request: Request) -> Response {
-        let asked = Asked::of(&request);
+    pub(super) async fn handle(&self, request: &mut Request) -> Response {
+        let asked = Asked::of(request);
         let tracer = &self.0.outbound.tracer;
-        let mut span = spans::begin(tracer, SpanKind::Client, &mut request, None);
-        match self.proxy(request, &mut span).await {
+        let mut span = spans::begin(tracer, SpanKind::Client, request, None);
+        match self.proxy(request, asked.grpc, &mut span).await {
             Ok(response) => response,
             Err(refusal) => {
                 let outbound = &self.0.outbound;
@@ -141,37 +144,36 @@ impl Http {
 
     async fn proxy(
         &self,
-        mut request: Request,
+        request: &mut Request,
+        grpc: bool,
         span: &mut Option<Box<OpenSpan>>,
     ) -> Result<Response, Refusal> {
         let outbound = &self.0.outbound;
         let admitted = Admitted::new(outbound).ok_or(Refusal::LoadShed)?;
         let began = outbound.runtime.now();
         let routes = self.routes().ok_or(Refusal::FailFast)?;
-        let mut plan = self.plan(&routes, &request)?;
+        let mut plan = self.plan(&routes, request)?;
         let timeout = plan.timeout.filter(|_| !planted!("deadline-forgotten"));
         let deadline = timeout.map(|timeout| began + timeout);
-        let required = take_required_identity(&mut request);
-        self.normalize(&mut request)?;
+        let required = take_required_identity(request);
+        self.normalize(request)?;
         let tapping = outbound.taps.is_watched().then(|| self.tapping(&routes, &plan));
 
-        let frames = plan.handles.requests.clone();
-        let request = request
-            .map(|body| observe::each_data(body, move |data| frames.request_frame(data.len())));
+        observe::each_data(request.body_mut(), || {
+            let frames = plan.handles.requests.clone();
+            move |data: &Bytes| frames.request_frame(data.len())
+        });
         let clock = &outbound.runtime.clock;
-        let record = Record::new(&plan, began, admitted, is_grpc(request.headers()));
+        let record = Record::new(&plan, began, admitted, grpc);
         let mut record = Awaiting::new(record, clock);
         let limits = Limits::new(&plan.timeouts, clock);
-        let attempts = plan.attempts.take_if(|_| may_retry(&request));
+        let attempts = plan.attempts.take_if(|_| may_retry(request));
+        let (required, tapping) = (required.as_deref(), tapping.as_deref());
+        let terms = Terms { began, required, deadline, tapping };
         let sent = match (attempts, &limits) {
-            (None, None) => {
-                let (required, tapping) = (required.as_deref(), tapping.as_deref());
-                plan.backend.send(request, required, deadline, tapping).await
-            }
+            (None, None) => plan.backend.send(request, terms).await,
             (attempts, limits) => {
-                let required = required.as_deref();
-                let tapping = tapping.as_deref();
-                let sending = Sending { http: self, routes: &routes, required, deadline, tapping };
+                let sending = Sending { http: self, routes: &routes, terms };
                 // On the heap: most routes retry nothing, and have no such limits.
                 let sent = sending.limited(request, plan, attempts, limits.as_ref(), &mut record);
                 Box::pin(sent).await
@@ -288,7 +290,7 @@ fn may_retry(request: &Request) -> bool {
 
 /// Counts one request: on its route, its backend and its endpoint.
 pub(super) struct Record {
-    handles: RouteHandles,
+    handles: Arc<RouteHandles>,
     began: Timestamp,
     /// When the last attempt began.
     attempt: Timestamp,
@@ -338,7 +340,7 @@ impl Record {
     /// Another attempt begins.
     pub(super) fn attempt_began(&mut self, plan: &Plan, at: Timestamp) {
         plan.handles.attempts.request();
-        self.handles.attempts = plan.handles.attempts.clone();
+        self.handles = plan.handles.clone();
         self.attempt = at;
     }
 
@@ -385,8 +387,7 @@ impl Observer for Record {
             span.ended(end.at, self.status, class, end.error);
         }
         if let Some(flight) = self.flight {
-            let error = end.error.map(StreamError::as_str);
-            flight.ended(end.at, self.status, class, error);
+            flight.ended(end.at, self.status, class, end.error);
         }
     }
 }

@@ -110,7 +110,7 @@ impl Proxy {
             }
             orig_proto::set_origin_form(&mut request);
         }
-        Ok(http.handle(request).await)
+        Ok(http.handle(&mut request).await)
     }
 
     async fn destination(&self, name: &NameAddr) -> Result<Http, Refusal> {

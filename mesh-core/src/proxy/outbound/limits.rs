@@ -64,12 +64,11 @@ impl Limits {
     }
 
     /// Sees a request's body pass.
-    pub(super) fn request(&self, body: Body) -> Body {
+    pub(super) fn request(&self, body: &mut Body) {
         if body.is_end_stream() {
             self.request_ended();
-            return body;
         }
-        Body::wrap(Sent { body, limits: self.clone() })
+        body.wrap_in(|body| Sent { body, limits: self.clone() });
     }
 
     /// What `answer` gives, where it does in time.

@@ -3,11 +3,11 @@
 
 use super::http::{Http, Record};
 use super::limits::Limits;
+use crate::proxy::backend::Terms;
 use crate::proxy::backend::flight::Flight;
 use crate::proxy::observe::Awaiting;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::routes::{Plan, Routes};
-use crate::proxy::tap::Tapping;
 use crate::time::Timestamp;
 use crate::traffic::classify::grpc_status;
 use crate::traffic::retry::Attempts;
@@ -21,32 +21,26 @@ pub(super) type Sent = Result<(Response, Flight), Refusal>;
 pub(super) struct Sending<'a> {
     pub(super) http: &'a Http,
     pub(super) routes: &'a Routes,
-    pub(super) required: Option<&'a str>,
-    pub(super) deadline: Option<Timestamp>,
-    pub(super) tapping: Option<&'a Tapping>,
+    pub(super) terms: Terms<'a>,
 }
 
 impl Sending<'_> {
     /// Sends a request within limits, once or until a response is good enough.
     pub(super) async fn limited(
         &self,
-        request: Request,
+        request: &mut Request,
         plan: Plan,
         attempts: Option<Attempts>,
         limits: Option<&Limits>,
         record: &mut Awaiting<Record>,
     ) -> Sent {
-        let request = match limits {
-            Some(limits) => request.map(|body| limits.request(body)),
-            None => request,
-        };
+        if let Some(limits) = limits {
+            limits.request(request.body_mut());
+        }
         let sending = async {
             match attempts {
                 Some(attempts) => self.retried(request, plan, attempts, record).await,
-                None => {
-                    let deadline = self.deadline;
-                    plan.backend.send(request, self.required, deadline, self.tapping).await
-                }
+                None => plan.backend.send(request, self.terms).await,
             }
         };
         match limits {
@@ -58,20 +52,21 @@ impl Sending<'_> {
     /// Sends a request until a response is good enough, or there have been enough attempts.
     async fn retried(
         &self,
-        request: Request,
+        request: &mut Request,
         mut plan: Plan,
         mut attempts: Attempts,
         record: &mut Awaiting<Record>,
     ) -> Sent {
         let runtime = self.http.runtime();
-        let (head, body) = request.into_parts();
+        let (head, body) = std::mem::take(request).into_parts();
         let (mut body, mut replay) = body.lend_whole(attempts.bytes_max);
         let mut retried = false;
         loop {
             let began = runtime.now();
-            let deadline = earlier(self.deadline, attempts.timeout.map(|time| began + time));
-            let request = Request::from_parts(head.clone(), body);
-            let sent = plan.backend.send(request, self.required, deadline, self.tapping).await;
+            let timeout = attempts.timeout.map(|time| began + time);
+            let deadline = earlier(self.terms.deadline, timeout);
+            *request = Request::from_parts(head.clone(), body);
+            let sent = plan.backend.send(request, Terms { began, deadline, ..self.terms }).await;
             let (sent, wanted) = self.judge(sent, &attempts, deadline).await;
             if !wanted {
                 if retried && sent.is_ok() {
@@ -114,7 +109,7 @@ impl Sending<'_> {
             Err(refusal) => {
                 let wanted = match refusal {
                     Refusal::FailFast => true,
-                    Refusal::RequestTimeout => deadline != self.deadline,
+                    Refusal::RequestTimeout => deadline != self.terms.deadline,
                     Refusal::Reset(code) => code == Reset::REFUSED_STREAM,
                     _ => false,
                 };
@@ -159,7 +154,7 @@ impl Sending<'_> {
             return None;
         };
         // An attempt that could not even begin is none.
-        if self.deadline.is_some_and(|deadline| runtime.now() + wait >= deadline) {
+        if self.terms.deadline.is_some_and(|deadline| runtime.now() + wait >= deadline) {
             return None;
         }
         Some((wait, replay.call_in()?))

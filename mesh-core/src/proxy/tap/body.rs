@@ -49,8 +49,8 @@ impl Beginning {
 }
 
 /// A request's body whose beginning is kept.
-pub fn keep(body: Body, beginning: Beginning) -> Body {
-    each_data(body, move |data| beginning.keep(data))
+pub fn keep(body: &mut Body, beginning: Beginning) {
+    each_data(body, || move |data: &Bytes| beginning.keep(data));
 }
 
 /// A response's body that tells its end. One that has ended already tells at once.

@@ -82,8 +82,7 @@ impl Tapped {
         }
         tapped.tell_request(&head, request);
         if let Some(beginning) = tapped.request_body.clone() {
-            let body = std::mem::take(request.body_mut());
-            *request.body_mut() = body::keep(body, beginning);
+            body::keep(request.body_mut(), beginning);
         }
         tapped
     }

@@ -135,7 +135,7 @@ async fn without_endpoints_requests_wait_then_fail_at_once_and_recover() {
     let (response, millis) = took(get("/")).await;
     assert_eq!((response.status().as_u16(), millis), (504, 0));
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection.send(grpc("http://web/pkg.Service/Method")).await.unwrap();
+    let response = connection.send(&mut grpc("http://web/pkg.Service/Method")).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "14");
     assert_eq!(response.headers()["content-type"], "application/grpc");
@@ -264,7 +264,7 @@ async fn requests_are_split_by_weight_among_what_is_available() {
     control.set_client_policy(SERVICE, policy);
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     for _ in 0..400 {
-        let response = connection.send(get2("http://web/")).await.unwrap();
+        let response = connection.send(&mut get2("http://web/")).await.unwrap();
         assert_eq!(response.status(), 200);
     }
     assert!((70..130).contains(&b.count()), "{}", b.count());
@@ -274,7 +274,7 @@ async fn requests_are_split_by_weight_among_what_is_available() {
     mesh.world.sleep(10).await;
     let before = b.count();
     for _ in 0..20 {
-        let response = connection.send(get2("http://web/")).await.unwrap();
+        let response = connection.send(&mut get2("http://web/")).await.unwrap();
         assert_eq!(response.status(), 200);
     }
     assert_eq!(b.count(), before);
@@ -292,7 +292,7 @@ async fn a_backend_that_can_only_fail_fails_its_share() {
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     let mut failed = 0;
     for _ in 0..200 {
-        let response = connection.send(get2("http://web/")).await.unwrap();
+        let response = connection.send(&mut get2("http://web/")).await.unwrap();
         assert!(matches!(response.status().as_u16(), 200 | 500));
         failed += usize::from(response.status() == 500);
     }
@@ -369,7 +369,7 @@ async fn a_request_that_an_old_connection_refused_unread_goes_over_a_new_one() {
     mesh.world.keep(serving);
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     for nth in 0..4 {
-        let response = connection.send(get2("http://web/")).await.unwrap();
+        let response = connection.send(&mut get2("http://web/")).await.unwrap();
         assert_eq!(response.status(), 200, "request {nth}");
     }
     assert_eq!(accepted.load(Ordering::Relaxed), 4);
@@ -417,9 +417,10 @@ async fn a_client_that_gives_up_is_counted_as_such() {
     let mesh = Pair::new().await;
     let _app = mesh.world.app(APP, |_| std::future::pending()).await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
+    let mut request = get2("http://web/");
     tokio::select! {
         biased;
-        _ = connection.send(get2("http://web/")) => panic!("nobody answers"),
+        _ = connection.send(&mut request) => panic!("nobody answers"),
         () = mesh.world.sleep(100) => {}
     }
     mesh.world.sleep(100).await;
@@ -441,7 +442,7 @@ async fn idle_discovery_is_dropped() {
     assert_eq!((open(&policy), open(&endpoints)), (1, 1));
     // Held by a connection, it stays.
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection.send(get2("http://web/")).await.unwrap();
+    let response = connection.send(&mut get2("http://web/")).await.unwrap();
     assert_eq!(response.status(), 200);
     mesh.world.sleep(60_000).await;
     assert_eq!((open(&policy), open(&endpoints)), (1, 1));

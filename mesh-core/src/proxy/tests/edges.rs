@@ -49,7 +49,7 @@ async fn a_peers_proxy_has_the_connections_of_an_explicit_proxys_clients_closed(
     // The application is away.
     let io = mesh.world.dial_listener("10.0.0.1", EXPLICIT);
     let connection = mesh.world.http2_over(io).await;
-    let response = connection.send(get2("http://web.test/")).await.unwrap();
+    let response = connection.send(&mut get2("http://web.test/")).await.unwrap();
     assert_eq!(response.status(), 502);
     connection.closed().await;
 

@@ -166,7 +166,7 @@ async fn http2_passes_with_trailers() {
     let mut request = grpc("http://web/pkg.Service/Method");
     let value = "en".parse().unwrap();
     request.headers_mut().insert("accept-language", value);
-    let response = connection.send(request).await.unwrap();
+    let response = connection.send(&mut request).await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
     let mut body = response.into_body();
     let mut frames = Vec::new();
@@ -281,7 +281,7 @@ async fn a_peers_proxy_has_the_clients_connection_closed() {
         request
     };
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection.send(too_large()).await.unwrap();
+    let response = connection.send(&mut too_large()).await.unwrap();
     assert_eq!(response.status(), 502);
     assert!(!response.headers().contains_key("connection"));
     connection.closed().await;
@@ -312,7 +312,7 @@ async fn an_application_that_is_away_is_502() {
     assert_eq!(refused.status(), 502);
     assert!(!refused.headers().contains_key("weft-unsent"));
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let refused = connection.send(grpc("http://web/a.B/C")).await.unwrap();
+    let refused = connection.send(&mut grpc("http://web/a.B/C")).await.unwrap();
     assert_eq!(refused.headers()["grpc-status"], "14");
     // Where another endpoint has its application, that is asked.
     let _app = mesh.world.app("10.0.0.9:80", |_| ok("other")).await;

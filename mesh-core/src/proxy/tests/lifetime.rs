@@ -164,7 +164,8 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     let busy = mesh.world.http2(&mesh.client, SERVICE).await;
     let mut http1 = mesh.world.dial(&mesh.client, SERVICE);
     http1.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
-    let response = busy.send(get2("http://web/"));
+    let mut request = get2("http://web/");
+    let response = busy.send(&mut request);
     let drain = async {
         mesh.world.sleep(100).await;
         mesh.client.drain.start();

@@ -29,7 +29,7 @@ async fn no_route_is_404() {
     assert_eq!(refused.status(), 404);
     assert_eq!(refused.headers()["l5d-proxy-error"], "no route found for request");
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let refused = connection.send(grpc("http://web/other")).await.unwrap();
+    let refused = connection.send(&mut grpc("http://web/other")).await.unwrap();
     assert_eq!(refused.headers()["grpc-status"], "5");
 }
 
@@ -90,7 +90,7 @@ async fn who_may_not_enter_gets_403_or_permission_denied() {
     assert_eq!(denial.port, 8080);
     assert_eq!(denial.identity, Some(identity_hash(&Identity::new(CLIENT).unwrap())));
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let denied = connection.send(grpc("http://web/pkg.Service/Method")).await.unwrap();
+    let denied = connection.send(&mut grpc("http://web/pkg.Service/Method")).await.unwrap();
     assert_eq!(denied.status(), 200);
     assert_eq!(denied.headers()["grpc-status"], "7");
     assert!(denied.headers().contains_key("weft-reference"));
@@ -101,7 +101,7 @@ async fn who_may_not_enter_gets_403_or_permission_denied() {
     // The next request is by the new policy, on connections that are open.
     control.set_server_policy(8080, port(detecting(), vec![meshed_clients()]));
     mesh.world.sleep(1).await;
-    let allowed = connection.send(get2("http://web/")).await.unwrap();
+    let allowed = connection.send(&mut get2("http://web/")).await.unwrap();
     assert_eq!(allowed.status(), 200);
     // Who is not meshed is denied, and told nothing but the status.
     let io = mesh.world.dial_from("10.0.0.7", APP).await;
@@ -157,7 +157,7 @@ async fn a_new_policy_holds_for_the_next_request_of_an_open_connection() {
     let mesh = Pair::new().await;
     let _app = mesh.world.app(APP, |_| ok("hello")).await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection.send(get2("http://web/")).await.unwrap();
+    let response = connection.send(&mut get2("http://web/")).await.unwrap();
     assert_eq!(response.status(), 200);
     let none = ClientPolicy {
         protocol: ClientProtocol::Http2(HttpRoutes::default()),
@@ -165,7 +165,7 @@ async fn a_new_policy_holds_for_the_next_request_of_an_open_connection() {
     };
     mesh.world.control.set_client_policy(SERVICE, none);
     mesh.world.sleep(1).await;
-    let response = connection.send(get2("http://web/")).await.unwrap();
+    let response = connection.send(&mut get2("http://web/")).await.unwrap();
     assert_eq!(response.status(), 404);
 }
 

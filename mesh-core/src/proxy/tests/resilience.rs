@@ -181,7 +181,7 @@ async fn a_call_of_grpc_is_retried_by_the_status_in_its_trailers() {
     });
     let app = app.await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let mut response = connection.send(grpc("http://web/pkg.Service/Method")).await.unwrap();
+    let mut response = connection.send(&mut grpc("http://web/pkg.Service/Method")).await.unwrap();
     let data = response.body_mut().next_frame().await.unwrap().unwrap();
     assert_eq!(data.into_data().unwrap(), "x");
     let trailers = response.body_mut().next_frame().await.unwrap().unwrap();
@@ -208,7 +208,7 @@ async fn a_stream_that_its_reader_leaves_is_no_failure_and_one_that_breaks_is() 
     let _app = app.await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
     for path in ["watch", "breaks"] {
-        let mut response = connection.send(get2(&format!("http://web/{path}"))).await.unwrap();
+        let mut response = connection.send(&mut get2(&format!("http://web/{path}"))).await.unwrap();
         assert_eq!(response.status(), 200);
         response.body_mut().next_frame().await.unwrap().unwrap();
         if path == "breaks" {

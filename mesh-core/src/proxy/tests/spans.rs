@@ -141,13 +141,14 @@ async fn failures_and_refusals_are_told_of() {
     let _app = app.await;
     world.http1(&mesh.client, SERVICE, sampled(get("/missing"), "01")).await;
     let http2 = world.http2(&mesh.client, SERVICE).await;
-    let late = http2.send(sampled(get2("http://web/late"), "01"));
+    let mut request = sampled(get2("http://web/late"), "01");
+    let late = http2.send(&mut request);
     let _ = world.runtime.timeout(Duration::from_secs(1), late).await;
-    let call = sampled(grpc("http://web/pkg.Service/Method"), "01");
-    text(http2.send(call).await.unwrap()).await;
+    let mut call = sampled(grpc("http://web/pkg.Service/Method"), "01");
+    text(http2.send(&mut call).await.unwrap()).await;
     let mut stranger = sampled(get2("http://web/"), "01");
     stranger.headers_mut().insert("l5d-require-id", "stranger".parse().unwrap());
-    http2.send(stranger).await.unwrap();
+    http2.send(&mut stranger).await.unwrap();
     world.sleep(11_000).await;
     insta::assert_snapshot!(legible(&collector.sorted()), @r"
     service.name=of-client a=b | client GET of caller 0ms failed | http.request.method=GET url.full=http://web/ network.transport=tcp network.protocol.name=http network.protocol.version=2 server.address=web http.response.status_code=502 error.type=UNKNOWN

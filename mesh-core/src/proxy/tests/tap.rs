@@ -88,7 +88,7 @@ impl Tap {
 async fn ask(mesh: &Pair, name: &str, port: &str, server: &str, observe: &Observe) -> Response {
     let connection = connect(mesh, name, port, server).await;
     // The connection lives as long as what is read from it.
-    connection.send(api::call(port, observe).unwrap()).await.unwrap()
+    connection.send(&mut api::call(port, observe).unwrap()).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,13 +163,13 @@ async fn the_tap_service_may_ask_through_the_sidecar_beside_it() {
         call.headers_mut().insert("l5d-require-id", identity.parse().unwrap());
         call
     };
-    let response = connection.send(required(SERVER)).await.unwrap();
+    let response = connection.send(&mut required(SERVER)).await.unwrap();
     assert_eq!(grpc::status(response.headers()), None);
     let mut tap = Tap(Messages::new(response.into_body(), 1 << 20));
     mesh.get("/a").await;
     assert_eq!(tap.next_path().await, "/a");
 
-    let response = connection.send(required(CLIENT)).await.unwrap();
+    let response = connection.send(&mut required(CLIENT)).await.unwrap();
     assert!(grpc::status(response.headers()).is_some_and(|(status, _)| status != grpc::OK));
 }
 
@@ -178,8 +178,8 @@ async fn plaintext_is_closed_without_an_answer() {
     let mesh = tapped().await;
     let io = mesh.world.dial_listener("10.0.0.9", "10.0.0.2:4190");
     let connection = mesh.world.http2_over(io).await;
-    let call = api::call("10.0.0.2:4190", &everything()).unwrap();
-    assert!(connection.send(call).await.is_err());
+    let mut call = api::call("10.0.0.2:4190", &everything()).unwrap();
+    assert!(connection.send(&mut call).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,7 +363,8 @@ async fn a_request_that_fails_or_is_given_up_ends_with_a_reset() {
         .await;
     let mut tap = Tap::at_server(&mesh, &everything()).await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let sending = connection.send(get2("http://web/slow"));
+    let mut request = get2("http://web/slow");
+    let sending = connection.send(&mut request);
     assert!(tokio::time::timeout(Duration::from_secs(1), sending).await.is_err());
     assert_eq!(app.count(), 1);
     assert_eq!(tap.next_path().await, "/slow");
@@ -388,7 +389,7 @@ async fn a_status_of_grpc_is_told_from_the_trailers() {
     let _app = mesh.world.app(APP, answer).await;
     let mut tap = Tap::at_server(&mesh, &everything()).await;
     let connection = mesh.world.http2(&mesh.client, SERVICE).await;
-    let response = connection.send(super::world::grpc("http://web/a.B/C")).await.unwrap();
+    let response = connection.send(&mut super::world::grpc("http://web/a.B/C")).await.unwrap();
     let _ = response.into_body().read_to_end(100).await;
     let mut end = None;
     while end.is_none() {

@@ -245,9 +245,9 @@ impl World {
         self.http1_over(self.dial(proxy, target), request).await
     }
 
-    pub(super) async fn http1_over(&self, io: BoxIo, request: Request) -> Response {
+    pub(super) async fn http1_over(&self, io: BoxIo, mut request: Request) -> Response {
         let connection = Http1Connection::new(&self.runtime, io);
-        connection.send(request, None).await.unwrap()
+        connection.send(&mut request, None).await.unwrap()
     }
 
     /// Opens an HTTP/2 connection to where an application was going.

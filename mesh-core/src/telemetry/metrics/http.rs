@@ -10,6 +10,7 @@ use super::Kind;
 use super::cell::{Buckets, Counter, Histogram, Unit};
 use super::chain::Chain;
 use super::registry::{Family, Lines, MetricSet};
+use super::route::StreamError;
 
 /// The end of a response, or of a request that got none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub struct Response {
     pub classification: Classification,
     /// `grpc-status`, where it is a gRPC response.
     pub grpc_status: Option<u16>,
-    /// What broke the stream, where something did: a reset's name or a short text, from few.
-    pub error: Option<&'static str>,
+    /// What broke the stream, where something did.
+    pub error: Option<StreamError>,
     /// From the request's headers to the end of the response.
     pub latency: Duration,
 }
@@ -56,14 +57,10 @@ struct StatusMetrics {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Class {
-    classification: Classification,
-    grpc_status: Option<u16>,
-    error: &'static str,
+enum Class {
+    Of { classification: Classification, grpc_status: Option<u16>, error: Option<StreamError> },
+    Other,
 }
-
-const CLASS_OTHER: Class =
-    Class { classification: Classification::Failure, grpc_status: None, error: "other" };
 
 impl HttpMetrics {
     /// A request was sent to the endpoint.
@@ -78,13 +75,10 @@ impl HttpMetrics {
             latency: Histogram::new(&LATENCY_MS),
             classes: Chain::default(),
         });
-        let class = Class {
-            classification: response.classification,
-            grpc_status: response.grpc_status,
-            error: response.error.unwrap_or_default(),
-        };
+        let &Response { classification, grpc_status, error, .. } = response;
+        let class = Class::Of { classification, grpc_status, error };
         metrics.latency.observe_duration(response.latency);
-        let counter = metrics.classes.entry(&class, &CLASS_OTHER, Counter::default);
+        let counter = metrics.classes.entry(&class, &Class::Other, Counter::default);
         counter.increment();
     }
 }
@@ -119,15 +113,21 @@ impl MetricSet for HttpMetrics {
 
 impl Class {
     fn write(&self, out: &mut String) {
-        let classification = match self.classification {
+        let (classification, grpc_status, error) = match *self {
+            Self::Of { classification, grpc_status, error } => {
+                (classification, grpc_status, error.map_or("", StreamError::as_str))
+            }
+            Self::Other => (Classification::Failure, None, "other"),
+        };
+        let classification = match classification {
             Classification::Success => "success",
             Classification::Failure => "failure",
         };
         let _ = write!(out, "classification=\"{classification}\",grpc_status=\"");
-        if let Some(status) = self.grpc_status {
+        if let Some(status) = grpc_status {
             let _ = write!(out, "{status}");
         }
-        let _ = write!(out, "\",error=\"{}\"", self.error);
+        let _ = write!(out, "\",error=\"{error}\"");
     }
 }
 

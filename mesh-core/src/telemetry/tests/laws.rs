@@ -337,10 +337,10 @@ proptest! {
 fn any_end() -> impl Strategy<Value = (StreamEnd, Response)> {
     let status = proptest::option::of(0..1_000_u16);
     let grpc_status = proptest::option::of(0..100_u16);
-    let error = prop_oneof![Just(None), Just(Some("other")), Just(Some("CANCEL"))];
-    let stream = prop_oneof![Just(None), Just(Some(StreamError::Reset))];
-    (status, grpc_status, error, stream).prop_map(|(status, grpc_status, error, stream)| {
-        let end = StreamEnd { status, error: stream };
+    let error =
+        prop_oneof![Just(None), Just(Some(StreamError::Reset)), Just(Some(StreamError::Cancel))];
+    (status, grpc_status, error).prop_map(|(status, grpc_status, error)| {
+        let end = StreamEnd { status, error };
         let response = Response {
             status: status.and_then(|status| http::StatusCode::from_u16(status).ok()),
             classification: Classification::Failure,

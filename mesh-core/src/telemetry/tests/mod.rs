@@ -242,7 +242,7 @@ fn requests_and_responses_have_linkerds_labels_in_its_order() {
         status: None,
         classification: Classification::Failure,
         grpc_status: None,
-        error: Some("CANCEL"),
+        error: Some(StreamError::Cancel),
         latency: Duration::ZERO,
     });
     insta::assert_snapshot!(text(&telemetry, &["request", "response"]), @r#"

@@ -61,6 +61,19 @@ impl Body {
         Self::of(Kind::Wrapped(Box::pin(body)))
     }
 
+    /// Puts another body around this one, unless it has ended. The way back for informational
+    /// responses stays.
+    pub fn wrap_in<B>(&mut self, wrap: impl FnOnce(Self) -> B)
+    where
+        B: http_body::Body<Data = Bytes, Error = Error> + Send + 'static,
+    {
+        if !self.is_end_stream() {
+            let informational = self.informational.take();
+            let inner = std::mem::take(self);
+            *self = Self { kind: Kind::Wrapped(Box::pin(wrap(inner))), informational };
+        }
+    }
+
     pub(super) fn http2(incoming: Incoming) -> Self {
         if incoming.is_end_stream() { Self::empty() } else { Self::of(Kind::Http2(incoming)) }
     }

@@ -1,7 +1,7 @@
 //! One HTTP/2 connection as a client, shared by any number of requests. Pools and balancing are
 //! its users' business; HTTP/1 connections are in `h1`.
 //!
-//! Law: a request comes back as [`SendError::Unsent`] only where the peer's application surely
+//! Law: a request is said to be [`SendError::Unsent`] only where the peer's application surely
 //! saw nothing of it: it is safe to send it elsewhere, whatever its method.
 //!
 //! Requests beyond the peer's limit of concurrent streams wait for one, without a bound of their own:
@@ -16,31 +16,25 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker, ready};
 
 use ::h2::client::SendRequest;
-use ::http::{Extensions, HeaderName};
+use ::http::HeaderName;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::h2::{Driver, Exchange, Pulse, STREAMS_AT_FIRST, Slot, Streams};
 use super::loan::Loan;
-use super::{Error, Request, Response};
+use super::{Body, Error, Request, Response};
 use crate::model::protocol::{Http2Params, KeepAlive};
 use crate::runtime::{BoxFuture, BoxIo, Runtime, Tasks};
 use crate::wire::counted::Counted;
 
 /// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
-#[allow(clippy::large_enum_variant)] // It carries the request back, and lives briefly.
 pub enum SendError {
-    /// Nothing of it reached the peer's application: safe to try elsewhere.
-    #[error("request not sent: {error}")]
-    Unsent {
-        /// The request as it was given.
-        request: Request,
-        /// What went wrong.
-        #[source]
-        error: Error,
-    },
-    /// It may have been processed.
+    /// Nothing of it reached the peer's application: safe to try elsewhere. The request is again as
+    /// it was, where it was taken from.
+    #[error("request not sent: {0}")]
+    Unsent(#[source] Error),
+    /// It may have been processed. What is left of the request is of no use.
     #[error("request failed: {0}")]
     Failed(#[source] Error),
 }
@@ -49,14 +43,14 @@ impl SendError {
     /// What went wrong.
     pub fn error(&self) -> &Error {
         match self {
-            Self::Unsent { error, .. } | Self::Failed(error) => error,
+            Self::Unsent(error) | Self::Failed(error) => error,
         }
     }
 
-    /// What went wrong, without the request.
+    /// What went wrong, by itself.
     pub fn into_error(self) -> Error {
         match self {
-            Self::Unsent { error, .. } | Self::Failed(error) => error,
+            Self::Unsent(error) | Self::Failed(error) => error,
         }
     }
 }
@@ -80,11 +74,11 @@ pub struct Http2ClientOptions {
     pub max_concurrent_reset_streams: Option<usize>,
     /// Pings that find a dead peer. `None`: no pings.
     pub keep_alive: Option<KeepAlive>,
-    /// Keep a copy of each request's head, so that one the peer refused comes back as
-    /// [`SendError::Unsent`]. Costs about two allocations a request.
+    /// Send a copy of each request's head, so that one the peer refused is [`SendError::Unsent`].
+    /// Costs about two allocations a request.
     pub recover_refused: bool,
-    /// Believe a response that has [`UNSENT`]: its request comes back as [`SendError::Unsent`],
-    /// where its body is whole. For peers that are proxies of the mesh.
+    /// Believe a response that has [`UNSENT`]: its request is [`SendError::Unsent`], where its body
+    /// is whole. For peers that are proxies of the mesh.
     pub heed_unsent: bool,
 }
 
@@ -224,36 +218,48 @@ fn http2_builder(options: &Http2ClientOptions) -> ::h2::client::Builder {
 impl Http2Connection {
     /// Sends a request, now, where the peer allows another stream; the future waits for the head of
     /// its response. Dropping it resets the stream (CANCEL). The request's header has no fields that
-    /// belong to one connection.
+    /// belong to one connection. The request stays where it is, as it may have to be sent elsewhere.
     ///
     /// # Errors
     /// [`SendError`].
-    pub fn send(
+    pub fn send<'r>(
         &self,
-        request: Request,
-    ) -> impl Future<Output = Result<Response, SendError>> + Send + use<> {
+        request: &'r mut Request,
+    ) -> impl Future<Output = Result<Response, SendError>> + Send + use<'r> {
         let begun = match self.shared.streams.try_enter() {
             Some(slot) => self.begin(request, slot),
-            None => Begun::Waiting(Box::pin(enter(self.clone(), request))),
+            None => Begun::Waiting(Box::pin(enter(self.clone()))),
         };
-        Sent { begun, shared: self.shared.clone() }
+        Sent { begun, request, shared: self.shared.clone() }
     }
 
-    fn begin(&self, mut request: Request, slot: Slot) -> Begun {
+    fn begin(&self, request: &mut Request, slot: Slot) -> Begun {
         let mut sender = self.sender.clone();
         // Never pending, as this sender has no stream of its own.
         let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(Err(error)) = ready {
-            let error = Error::from_h2(&error);
-            return Begun::Refused(Box::new(SendError::Unsent { request, error }));
+            return Begun::Refused(SendError::Unsent(Error::from_h2(&error)));
         }
-        // h2 has no use for the extensions; they stay here lest the request comes back.
-        let extensions = std::mem::take(request.extensions_mut());
-        let (request, spare) = Spare::split(request, extensions, self.shared.recover_refused);
-        let (head, body) = request.into_parts();
-        match Exchange::begin(&mut sender, head, body, slot, &self.shared.tasks) {
-            Ok(exchange) => Begun::Sent(exchange, spare),
-            Err(error) => Begun::Refused(Box::new(spare.error(Error::from_h2(&error)))),
+        let shared = &*self.shared;
+        let mut head = ::http::Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        let body = std::mem::take(request.body_mut());
+        let (body, loan) = if shared.recover_refused {
+            *head.headers_mut() = request.headers().clone();
+            let (body, loan) = body.lend();
+            (body, Some(loan))
+        } else {
+            *head.headers_mut() = std::mem::take(request.headers_mut());
+            (body, None)
+        };
+        match Exchange::begin(&mut sender, head, body, slot, &shared.tasks) {
+            Ok(exchange) => Begun::Sent(exchange, loan),
+            Err(error) => {
+                let error = Error::from_h2(&error);
+                Begun::Refused(failed(request.body_mut(), loan, error))
+            }
         }
     }
 
@@ -274,114 +280,102 @@ impl Http2Connection {
 }
 
 /// A request on its way, and its response.
-struct Sent {
+struct Sent<'r> {
     begun: Begun,
+    request: &'r mut Request,
     shared: Arc<Shared>,
 }
 
 /// How far a request has come.
 #[allow(clippy::large_enum_variant)] // Nearly all are sent.
 enum Begun {
-    Sent(Exchange, Spare),
+    /// With what brings the body back.
+    Sent(Exchange, Option<Loan>),
     /// As many streams are open as the peer allows.
-    Waiting(BoxFuture<'static, Begun>),
-    Refused(Box<SendError>),
+    Waiting(BoxFuture<'static, Result<(Http2Connection, Slot), SendError>>),
+    Refused(SendError),
     Over,
 }
 
-impl Future for Sent {
+impl Future for Sent<'_> {
     type Output = Result<Response, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Begun::Waiting(waiting) = &mut self.begun {
-            self.begun = ready!(waiting.as_mut().poll(cx));
+        let this = &mut *self;
+        if let Begun::Waiting(waiting) = &mut this.begun {
+            this.begun = match ready!(waiting.as_mut().poll(cx)) {
+                Ok((connection, slot)) => connection.begin(this.request, slot),
+                Err(error) => Begun::Refused(error),
+            };
         }
-        let result = match &mut self.begun {
-            Begun::Sent(exchange, _) => ready!(Pin::new(exchange).poll(cx)),
-            _ => Err(Error::Canceled),
-        };
-        Poll::Ready(match std::mem::replace(&mut self.begun, Begun::Over) {
-            Begun::Sent(_, spare) => self.shared.ended(result, spare),
-            Begun::Refused(error) => Err(*error),
-            Begun::Waiting(_) | Begun::Over => Err(SendError::Failed(Error::Canceled)),
-        })
+        if let Begun::Sent(exchange, loan) = &mut this.begun {
+            let answered = ready!(Pin::new(exchange).poll(cx));
+            let loan = loan.take();
+            this.begun = Begun::Over;
+            return Poll::Ready(this.shared.ended(answered, this.request.body_mut(), loan));
+        }
+        Poll::Ready(Err(match std::mem::replace(&mut this.begun, Begun::Over) {
+            Begun::Refused(error) => error,
+            _ => SendError::Failed(Error::Canceled),
+        }))
     }
 }
 
 /// Waits until the peer allows another stream.
-async fn enter(connection: Http2Connection, request: Request) -> Begun {
+async fn enter(connection: Http2Connection) -> Result<(Http2Connection, Slot), SendError> {
     match connection.shared.streams.enter().await {
-        Ok(slot) => connection.begin(request, slot),
-        Err(_) => Begun::Refused(Box::new(SendError::Unsent { request, error: Error::Closed })),
+        Ok(slot) => Ok((connection, slot)),
+        Err(_) => Err(SendError::Unsent(Error::Closed)),
     }
 }
 
 impl Shared {
-    fn ended(&self, result: Result<Response, Error>, spare: Spare) -> Result<Response, SendError> {
-        match result {
-            Ok(response) if self.heed_unsent && response.headers().contains_key(UNSENT) => {
-                spare.unsent_or(response)
+    /// What comes of a request, whose body is brought back where it may be sent elsewhere.
+    fn ended(
+        &self,
+        answered: Result<Response, Error>,
+        body: &mut Body,
+        loan: Option<Loan>,
+    ) -> Result<Response, SendError> {
+        match answered {
+            Ok(mut response) if self.heed_unsent && response.headers().contains_key(UNSENT) => {
+                match bring_back(body, loan) {
+                    true => Err(SendError::Unsent(Error::Unreachable)),
+                    false => {
+                        response.headers_mut().remove(UNSENT);
+                        Ok(response)
+                    }
+                }
             }
             Ok(response) => Ok(response),
             Err(_) if self.streams.is_timed_out() => {
                 Err(SendError::Failed(Error::Timeout("http/2 keep-alive")))
             }
-            Err(error) => Err(spare.error(error)),
+            Err(error) => Err(failed(body, loan, error)),
         }
     }
+}
+
+/// What an error says of a request: nothing of it was sent where its peer saw nothing of it, and it is
+/// whole.
+fn failed(body: &mut Body, loan: Option<Loan>, error: Error) -> SendError {
+    let is_unsent = error.is_unprocessed() || planted!("request-sent-again");
+    match is_unsent && bring_back(body, loan) {
+        true => SendError::Unsent(error),
+        false => SendError::Failed(error),
+    }
+}
+
+/// Whether a body is whole again.
+fn bring_back(body: &mut Body, loan: Option<Loan>) -> bool {
+    let back = loan.and_then(Loan::call_in);
+    let is_whole = back.is_some();
+    *body = back.unwrap_or_default();
+    is_whole
 }
 
 impl fmt::Debug for Http2Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http2Connection").field("closed", &self.is_closed()).finish_non_exhaustive()
-    }
-}
-
-/// What brings a request back.
-struct Spare {
-    extensions: Extensions,
-    /// The head where it is kept, and the body.
-    rest: Option<(::http::request::Parts, Loan)>,
-}
-
-impl Spare {
-    fn split(request: Request, extensions: Extensions, keep: bool) -> (Request, Self) {
-        if !keep {
-            return (request, Self { extensions, rest: None });
-        }
-        let (head, body) = request.into_parts();
-        let (body, loan) = body.lend();
-        let rest = Some((head.clone(), loan));
-        (Request::from_parts(head, body), Self { extensions, rest })
-    }
-
-    /// The request where it is whole, else the response that says it was not sent.
-    fn unsent_or(self, mut response: Response) -> Result<Response, SendError> {
-        response.headers_mut().remove(UNSENT);
-        let request = self
-            .rest
-            .and_then(|(head, loan)| loan.call_in().map(|body| Request::from_parts(head, body)));
-        let Some(mut request) = request else {
-            return Ok(response);
-        };
-        *request.extensions_mut() = self.extensions;
-        let error = Error::Unreachable;
-        Err(SendError::Unsent { request, error })
-    }
-
-    /// The request where it is whole and the peer saw nothing of it.
-    fn error(self, error: Error) -> SendError {
-        let is_unsent = error.is_unprocessed() || planted!("request-sent-again");
-        let request = self
-            .rest
-            .filter(|_| is_unsent)
-            .and_then(|(head, loan)| Some(Request::from_parts(head, loan.call_in()?)));
-        match request {
-            Some(mut request) => {
-                *request.extensions_mut() = self.extensions;
-                SendError::Unsent { request, error }
-            }
-            None => SendError::Failed(error),
-        }
     }
 }

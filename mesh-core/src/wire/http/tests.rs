@@ -104,9 +104,9 @@ async fn to(service: Arc<dyn Service>) -> Http2Connection {
 /// A service that sends every request on.
 fn proxy(upstream: Http2Connection) -> Arc<dyn Service> {
     service(move |request| {
-        let upstream = upstream.clone();
+        let (upstream, mut request) = (upstream.clone(), request);
         async move {
-            match upstream.send(request).await {
+            match upstream.send(&mut request).await {
                 Ok(response) => response,
                 Err(error) => {
                     let mut response = Response::new(Body::empty());
@@ -138,7 +138,7 @@ async fn data_and_trailers_pass_both_ways() {
     feed.send(data("over ")).await.unwrap();
     feed.send(data("and out")).await.unwrap();
     feed.send(Ok(Frame::trailers(trailers("9")))).await.unwrap();
-    let response = connection.send(get(body)).await.unwrap();
+    let response = connection.send(&mut get(body)).await.unwrap();
     assert_eq!(response.headers()["asked-status"], "9");
     assert!(!response.headers().contains_key("date"));
     let answered = response.into_body().collect().await.unwrap();
@@ -154,7 +154,7 @@ async fn a_reset_instead_of_a_response_keeps_its_code() {
             response.extensions_mut().insert(Reset::new(code));
             response
         });
-        let error = to(proxy(to(resets).await)).await.send(get(Body::empty())).await;
+        let error = to(proxy(to(resets).await)).await.send(&mut get(Body::empty())).await;
         match error.unwrap_err() {
             SendError::Failed(error) => assert_eq!(error.reset_code(), Some(code)),
             other => panic!("{other}"),
@@ -172,7 +172,7 @@ async fn a_reset_amid_a_response_keeps_its_code() {
     });
     let connection = to(proxy(to(breaks_off).await)).await;
     feed.send(data("so far so ")).await.unwrap();
-    let mut response = connection.send(get(Body::empty())).await.unwrap();
+    let mut response = connection.send(&mut get(Body::empty())).await.unwrap();
     let frame = response.body_mut().frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "so far so ");
     feed.send(Err(Error::reset(Reset::ENHANCE_YOUR_CALM))).await.unwrap();
@@ -196,7 +196,8 @@ async fn a_reset_amid_a_request_keeps_its_code() {
     let connection = to(listens).await;
     let (feed, body) = fed();
     feed.send(data("as I was ")).await.unwrap();
-    let mut answer = Box::pin(connection.send(get(body)));
+    let mut request = get(body);
+    let mut answer = Box::pin(connection.send(&mut request));
     assert!(settles(&mut answer).await.is_none());
     feed.send(Err(Error::reset(Reset::ENHANCE_YOUR_CALM))).await.unwrap();
     assert!(answer.await.is_err());
@@ -221,7 +222,8 @@ async fn giving_up_on_a_response_cancels_the_work_behind_it() {
         }
     });
     let connection = to(proxy(to(never).await)).await;
-    let mut answer = Box::pin(connection.send(get(Body::empty())));
+    let mut request = get(Body::empty());
+    let mut answer = Box::pin(connection.send(&mut request));
     assert!(settles(&mut answer).await.is_none());
     assert_eq!(dropped.load(Ordering::Relaxed), 0);
     drop(answer);
@@ -242,8 +244,9 @@ async fn a_refused_request_comes_back_whole_unless_too_much_of_its_body_was_read
     for (body, expected) in
         [(Body::empty(), ""), (Body::full("all of it"), "all of it"), (waiting, "later")]
     {
-        let error = connection.send(get(body)).await.unwrap_err();
-        let SendError::Unsent { request, error } = error else {
+        let mut request = get(body);
+        let error = connection.send(&mut request).await.unwrap_err();
+        let SendError::Unsent(error) = error else {
             panic!("{error}");
         };
         assert!(error.is_unprocessed());
@@ -258,8 +261,9 @@ async fn a_refused_request_comes_back_whole_unless_too_much_of_its_body_was_read
     }
     let (feed, read) = fed();
     feed.send(data("read, ")).await.unwrap();
-    let mut sent = Box::pin(connection.send(get(read)));
-    let SendError::Unsent { request, .. } = sent.as_mut().await.unwrap_err() else { panic!() };
+    let mut request = get(read);
+    let error = connection.send(&mut request).await.unwrap_err();
+    assert!(matches!(error, SendError::Unsent(_)), "{error}");
     feed.send(data("and unread")).await.unwrap();
     drop(feed);
     let body = request.into_body().read_to_end(99).await.unwrap();
@@ -267,7 +271,7 @@ async fn a_refused_request_comes_back_whole_unless_too_much_of_its_body_was_read
 
     let (feed, read) = fed();
     feed.send(Ok(Frame::data(vec![b'a'; super::loan::KEPT_BYTES_MAX + 1].into()))).await.unwrap();
-    let error = connection.send(get(read)).await.unwrap_err();
+    let error = connection.send(&mut get(read)).await.unwrap_err();
     assert!(matches!(&error, SendError::Failed(error) if error.is_unprocessed()), "{error}");
 }
 
@@ -286,8 +290,9 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
     let heeding = |heed_unsent| Http2ClientOptions { heed_unsent, ..Http2ClientOptions::default() };
     let (connection, _serving) =
         connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(true)).await;
-    let error = connection.send(get(Body::empty())).await.unwrap_err();
-    let SendError::Unsent { request, error } = error else { panic!("{error}") };
+    let mut request = get(Body::empty());
+    let error = connection.send(&mut request).await.unwrap_err();
+    let SendError::Unsent(error) = error else { panic!("{error}") };
     assert!(matches!(error, Error::Unreachable));
     assert_eq!(request.headers()["l5d-test"], "kept");
     assert_eq!(request.extensions().get::<u8>(), Some(&7));
@@ -297,8 +302,9 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
         let (feed, body) = fed();
         feed.send(Ok(Frame::data(vec![b'a'; bytes].into()))).await.unwrap();
         drop(feed);
-        match (connection.send(get(body)).await, comes_back) {
-            (Err(SendError::Unsent { request, .. }), true) => {
+        let mut request = get(body);
+        match (connection.send(&mut request).await, comes_back) {
+            (Err(SendError::Unsent(_)), true) => {
                 assert_eq!(request.into_body().read_to_end(bytes).await.unwrap().len(), bytes);
             }
             (Ok(response), false) => assert_eq!(response.status(), 502),
@@ -309,7 +315,7 @@ async fn what_a_proxy_says_it_did_not_send_comes_back_where_that_is_heeded() {
     // An application may say what it likes.
     let (connection, _serving) =
         connected_with(&runtime, unsent(), DrainWatch::never(), &heeding(false)).await;
-    let response = connection.send(get(Body::empty())).await.unwrap();
+    let response = connection.send(&mut get(Body::empty())).await.unwrap();
     assert_eq!(response.status(), 502);
 }
 
@@ -324,13 +330,12 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_more() {
         async move { Response::new(body.unwrap()) }
     });
     let (connection, end) = connected(&runtime, streams, watch).await;
-    let response = connection.send(get(Body::empty())).await.unwrap();
+    let response = connection.send(&mut get(Body::empty())).await.unwrap();
     signal.start();
     settles(&mut Box::pin(std::future::pending::<()>())).await;
-    let unsent = connection.send(get(Body::full("next"))).await.unwrap_err();
-    let SendError::Unsent { request, .. } = unsent else {
-        panic!("{unsent}");
-    };
+    let mut request = get(Body::full("next"));
+    let unsent = connection.send(&mut request).await.unwrap_err();
+    assert!(matches!(unsent, SendError::Unsent(_)), "{unsent}");
     assert_eq!(request.into_body().read_to_end(9).await.unwrap(), "next");
     feed.send(data("to the ")).await.unwrap();
     feed.send(data("end")).await.unwrap();
@@ -348,7 +353,8 @@ async fn a_broken_connection_fails_what_was_sent_and_returns_what_was_not() {
     let (near, mut far) = duplex(1 << 16);
     let options = Http2ClientOptions::default();
     let connection = connect(&runtime, Box::new(near), &options).await.unwrap();
-    let mut sent = Box::pin(connection.send(get(Body::empty())));
+    let mut request = get(Body::empty());
+    let mut sent = Box::pin(connection.send(&mut request));
     assert!(settles(&mut sent).await.is_none());
     let mut bytes = [0; 24];
     far.read_exact(&mut bytes).await.unwrap();
@@ -356,8 +362,8 @@ async fn a_broken_connection_fails_what_was_sent_and_returns_what_was_not() {
     drop(far);
     assert!(matches!(sent.await.unwrap_err(), SendError::Failed(_)));
     connection.closed().await;
-    let unsent = connection.send(get(Body::empty())).await.unwrap_err();
-    assert!(matches!(unsent, SendError::Unsent { .. }), "{unsent}");
+    let unsent = connection.send(&mut get(Body::empty())).await.unwrap_err();
+    assert!(matches!(unsent, SendError::Unsent(_)), "{unsent}");
 }
 
 #[tokio::test]
@@ -368,10 +374,11 @@ async fn a_request_behind_the_last_stream_of_a_goaway_comes_back() {
     let (near, mut far) = duplex(1 << 16);
     let options = Http2ClientOptions::default();
     let connection = connect(&runtime, Box::new(near), &options).await.unwrap();
-    let mut sent = Box::pin(connection.send(get(Body::full("unread"))));
+    let mut request = get(Body::full("unread"));
+    let mut sent = Box::pin(connection.send(&mut request));
     assert!(settles(&mut sent).await.is_none());
     far.write_all(&[SETTINGS, GOAWAY].concat()).await.unwrap();
-    let SendError::Unsent { request, error } = sent.await.unwrap_err() else {
+    let SendError::Unsent(error) = sent.await.unwrap_err() else {
         panic!("the peer did not process it");
     };
     assert!(matches!(error, Error::GoAway { code: 0, .. }));
@@ -388,7 +395,7 @@ async fn dropping_a_response_amid_its_body_cancels_its_producer() {
         async move { Response::new(body.unwrap()) }
     });
     let connection = to(proxy(to(streams).await)).await;
-    let response = connection.send(get(Body::empty())).await.unwrap();
+    let response = connection.send(&mut get(Body::empty())).await.unwrap();
     settles(&mut Box::pin(std::future::pending::<()>())).await;
     assert!(!feed.is_closed());
     drop(response);
@@ -399,7 +406,7 @@ async fn dropping_a_response_amid_its_body_cancels_its_producer() {
 async fn a_request_in_flight_stays_within_its_size() {
     let nobody = service(|_| async { Response::new(Body::empty()) });
     let connection = to(nobody).await;
-    let bytes = size_of_val(&connection.send(get(Body::empty())));
+    let bytes = size_of_val(&connection.send(&mut get(Body::empty())));
     assert!(bytes <= 576, "{bytes} bytes");
 }
 
@@ -449,7 +456,7 @@ async fn a_tunnel_is_joined_with_the_upstreams_stream() {
     });
     let connection = to(proxy(to(tunnels).await)).await;
     let request = ::http::Request::connect("weft.example:443").body(Body::empty());
-    let response = connection.send(request.unwrap()).await.unwrap();
+    let response = connection.send(&mut request.unwrap()).await.unwrap();
     let mut tunnel = response.extensions().get::<Upgraded>().unwrap().take().unwrap();
     tunnel.write_all(b"ping").await.unwrap();
     tunnel.flush().await.unwrap();

@@ -19,8 +19,8 @@ impl Load {
         let connection = self.http2_connection(number).await?;
         let messages = self.stream_messages();
         // The messages go out while the answer comes; dropped, the call is over.
-        let (request, _sending) = self.call(number, messages);
-        let sent = connection.send(request).await;
+        let (mut request, _sending) = self.call(number, messages);
+        let sent = connection.send(&mut request).await;
         let response = sent.map_err(|error| failure::of_http(error.error(), false))?;
         self.answered(number);
         let status = response.status().as_u16();

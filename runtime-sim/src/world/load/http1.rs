@@ -31,10 +31,10 @@ impl Load {
                 let keep = move |connection| lock(&load.0.http1).push((id, connection));
                 Arc::new(keep) as Arc<dyn h1::Recycle>
             });
-            match connection.send(request, recycle).await {
+            match connection.send(&mut request, recycle).await {
                 Ok(response) => return self.finish(number, response, expected).await,
                 // The pooled connection had been closed: nothing was sent.
-                Err(SendError::Unsent { request: back, .. }) if !fresh => request = back,
+                Err(SendError::Unsent(_)) if !fresh => {}
                 Err(error) => return Err(failure::of_http(error.error(), false)),
             }
         }

@@ -11,8 +11,8 @@ use crate::world::scenario::Connections;
 impl Load {
     pub(super) async fn http2(&self, number: u64) -> Outcome {
         let connection = self.http2_connection(number).await?;
-        let (request, expected) = self.message(number, Version::HTTP_2);
-        match connection.send(request).await {
+        let (mut request, expected) = self.message(number, Version::HTTP_2);
+        match connection.send(&mut request).await {
             Ok(response) => self.finish(number, response, expected).await,
             Err(error) => Err(failure::of_http(error.error(), false)),
         }

@@ -19,7 +19,7 @@ impl Load {
         let mut random = [0; 16];
         lock(&self.0.random).fill(&mut random);
         let key = websocket::key(random);
-        let request = self
+        let mut request = self
             .head("GET", &self.0.plan.request.path, number, Version::HTTP_11)
             .header(header::UPGRADE, "websocket")
             .header(header::CONNECTION, "upgrade")
@@ -27,7 +27,7 @@ impl Load {
             .header("sec-websocket-key", &key)
             .body(Body::empty())
             .expect(CHECKED);
-        let sent = h1::Connection::new(&self.0.runtime, io).send(request, None).await;
+        let sent = h1::Connection::new(&self.0.runtime, io).send(&mut request, None).await;
         let mut response = sent.map_err(|error| failure::of_http(error.error(), false))?;
         self.answered(number);
         let status = response.status().as_u16();

@@ -5,7 +5,7 @@
 //! and the connection may live on. Otherwise [`Connection::send`], and then the response's body,
 //! carry both directions whenever they are polled.
 //!
-//! Law: a request comes back as [`SendError::Unsent`] only where sending it elsewhere cannot do
+//! Law: a request is said to be [`SendError::Unsent`] only where sending it elsewhere cannot do
 //! anything twice. That is where
 //! - no byte of it was written and nothing was taken from its body, or
 //! - the connection had carried a request before, its peer closed or reset it without one byte of
@@ -21,7 +21,6 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::header::EXPECT;
-use http::request::Parts;
 use http::{Method, StatusCode, Version};
 use http_body::Body as _;
 
@@ -132,21 +131,20 @@ impl Connection {
     /// [`SendError`].
     pub async fn send(
         mut self,
-        request: Request,
+        request: &mut Request,
         recycle: Option<Arc<dyn Recycle>>,
     ) -> Result<Response, SendError> {
         if !self.is_alive() {
-            let error = Error::Closed;
-            return Err(SendError::Unsent { request, error });
+            return Err(SendError::Unsent(Error::Closed));
         }
-        let (parts, body) = request.into_parts();
-        let mut exchange = Exchange::begin(self.0, &parts, body);
-        let received = poll_fn(|cx| exchange.poll_head(cx, &parts)).await;
+        let mut exchange = Exchange::begin(self.0, request);
+        let method = request.method();
+        let received = poll_fn(|cx| exchange.poll_head(cx, method)).await;
         match received {
-            Ok(head) => exchange.respond(&parts, head, recycle).map_err(SendError::Failed),
-            Err(error) if exchange.is_unsent(&parts.method, &error) => {
-                let request = Request::from_parts(parts, exchange.upload.into_body());
-                Err(SendError::Unsent { request, error })
+            Ok(head) => exchange.respond(request, head, recycle).map_err(SendError::Failed),
+            Err(error) if exchange.is_unsent(method, &error) => {
+                *request.body_mut() = exchange.upload.into_body();
+                Err(SendError::Unsent(error))
             }
             Err(error) => Err(SendError::Failed(error)),
         }
@@ -176,29 +174,31 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn begin(mut link: Box<Link>, parts: &Parts, body: Body) -> Self {
-        let framing =
-            Framing::to_send_request(&parts.method, &parts.headers, body.size_hint().exact());
-        let close = connection_names(&parts.headers, "close");
-        let connection = if parts.version != Version::HTTP_10 && is_upgrade(&parts.headers) {
+    /// Takes the body and leaves the head.
+    fn begin(mut link: Box<Link>, request: &mut Request) -> Self {
+        let body = std::mem::take(request.body_mut());
+        let (version, headers) = (request.version(), request.headers());
+        let framing = Framing::to_send_request(request.method(), headers, body.size_hint().exact());
+        let close = connection_names(headers, "close");
+        let connection = if version != Version::HTTP_10 && is_upgrade(headers) {
             ConnectionField::Upgrade
         } else if close {
             ConnectionField::Close
         } else {
             ConnectionField::Absent
         };
-        request_head(parts, framing, connection, link.transport.out());
+        request_head(request, framing, connection, link.transport.out());
         let informational = body.informational().cloned();
         let clock = &link.clock;
         let patience =
-            expects_continue(parts).then(|| clock.sleep_until(clock.now() + CONTINUE_TIMEOUT));
+            expects_continue(request).then(|| clock.sleep_until(clock.now() + CONTINUE_TIMEOUT));
         let upload = Upload::new(framing, body, patience);
         Self {
             informational,
             decoder: HeadDecoder::new(link.head_bytes_max),
             link,
             upload,
-            keep_alive: parts.version != Version::HTTP_10 && !close,
+            keep_alive: version != Version::HTTP_10 && !close,
             informational_left: INFORMATIONAL_MAX,
             answered: false,
             closed: false,
@@ -209,7 +209,7 @@ impl Exchange {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        parts: &Parts,
+        method: &Method,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             match self.upload.poll(cx, &mut self.link.transport) {
@@ -217,7 +217,7 @@ impl Exchange {
                 Poll::Ready(Err(UploadError::Write) | Ok(())) | Poll::Pending => {}
                 Poll::Ready(Err(UploadError::Body(error))) => return Poll::Ready(Err(error)),
             }
-            let head = ready!(self.poll_any_head(cx, &parts.method))?;
+            let head = ready!(self.poll_any_head(cx, method))?;
             let status = head.parts.status;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 // It answers as it reads: each would wait for the other's body. Asked for now, so
@@ -284,16 +284,16 @@ impl Exchange {
     /// The response to hand out.
     fn respond(
         self,
-        request: &Parts,
+        request: &Request,
         head: ResponseHead,
         recycle: Option<Arc<dyn Recycle>>,
     ) -> Result<Response, Error> {
         let mut parts = head.parts;
         let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        if switching && !is_upgrade(&request.headers) {
+        if switching && !is_upgrade(request.headers()) {
             return Err(Error::Invalid("101 to a request without upgrade".into()));
         }
-        if switching || (request.method == Method::CONNECT && parts.status.is_success()) {
+        if switching || (*request.method() == Method::CONNECT && parts.status.is_success()) {
             let (io, ahead) = self.link.transport.into_parts();
             parts.extensions.insert(Upgraded::new(rewind(ahead, io)));
             return Ok(Response::from_parts(parts, Body::empty()));
@@ -330,10 +330,10 @@ fn is_close(error: &io::Error) -> bool {
     )
 }
 
-fn expects_continue(parts: &Parts) -> bool {
-    parts.version != Version::HTTP_10
-        && parts
-            .headers
+fn expects_continue(request: &Request) -> bool {
+    request.version() != Version::HTTP_10
+        && request
+            .headers()
             .get_all(EXPECT)
             .iter()
             .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))

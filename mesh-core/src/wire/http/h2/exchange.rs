@@ -8,8 +8,7 @@ use std::task::{Context, Poll, ready};
 use ::h2::client::{ResponseFuture, SendRequest};
 use ::h2::{RecvStream, SendStream};
 use ::http::header::CONTENT_LENGTH;
-use ::http::request::Parts;
-use ::http::{HeaderValue, Method, StatusCode};
+use ::http::{HeaderValue, Method, Request, StatusCode};
 use bytes::Bytes;
 use http_body::Body as _;
 
@@ -45,21 +44,20 @@ impl Exchange {
     /// Where h2 refuses the message.
     pub(in super::super) fn begin(
         sender: &mut SendRequest<Bytes>,
-        mut head: Parts,
+        mut head: Request<()>,
         body: Body,
         slot: Slot,
         tasks: &Arc<dyn Tasks>,
     ) -> Result<Self, ::h2::Error> {
-        let is_connect = head.method == Method::CONNECT;
+        let is_connect = *head.method() == Method::CONNECT;
         let has_ended = !is_connect && body.is_end_stream();
         if let Some(bytes) = body.size_hint().exact()
-            && (bytes != 0 || usually_has_a_body(&head.method))
-            && !head.headers.contains_key(CONTENT_LENGTH)
+            && (bytes != 0 || usually_has_a_body(head.method()))
+            && !head.headers().contains_key(CONTENT_LENGTH)
         {
-            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+            head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
         }
-        let request = ::http::Request::from_parts(head, ());
-        let (response, stream) = sender.send_request(request, has_ended)?;
+        let (response, stream) = sender.send_request(head, has_ended)?;
         let sending = match (is_connect, has_ended) {
             (true, _) => Sending::Tunnel(stream),
             (false, true) => Sending::Nothing,

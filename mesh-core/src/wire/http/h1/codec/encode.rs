@@ -79,28 +79,28 @@ impl Framing {
 /// Writes a request's head. The target is written in the form that `uri` has, but that of an HTTP/2
 /// request (always absolute) in origin form. A request that has no `Host` gets the target's
 /// authority for one. HTTP/1.0 cannot say `chunked`, so that such a request goes as HTTP/1.1.
-pub fn request_head(
-    parts: &http::request::Parts,
+pub fn request_head<B>(
+    request: &http::Request<B>,
     framing: Framing,
     connection: ConnectionField,
     out: &mut Vec<u8>,
 ) {
     out.reserve(256);
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
-    let origin_form = parts.version == Version::HTTP_2 && parts.method != Method::CONNECT;
-    target(&parts.uri, origin_form, out);
+    let origin_form = request.version() == Version::HTTP_2 && *request.method() != Method::CONNECT;
+    target(request.uri(), origin_form, out);
     out.push(b' ');
-    let http10 = parts.version == Version::HTTP_10 && framing != Framing::Chunked;
+    let http10 = request.version() == Version::HTTP_10 && framing != Framing::Chunked;
     out.extend_from_slice(if http10 { b"HTTP/1.0" } else { b"HTTP/1.1" });
     out.extend_from_slice(b"\r\n");
-    if !parts.headers.contains_key(HOST) && !http10 {
-        let authority = parts.uri.authority().map_or("", |found| found.as_str());
+    if !request.headers().contains_key(HOST) && !http10 {
+        let authority = request.uri().authority().map_or("", |found| found.as_str());
         // User information is not part of `Host`.
         let host = authority.rsplit('@').next().unwrap_or_default();
         field(b"host", host.as_bytes(), out);
     }
-    fields(&parts.headers, out);
+    fields(request.headers(), out);
     framing_fields(framing, out);
     connection_field(connection, out);
     out.extend_from_slice(b"\r\n");

@@ -272,14 +272,14 @@ fn encode(
     pieces: &[Vec<u8>],
     trailers: Option<&[(String, String)]>,
 ) -> Vec<u8> {
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = Method::PUT;
-    parts.uri = "/a?b=c".parse().expect("a good target");
-    parts.headers = header_map(fields);
+    let mut request = http::Request::new(());
+    *request.method_mut() = Method::PUT;
+    *request.uri_mut() = "/a?b=c".parse().expect("a good target");
+    *request.headers_mut() = header_map(fields);
     let size = pieces.iter().map(Vec::len).sum::<usize>() as u64;
     let framing = if trailers.is_some() { Framing::Chunked } else { Framing::Length(size) };
     let mut out = Vec::new();
-    request_head(&parts, framing, ConnectionField::Absent, &mut out);
+    request_head(&request, framing, ConnectionField::Absent, &mut out);
     let mut encoder = BodyEncoder::new(framing);
     for piece in pieces {
         let after = encoder.data(piece.len(), false, &mut out).expect("the size is right");
