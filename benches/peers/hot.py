@@ -45,7 +45,8 @@ def main():
     proxy = os.environ.get("WEFT_PROXY", f"{target}/release/weft-proxy")
     valgrind = shutil.which("valgrind") or sys.exit("needs valgrind: apt-get install valgrind")
     with tempfile.TemporaryDirectory(prefix="weft-hot-") as directory:
-        os.chmod(directory, 0o777)
+        # The proxies write into it under a user of their own.
+        os.chmod(directory, 0o1777)
         wrapper = f"{directory}/weft-proxy"
         with open(wrapper, "w") as file:
             file.write(f"#!/bin/sh\nPATH=/usr/bin:/bin exec {valgrind} -q --tool=callgrind --demangle=no "
